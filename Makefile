@@ -1,0 +1,30 @@
+# Each target sets up .venv by itself; nothing else has to be installed but Python, git and make.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: demo test lint bench
+
+.venv/installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: .venv/installed
+	$(RUN) snakemake --cores all --configfile config/demo.yaml --quiet rules host
+	@cat results/demo/tables/main.md
+	@echo "Report: results/demo/report.html"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(RUN) snakemake --lint --configfile config/demo.yaml
+
+test: lint
+	$(RUN) $(BIN)/pytest
+
+bench: .venv/installed
+	$(RUN) python benchmarks/run.py

@@ -1,0 +1,39 @@
+# AE-FLOW from a dataset's source to tables, figures and a report.
+# The includes are in the order of the data's way; each rule has a script of the same name.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.default.yaml"
+configfile: "config/config.yaml"
+
+
+# For `snakemake --sdm apptainer`; without that flag the active environment is used.
+container: "docker://python:3.11-slim"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/scoring.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+localrules:
+    all,
+    fetch_data,
+    fetch_weights,
+
+
+# Every small result by name: a job that failed is then missing, not forgotten.
+rule all:
+    default_target: True
+    input:
+        scores=[score_table(*cell) for cell in trained_cells()],
+        metrics=[metrics_of(*cell) for cell in cells()],
+        tables=TABLES,
+        figures=figures(),
+        report=f"{RESULTS}/report.html",

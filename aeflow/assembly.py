@@ -1,0 +1,61 @@
+"""Puts together what a training and a scoring need: images, features, model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aeflow.data.prepared import Prepared, open_array
+from aeflow.errors import DataError
+from aeflow.features import FeatureSource
+from aeflow.models.aeflow import AEFlow
+from aeflow.models.encoder import load_encoder
+from aeflow.settings import FitSettings
+
+
+def assemble(
+    prepared: Prepared,
+    settings: FitSettings,
+    device: torch.device,
+    features: Path,
+    weights: Path,
+) -> tuple[FeatureSource, AEFlow]:
+    """Return the source of the features and a fresh model, both on `device`.
+
+    The cache is read unless it is empty (too large for the configured limit) or the encoder is
+    fine-tuned; the encoder is built only in those cases.
+
+    Args:
+        prepared: the images.
+        settings: of the cell.
+        device: where to compute.
+        features: the cache.
+        weights: of the encoder.
+
+    Raises:
+        DataError: the cache does not belong to the images.
+    """
+    finetune = settings.encoder.finetune
+    cache: Any = open_array(features)
+    if len(cache) and not finetune:
+        if len(cache) != len(prepared.images):
+            raise DataError(
+                f"{features} holds {len(cache)} images, the prepared array "
+                f"{len(prepared.images)}: run extract_features again."
+            )
+        source = FeatureSource(prepared.images, device, cache=cache.view(np.float16))
+        encoder = None
+    else:
+        encoder = load_encoder(weights, settings.encoder.stage, finetune)
+        encoder = encoder.to(device).to(memory_format=torch.channels_last)
+        source = FeatureSource(prepared.images, device, encoder=encoder)
+    model = AEFlow(
+        source.channels,
+        source.side,
+        source.stride,
+        settings.flow,
+        settings.decoder,
+        encoder if finetune else None,
+    )
+    return source, model.to(device).to(memory_format=torch.channels_last)

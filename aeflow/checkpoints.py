@@ -1,0 +1,105 @@
+"""Checkpoints: safetensors with a JSON beside them. Nothing is unpickled."""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from aeflow.errors import CheckpointError, DataError
+from aeflow.files import atomic_path, read_json, sha256_file
+
+PACKAGES = ("aeflow", "numpy", "safetensors", "timm", "torch", "torchmetrics", "torchvision")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what shapes a training's numbers."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None
+) -> None:
+    """Write tensors atomically, with facts about them; the same content gives the same bytes.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry, since the library writes several in random order. Its `save_file` would make a
+    # file that only its owner can read, and leave another one behind when it is killed.
+    content = save(contiguous, {"facts": json.dumps(facts or {}, sort_keys=True)})
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Return the facts that `save_tensors` wrote, without reading the tensors.
+
+    Raises:
+        DataError: the file is missing, damaged, or was not written by `save_tensors`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule that makes it.") from error
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it and run again.") from error
+    if "facts" not in metadata:
+        raise DataError(f"{path} was not written by this program: delete it and run again.")
+    facts: dict[str, str] = json.loads(metadata["facts"])
+    return facts
+
+
+def load_checkpoint(model: nn.Module, path: Path, summary: Path, expected: dict[str, Any]) -> None:
+    """Load a checkpoint into `model` after comparing it with its JSON and the configuration.
+
+    Args:
+        model: built from the configuration.
+        path: the safetensors file.
+        summary: its JSON, with `model_sha256`.
+        expected: keys and values that the JSON must have.
+
+    Raises:
+        CheckpointError: the file was changed, or belongs to another configuration.
+    """
+    try:
+        described = read_json(summary)
+    except DataError as error:
+        raise CheckpointError(f"{error} It describes {path} (train_model makes both).") from error
+    differences = _differences({key: described.get(key) for key in expected}, expected)
+    if differences:
+        raise CheckpointError(
+            f"{path} was made from something else than configured now, as {summary} says "
+            f"({'; '.join(differences)}): run train_model again."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: pull it or run train_model again.")
+    if sha256_file(path) != described.get("model_sha256"):
+        raise CheckpointError(
+            f"{path} is not the file that {summary} describes (another SHA-256): restore it or "
+            "run train_model again."
+        )
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the configured model ({error}): run train_model again."
+        ) from error
+
+
+def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
+    """Return "key: found, not wanted" of each value that differs, keys of keys with dots."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for name in sorted({*found, *wanted})
+            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}")
+        ]
+    return [] if found == wanted else [f"{key[1:]}: {found!r}, not {wanted!r}"]

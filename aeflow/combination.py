@@ -1,0 +1,88 @@
+"""One anomaly score per image from its score components."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from aeflow.errors import DataError
+from aeflow.settings import ScoreSettings
+from aeflow.types import NORMAL, Split
+
+Method = Literal["aeflow", "gradient"]
+Scores = npt.NDArray[np.float64]
+
+
+def component(table: pd.DataFrame, name: str) -> Scores:
+    """Return one component of a score table, shape (N,).
+
+    Raises:
+        DataError: there is no such column, or a value in it is no finite number.
+    """
+    if name not in table.columns:
+        raise DataError(
+            f"The score table has no column '{name}' (columns: {', '.join(table.columns)}): "
+            f"choose another component in 'score', or score the images again."
+        )
+    values: Scores = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+    broken = ~np.isfinite(values)
+    if broken.any():
+        row = table.iloc[int(broken.argmax())]
+        raise DataError(
+            f"Image '{row['image_id']}' has {name} = {row[name]}, which is no finite number "
+            f"({int(broken.sum())} such images): look at the history of the training, which "
+            f"probably diverged."
+        )
+    return values
+
+
+def standardise(values: Scores, validation_normals: Scores, name: str) -> Scores:
+    """Return (values - mean) / sd, with mean and sd over the validation normals.
+
+    Args:
+        values: (N,) a component called `name`.
+        validation_normals: (M,) the same component of the validation normals. The sd divides
+            by M.
+
+    Raises:
+        DataError: no validation normals, or all have the same value: there is no scale then.
+    """
+    if validation_normals.size == 0:
+        raise DataError(
+            f"The component '{name}' cannot be standardised without validation normals: raise "
+            f"data.val_fraction or set score.scaling to raw."
+        )
+    mean, sd = validation_normals.mean(), validation_normals.std()
+    # The sd of equal numbers need not be 0: rounding may leave 1e-17.
+    if sd == 0 or np.ptp(validation_normals) == 0:
+        raise DataError(
+            f"The component '{name}' is {validation_normals[0]} on all {validation_normals.size} "
+            f"validation normals, so it has no scale: choose another component or set "
+            f"score.scaling to raw."
+        )
+    standardised: Scores = (values - mean) / sd
+    return standardised
+
+
+def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Scores:
+    """Return the anomaly score of every row, shape (N,), higher is more anomalous.
+
+    Method `aeflow`: S = beta * S_flow + (1 - beta) * S_recon (Zhao et al. 2023), each as it is
+    or standardised. A component of weight 0 is not read. Method `gradient`: one column.
+
+    Raises:
+        DataError: a component is missing, not finite or cannot be standardised.
+    """
+    if method == "gradient":
+        return component(table, score.gradient)
+    normal = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
+    total = np.zeros(len(table))
+    for name, weight in ((score.flow, score.beta), (score.reconstruction, 1 - score.beta)):
+        if weight == 0:
+            continue
+        values = component(table, name)
+        if score.scaling == "standardised":
+            values = standardise(values, values[normal.to_numpy()], name)
+        total += weight * values
+    return total

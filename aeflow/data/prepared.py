@@ -1,0 +1,105 @@
+"""Reading prepared arrays: nothing of a dataset is held in memory but its index."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aeflow.errors import DataError
+from aeflow.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images, masks and index of one dataset's category.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, memory-mapped.
+        masks: (M, H, W) uint8 in {0, 1}, memory-mapped; M images have one.
+        index: one row per image, in the order of `images`.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    index: pd.DataFrame
+
+    def rows(self, *splits: Split, gt_label: int | None = None) -> NDArray[np.int64]:
+        """Return the rows of these splits, in order; only those with `gt_label` if given."""
+        chosen = self.index["split"].isin([str(split) for split in splits])
+        if gt_label is not None:
+            chosen &= self.index["gt_label"] == gt_label
+        return np.flatnonzero(chosen)
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Rows of the training normals."""
+        return self.rows(Split.TRAIN, gt_label=NORMAL)
+
+    @property
+    def validation_normals(self) -> NDArray[np.int64]:
+        """Rows of the validation normals."""
+        return self.rows(Split.VALIDATION, gt_label=NORMAL)
+
+    def mask(self, row: int) -> NDArray[np.bool_] | None:
+        """Return the mask of an image, (H, W); None where it is not known.
+
+        A normal image of a dataset with masks has an empty one.
+        """
+        mask_row = self.index["mask_row"].iloc[row]
+        if not pd.isna(mask_row):
+            mask: NDArray[np.bool_] = self.masks[int(mask_row)] > 0
+            return mask
+        if len(self.masks) and self.index["gt_label"].iloc[row] != ANOMALOUS:
+            return np.zeros(self.images.shape[1:3], dtype=bool)
+        return None
+
+
+def open_prepared(images: Path, masks: Path, index: Path) -> Prepared:
+    """Open the arrays that `prepare_images` wrote.
+
+    Raises:
+        DataError: a file is missing or the files do not belong together.
+    """
+    prepared = Prepared(open_array(images), open_array(masks), _read_index(index))
+    for path, rows, named in (
+        (images, len(prepared.images), len(prepared.index)),
+        (masks, len(prepared.masks), int(prepared.index["mask_row"].count())),
+    ):
+        if rows != named:
+            raise DataError(
+                f"{path} has {rows} rows but {index} names {named}: run prepare_images again."
+            )
+    return prepared
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64", "mask_row": "Int64"}
+    try:
+        # A defect may be called "NA" or "1"; only mask_row can be empty and mean nothing.
+        table = pd.read_csv(
+            path, dtype=types, keep_default_na=False, na_values={"mask_row": [""]}
+        )
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run prepare_images.") from error
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path} is no index ({error}): run prepare_images again.") from error
+    if tuple(table.columns) != INDEX_COLUMNS:
+        raise DataError(f"{path} has other columns than an index: run prepare_images again.")
+    return table
+
+
+def open_array(path: Path) -> NDArray[np.uint8]:
+    """Memory-map an .npy file, never unpickling.
+
+    Raises:
+        DataError: the file is missing or no .npy file.
+    """
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule that makes it.") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it and run again.") from error
+    return array

@@ -1,0 +1,46 @@
+"""Where and how tensors are computed."""
+
+import logging
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from aeflow.errors import ConfigError
+from aeflow.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(name: Literal["auto", "cuda", "mps", "cpu"]) -> torch.device:
+    """Return the device; auto is CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: the machine has no such device.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        raise ConfigError(f"training.device: this machine has no {name}; use auto.")
+    logger.info("device %s", name)
+    return torch.device(name)
+
+
+def set_up(settings: TrainingSettings, seed: int = 0) -> torch.device:
+    """Seed, fix the number of threads, ask for deterministic kernels, and return the device."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return choose_device(settings.device)
+
+
+def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[None]:
+    """Return bfloat16 autocast where it is asked for."""
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"
+    )

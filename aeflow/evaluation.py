@@ -1,0 +1,213 @@
+"""Every metric of one cell and seed, from its score table alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aeflow.combination import Method, component, pred_score
+from aeflow.errors import DataError
+from aeflow.metrics import (
+    RANKING_METRICS,
+    THRESHOLD_METRICS,
+    Array,
+    bootstrap_intervals,
+    f1_max_threshold,
+    image_auroc,
+    missing_class,
+    ranking_metrics,
+    roc_vertices,
+    threshold_curve,
+    threshold_metrics,
+)
+from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.thresholds import Threshold, fit_threshold
+from aeflow.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, Split
+from aeflow.validation import Strict
+
+PIXEL_METRICS = ("pixel_auroc", "aupro")
+
+
+class Identity(Strict):
+    """Which result a file of metrics holds."""
+
+    study: str
+    dataset: str
+    category: str
+    variant: str
+    method: Method
+    encoder: str | None
+    seed: int
+
+
+class JudgingSettings(Strict):
+    """The settings that turn a score table into metrics."""
+
+    score: ScoreSettings
+    threshold: ThresholdSettings
+    evaluation: EvaluationSettings
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read and check a score table.
+
+    Raises:
+        DataError: the file is missing, no CSV, or no score table (`check_scores`).
+    """
+    try:
+        # A defect may be called "NA"; the broken numbers are found by check_scores.
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(("image_id", "split", "defect"), str),
+            keep_default_na=False,
+        )
+        check_scores(table)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule score_images.") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no valid CSV ({error}): score the images again.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return table
+
+
+def check_scores(table: pd.DataFrame) -> None:
+    """Check the columns, splits, labels, identities and components of a score table.
+
+    Raises:
+        DataError: names the first image that is wrong.
+    """
+    missing = [name for name in SCORE_TABLE_COLUMNS if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"The score table has no column {', '.join(missing)}: score the images again."
+        )
+    label = pd.to_numeric(table["gt_label"], errors="coerce")
+    for wrong, what in (
+        (table["image_id"].duplicated(), "stands there twice"),
+        (~table["split"].isin([Split.VALIDATION, Split.TEST]), "is not of validation or test"),
+        (~label.isin([NORMAL, ANOMALOUS]), "has a label other than 0 and 1"),
+    ):
+        if wrong.any():
+            image_id = table["image_id"][wrong].iloc[0]
+            raise DataError(
+                f"Image '{image_id}' {what} in the score table: score the images again."
+            )
+    for name in components(table):
+        component(table, name)
+
+
+def components(table: pd.DataFrame) -> list[str]:
+    """Return the names of the score components in a score table."""
+    return [name for name in table.columns if name not in SCORE_TABLE_COLUMNS]
+
+
+def evaluate_scores(
+    table: pd.DataFrame,
+    pixel: dict[str, dict[str, float | None]],
+    *,
+    method: Method,
+    score: ScoreSettings,
+    threshold: ThresholdSettings,
+    evaluation: EvaluationSettings,
+) -> dict[str, Any]:
+    """Return all metrics of a score table as plain numbers for JSON.
+
+    Standardisation and threshold are fitted on validation rows. Only the keys that begin with
+    `oracle` are fitted on test labels, and nothing is chosen by them.
+
+    Args:
+        table: one row per validation and test image (`check_scores`).
+        pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
+
+    Returns:
+        A metric that cannot be computed is None, and `reasons` has a sentence for it under the
+        metric's name. The same sentence holds inside `components` (val_auroc; image_auroc for
+        test_auroc) and `per_defect` (image_auroc). `intervals` are those of the test metrics.
+
+    Raises:
+        DataError: the table is wrong or a score cannot be combined.
+    """
+    check_scores(table)
+    gt_label = table["gt_label"].to_numpy(int)
+    scores = pred_score(table, method, score)
+    test = (table["split"] == Split.TEST).to_numpy()
+    validation = ~test
+    fitted = fit_threshold(gt_label[validation], scores[validation], threshold)
+    test_metrics, intervals, roc = _judge_test(
+        gt_label[test], scores[test], fitted.value, evaluation
+    )
+    metrics: dict[str, Any] = {
+        **test_metrics,
+        "threshold": fitted.value,
+        "threshold_rule": fitted.rule,
+        "val_auroc": image_auroc(gt_label[validation], scores[validation]),
+        **{name: pixel.get(score.map, {}).get(name) for name in PIXEL_METRICS},
+    }
+    return {
+        **metrics,
+        "reasons": _reasons(metrics, gt_label[validation], gt_label[test], fitted, bool(pixel)),
+        "intervals": intervals,
+        "roc": roc,
+        "components": {
+            name: {
+                "val_auroc": image_auroc(gt_label[validation], values[validation]),
+                "test_auroc": image_auroc(gt_label[test], values[test]),
+            }
+            for name, values in ((name, component(table, name)) for name in components(table))
+        },
+        "per_defect": _per_defect(table["defect"].to_numpy()[test], gt_label[test], scores[test]),
+        "n_val_normal": int((gt_label[validation] == NORMAL).sum()),
+        "n_val_anomalous": int((gt_label[validation] == ANOMALOUS).sum()),
+        "n_test_normal": int((gt_label[test] == NORMAL).sum()),
+        "n_test_anomalous": int((gt_label[test] == ANOMALOUS).sum()),
+    }
+
+
+def _judge_test(
+    gt_label: Array, scores: Array, threshold: float | None, evaluation: EvaluationSettings
+) -> tuple[dict[str, float | None], dict[str, list[float]], dict[str, list[float]]]:
+    """Return the metrics of the test images, their intervals and the ROC curve."""
+    values: dict[str, float | None] = dict.fromkeys(
+        (*RANKING_METRICS, *THRESHOLD_METRICS, "oracle_threshold")
+    )
+    if missing_class(gt_label):
+        return values, {}, {"fpr": [], "tpr": []}
+    curve = threshold_curve(gt_label, scores)
+    found = ranking_metrics(curve)
+    if threshold is not None:
+        found |= threshold_metrics(curve, threshold)
+    values |= {name: float(value) for name, value in found.items()}
+    values["oracle_threshold"] = f1_max_threshold(curve)
+    return values, bootstrap_intervals(curve, threshold, evaluation), roc_vertices(curve)
+
+
+def _per_defect(defect: Array, gt_label: Array, scores: Array) -> dict[str, dict[str, Any]]:
+    """Return the number of images of each defect and their AUROC against all normal images."""
+    normal = gt_label == NORMAL
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(set(defect[~normal])):
+        rows = normal | (defect == name)
+        found[name] = {
+            "n": int((defect[~normal] == name).sum()),
+            "image_auroc": image_auroc(gt_label[rows], scores[rows]),
+        }
+    return found
+
+
+def _reasons(
+    metrics: dict[str, Any], validation: Array, test: Array, fitted: Threshold, has_masks: bool
+) -> dict[str, str]:
+    """Return a sentence for each metric that is None."""
+    no_test = f"Test has no {missing_class(test)}." if missing_class(test) else None
+    sentence = dict.fromkeys((*RANKING_METRICS, "oracle_threshold"), no_test)
+    sentence |= dict.fromkeys(THRESHOLD_METRICS, no_test or fitted.reason)
+    sentence |= dict.fromkeys(("threshold", "threshold_rule"), fitted.reason)
+    sentence["val_auroc"] = f"Validation has no {missing_class(validation)}."
+    no_pixels = (
+        "The masks show only normal or only anomalous pixels, or the map was not made."
+        if has_masks
+        else "There are no pixel masks."
+    )
+    sentence |= dict.fromkeys(PIXEL_METRICS, no_pixels)
+    return {name: str(sentence[name]) for name, value in metrics.items() if value is None}

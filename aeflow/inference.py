@@ -1,0 +1,130 @@
+"""Scoring: every score component of every validation and test image, in one pass."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from aeflow.data.prepared import Prepared
+from aeflow.features import FeatureSource
+from aeflow.gallery import SIDE, choose_images, write_gallery
+from aeflow.models.aeflow import AEFlow
+from aeflow.pixel_metrics import PixelMetrics
+from aeflow.scoring import (
+    difference_map,
+    flow_map,
+    flow_scores,
+    local_energy,
+    reconstruction_scores,
+)
+from aeflow.types import SCORE_TABLE_COLUMNS, AnomalyMap, Split
+
+logger = logging.getLogger(__name__)
+BATCH = 32
+
+
+@torch.inference_mode()
+def score_images(
+    prepared: Prepared, source: FeatureSource, model: AEFlow, fpr_limit: float
+) -> tuple[pd.DataFrame, dict[str, dict[str, float | None]]]:
+    """Score all validation and test images.
+
+    Args:
+        prepared: images, masks and index.
+        source: their features.
+        model: on the source's device.
+        fpr_limit: AUPRO's limit.
+
+    Returns:
+        The score table, and per map the pixel metrics of the test images that have masks
+        (empty where the dataset has none).
+    """
+    model.eval()
+    rows = prepared.rows(Split.VALIDATION, Split.TEST)
+    parts: list[pd.DataFrame] = []
+    pixel = {name: PixelMetrics() for name in AnomalyMap} if len(prepared.masks) else {}
+    for start in tqdm(range(0, len(rows), BATCH), "scoring", disable=None, unit="batch"):
+        batch = rows[start : start + BATCH]
+        images, reconstruction, z, log_det = run_model(source, model, batch)
+        scores = flow_scores(z, log_det) | reconstruction_scores(images, reconstruction)
+        parts.append(
+            pd.DataFrame({str(name): value.cpu().double() for name, value in scores.items()})
+        )
+        if pixel:
+            maps = {
+                AnomalyMap.FLOW: flow_map(z, images.shape[-1]),
+                AnomalyMap.DIFFERENCE: difference_map(images, reconstruction),
+            }
+            _update_pixel_metrics(pixel, maps, prepared, batch)
+    table = prepared.index.iloc[rows][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
+    table = pd.concat([table, pd.concat(parts, ignore_index=True)], axis=1)
+    logger.info("%d images scored", len(rows))
+    return table, {str(name): metric.compute(fpr_limit) for name, metric in pixel.items()}
+
+
+def run_model(
+    source: FeatureSource, model: AEFlow, rows: NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return images and reconstructions in [0, 1], (B, 3, H, W), z' (B, C, h, w), log_det (B,)."""
+    images = source.images(rows)
+    out = model(source.features(rows, images))
+    return images, model.decoder.pixels(out.reconstruction), out.z, out.log_det
+
+
+def _update_pixel_metrics(
+    pixel: dict[AnomalyMap, PixelMetrics],
+    maps: dict[AnomalyMap, Tensor],
+    prepared: Prepared,
+    rows: NDArray[np.int64],
+) -> None:
+    on_host = {name: values.cpu().numpy() for name, values in maps.items()}
+    for position, row in enumerate(rows):
+        mask = prepared.mask(int(row))
+        if mask is None or prepared.index["split"].iloc[row] != Split.TEST:
+            continue
+        for name, metric in pixel.items():
+            metric.update(on_host[name][position], mask)
+
+
+@torch.inference_mode()
+def save_gallery(
+    path: Path, prepared: Prepared, source: FeatureSource, model: AEFlow, table: pd.DataFrame
+) -> None:
+    """Write the test images that `choose_images` picks, with reconstructions and maps."""
+    test = table[table["split"] == Split.TEST].reset_index(drop=True)
+    positions, reasons = choose_images(test)
+    rows = prepared.rows(Split.TEST)[positions]
+    chosen = test.iloc[positions]
+    images, reconstruction, z, _ = run_model(source, model, rows)
+    masks = [prepared.mask(int(row)) for row in rows]
+    empty = np.zeros(prepared.images.shape[1:3], dtype=bool)
+    mask = torch.from_numpy(np.stack([empty if m is None else m for m in masks])).float()
+    difference = difference_map(images, reconstruction)
+    arrays: dict[str, Any] = {
+        "image_id": chosen["image_id"].to_numpy(dtype=str),
+        "gt_label": chosen["gt_label"].to_numpy(),
+        "defect": chosen["defect"].to_numpy(dtype=str),
+        "pick": np.array(reasons),
+        "image": _picture(images),
+        "reconstruction": _picture(reconstruction),
+        "difference": _picture(difference[:, None])[..., 0],
+        "flow_map": -torch.exp(-local_energy(z)).cpu().numpy(),
+        "mask": _picture(mask[:, None])[..., 0] >= 128,
+        "has_mask": np.array([m is not None for m in masks]),
+    }
+    components = table.columns.difference(list(SCORE_TABLE_COLUMNS))
+    arrays |= {f"score_{name}": chosen[name].to_numpy() for name in components}
+    write_gallery(path, arrays)
+
+
+def _picture(values: Tensor) -> NDArray[np.uint8]:
+    """Average (B, c, H, W) in [0, 1] down to pictures, (B, s, s, c)."""
+    side = min(values.shape[-1], SIDE)
+    small = torch.nn.functional.interpolate(values.cpu(), (side, side), mode="area")
+    return (small * 255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,41 @@
+"""Logs of a script: plain lines in a file, one sentence on stderr when something is wrong."""
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from aeflow.errors import AeflowError
+
+logger = logging.getLogger("aeflow")
+
+
+def script(main: Callable[[list[str]], None]) -> None:
+    """Run a script's `main` with the command line's arguments, without `--log FILE`.
+
+    Lines of the log go to FILE (to stderr without one). An error the user can act on becomes one
+    line on stderr and exit status 1; its traceback goes to the log.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--log", type=Path)
+    own, arguments = parser.parse_known_args()
+    handler: logging.Handler = logging.StreamHandler()
+    if own.log is not None:
+        own.log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(own.log, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        main(arguments)
+    except Exception as error:
+        logger.error("%s", traceback.format_exc())
+        known = isinstance(error, AeflowError)
+        message = " ".join(str(error).split())  # libraries' messages have line breaks
+        if not known:
+            message = f"Unexpected {type(error).__name__}: {message}."
+        where = "" if known or own.log is None else f" The traceback is in {own.log}."
+        print(f"{Path(sys.argv[0]).name}: {message}{where}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,41 @@
+"""The losses of AE-FLOW (spec: Loss)."""
+
+import math
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def flow_nll(
+    z: Tensor,
+    log_det: Tensor,
+    scale: Literal["nats_per_dim", "bits_per_dim", "sum"] = "nats_per_dim",
+) -> Tensor:
+    """Return L_flow = -log N(z'; 0, I) - log|det dz'/dz| of each image, constant included.
+
+    Args:
+        z: z', (B, C, h, w).
+        log_det: (B,), nats.
+        scale: nats per dimension, bits per dimension, or the sum over dimensions in nats.
+
+    Returns:
+        (B,).
+    """
+    dimensions = z[0].numel()
+    nats = 0.5 * z.square().sum(dim=(1, 2, 3)) + 0.5 * dimensions * LOG_2PI - log_det
+    if scale == "sum":
+        return nats
+    return nats / (dimensions if scale == "nats_per_dim" else dimensions * math.log(2))
+
+
+def reconstruction_loss(target: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return L_recon = MSE(x, x') of each image, (B, 3, H, W) twice -> (B,)."""
+    return F.mse_loss(reconstruction, target, reduction="none").mean(dim=(1, 2, 3))
+
+
+def total_loss(flow: Tensor, reconstruction: Tensor, alpha: float) -> Tensor:
+    """Return L = alpha * L_flow + (1 - alpha) * L_recon."""
+    return alpha * flow + (1 - alpha) * reconstruction

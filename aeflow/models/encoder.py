@@ -1,0 +1,159 @@
+"""The pretrained encoder x -> z: frozen and in eval mode unless it is fine-tuned."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from aeflow.checkpoints import read_facts
+from aeflow.errors import ConfigError
+from aeflow.types import IMAGENET_MEAN, IMAGENET_SD
+
+
+class Encoder(nn.Module):
+    """Stage `stage` of a backbone, with the normalisation of pixels that it was trained with.
+
+    `channels` and `stride` describe its output: (B, 3, H, W) in [0, 1] ->
+    (B, channels, H / stride, W / stride).
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: int,
+        stride: int,
+        mean: Iterable[float] = IMAGENET_MEAN,
+        sd: Iterable[float] = IMAGENET_SD,
+        finetune: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.channels, self.stride, self.finetune = channels, stride, finetune
+        self.register_buffer("mean", torch.tensor(list(mean)).view(3, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(list(sd)).view(3, 1, 1), persistent=False)
+        self.requires_grad_(finetune)
+        self.train(finetune)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Set the mode; a frozen encoder stays in eval mode, BatchNorm too."""
+        super().train(mode and self.finetune)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return z of images x in [0, 1]."""
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+            z: Tensor = self.body((x - self.mean) / self.sd)[0]
+        return z
+
+
+def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
+    """Build an encoder from the file that `fetch_weights` wrote; no random number is drawn.
+
+    Args:
+        weights: safetensors, whose metadata name library, architecture, mean and sd.
+        stage: stage whose output is z.
+        finetune: train it too.
+
+    Raises:
+        ConfigError: the architecture has no such stage.
+        DataError: the file is missing or damaged.
+    """
+    facts = read_facts(weights)
+    cut = _cut_timm if facts["library"] == "timm" else _cut_torchvision
+    # The libraries start from random weights. A flow that is built afterwards must not depend on
+    # whether its features came from the cache.
+    with torch.random.fork_rng(devices=[]):
+        body, channels, stride = cut(facts["architecture"], stage, weights)
+    mean, sd = json.loads(facts["mean"]), json.loads(facts["sd"])
+    return Encoder(body, channels, stride, mean, sd, finetune)
+
+
+def library_of(architecture: str) -> str:
+    """Return the library that has an architecture, timm first.
+
+    Raises:
+        ConfigError: neither has it; names the closest ones.
+    """
+    libraries = {
+        "timm": timm.list_models(),
+        "torchvision": torchvision.models.list_models(module=torchvision.models),
+    }
+    for library, names in libraries.items():
+        if architecture in names:
+            return library
+    names = sorted({name for some in libraries.values() for name in some})
+    close = get_close_matches(architecture, names)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()."
+    raise ConfigError(f"encoder.name: neither timm nor torchvision has '{architecture}'; {hint}")
+
+
+def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
+    """Take the last map that has the stage's stride: the end of that stage."""
+    probe: Any = timm.create_model(architecture, features_only=True)
+    info, stride = probe.feature_info, 2 ** (stage + 1)
+    index_of = dict(zip(info.reduction(), info.out_indices, strict=True))
+    if stride not in index_of:
+        raise ConfigError(_no_such_stage(architecture, stage, index_of))
+    body: Any = timm.create_model(
+        architecture,
+        features_only=True,
+        out_indices=(index_of[stride],),
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(weights)},
+    )
+    return body, body.feature_info.channels()[0], stride
+
+
+def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str:
+    stages = [str(number) for number in range(1, 7) if 2 ** (number + 1) in strides]
+    return f"encoder.stage: {architecture} has the stages {', '.join(stages)}, not {stage}."
+
+
+class _ListOutput(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.body(x).values())
+
+
+def _cut_torchvision(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
+    """Cut after the last block whose output has the stage's stride.
+
+    Blocks are the modules at most two levels deep: inside a block there may be maps that have
+    the stride of the stage before, `layer4.0.relu` of a ResNet for one.
+    """
+    model = torchvision.models.get_model(architecture, weights=None).eval()
+    model.load_state_dict(load_file(weights))
+    side, stride = 256, 2 ** (stage + 1)
+    ends: dict[int, tuple[str, int]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and out.ndim == 4:
+                ends[side // out.shape[3]] = name, out.shape[1]
+
+        return note
+
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            if name and name.count(".") < 2:
+                hooks.enter_context(module.register_forward_hook(watch(name)))
+        model(torch.zeros(1, 3, side, side))
+    if stride not in ends:
+        raise ConfigError(_no_such_stage(architecture, stage, ends))
+    end, channels = ends[stride]
+    return _ListOutput(create_feature_extractor(model, [end])), channels, stride

@@ -1,0 +1,113 @@
+"""One self-contained HTML page about a study: tables, figures, provenance, licences."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from aeflow.cards import DATASET_CARDS, DatasetCard, load_dataset_card
+from aeflow.reporting import sections
+from aeflow.reporting.display import DisplayTable, main_display
+from aeflow.reporting.illustration import Caption, read_caption
+from aeflow.reporting.published import Published, published_display
+
+
+@dataclass(frozen=True)
+class EmbeddedFigure:
+    """A figure as a data URI, and its caption."""
+
+    caption: Caption
+    uri: str
+
+
+@dataclass(frozen=True)
+class DatasetSection:
+    """What the page tells about one dataset.
+
+    Attributes:
+        card: Title, licence, citation.
+        tables: (heading, table) pairs.
+        reasons: Why cells are empty, one sentence each.
+        figures: In the order given.
+    """
+
+    card: DatasetCard
+    tables: list[tuple[str, DisplayTable]]
+    reasons: list[str]
+    figures: list[EmbeddedFigure]
+
+
+def build_report(
+    study: str,
+    results: pd.DataFrame,
+    main: pd.DataFrame,
+    published: Published,
+    metrics: Sequence[dict[str, Any]],
+    trainings: Sequence[dict[str, Any]],
+    figures: Sequence[Path],
+    cards: Path = DATASET_CARDS,
+) -> str:
+    """Return the page.
+
+    Args:
+        study: Name of the study.
+        results: Output of `results_table`.
+        main: Output of `main_table`.
+        published: Numbers of others.
+        metrics: Contents of every metrics file.
+        trainings: Every train JSON, from `read_training`.
+        figures: PNG or SVG files drawn by this package, in the order to show them.
+        cards: Folder of the dataset cards.
+
+    Raises:
+        ConfigError: a dataset has no card.
+        DataError: a figure is missing or carries no caption.
+    """
+    embedded = [_embed(path) for path in figures]
+    datasets = []
+    for name in main["dataset"].unique():
+        runs = [run for run in metrics if run["dataset"] == name]
+        datasets.append(
+            DatasetSection(
+                card=load_dataset_card(name, cards),
+                tables=sections.dataset_tables(results[results["dataset"] == name], runs),
+                reasons=sections.reasons(runs),
+                figures=[figure for figure in embedded if figure.caption.dataset == name],
+            )
+        )
+    environment = Environment(
+        loader=PackageLoader("aeflow.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        study=study,
+        summary=sections.summary(main),
+        main=main_display(main),
+        published=published_display(main, published),
+        sources=list(published.sources.values()),
+        datasets=datasets,
+        cost=sections.cost(main),
+        settings=sections.settings(trainings, metrics),
+        software=sections.software(trainings),
+    )
+
+
+def _embed(path: Path) -> EmbeddedFigure:
+    """Embed an SVG as it is, a PNG as WebP: photographs are a tenth of the size then."""
+    caption = read_caption(path)
+    content, media_type = path.read_bytes(), "image/svg+xml"
+    if path.suffix != ".svg":
+        with Image.open(path) as image, BytesIO() as buffer:
+            image.convert("RGB").save(buffer, "WEBP", quality=85)
+            content, media_type = buffer.getvalue(), "image/webp"
+    text = base64.b64encode(content).decode("ascii")
+    return EmbeddedFigure(caption, f"data:{media_type};base64,{text}")

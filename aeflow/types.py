@@ -1,0 +1,51 @@
+"""Names shared by every layer: splits, score components, columns of the score table."""
+
+from enum import StrEnum
+
+
+class Split(StrEnum):
+    """Part of a dataset. Training images are always normal."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class FlowScore(StrEnum):
+    """Definitions of S_flow, all "higher is more anomalous" (spec: Anomaly score)."""
+
+    DENSITY = "density"
+    LATENT_ENERGY = "latent_energy"
+    NLL = "nll"
+    LOCAL_DENSITY_MEAN = "local_density_mean"
+    LOCAL_DENSITY_MAX = "local_density_max"
+
+
+class ReconstructionScore(StrEnum):
+    """Definitions of S_recon, all "higher is more anomalous"; `ssim` holds -SSIM(x, x')."""
+
+    SSIM = "ssim"
+    MSE = "mse"
+
+
+class GradientScore(StrEnum):
+    """The trivial baseline: mean absolute vertical gradient, as it is and negated."""
+
+    HIGH_GRADIENT = "high_gradient"
+    LOW_GRADIENT = "low_gradient"
+
+
+class AnomalyMap(StrEnum):
+    """Maps of the image's size: the flow's local energy, and |x - x'|."""
+
+    FLOW = "flow"
+    DIFFERENCE = "difference"
+
+
+# First columns of every score table; one column per score component follows.
+SCORE_TABLE_COLUMNS = ("image_id", "split", "gt_label", "defect")
+# Columns of a prepared index.
+INDEX_COLUMNS = (*SCORE_TABLE_COLUMNS, "group", "source", "sha256", "mask_row")
+NORMAL, ANOMALOUS = 0, 1
+# Mean and sd of ImageNet's pixels in [0, 1], red, green, blue.
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

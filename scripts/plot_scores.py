@@ -1,0 +1,24 @@
+"""Draw histograms of a run's scores."""
+
+import argparse
+from pathlib import Path
+
+from aeflow.evaluation import read_scores
+from aeflow.files import read_json
+from aeflow.logging import script
+from aeflow.reporting.figures import plot_scores
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--png", type=Path, required=True)
+    parser.add_argument("--svg", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    scores, metrics = read_scores(options.scores), read_json(options.metrics)
+    plot_scores(scores, metrics).save(options.png, options.svg)
+
+
+if __name__ == "__main__":
+    script(main)

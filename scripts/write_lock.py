@@ -1,0 +1,48 @@
+"""Write requirements.lock: the exact versions of what pyproject.toml asks for, as installed here."""
+
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from aeflow.files import write_text
+from aeflow.logging import script
+
+HEADER = """\
+# Exact versions of everything that pyproject.toml asks for, with its extra `dev`.
+# Written by `python scripts/write_lock.py`. CUDA's own packages are left out: torch pins them.
+"""
+FROM_TORCH = ("nvidia-", "cuda-", "triton")
+
+
+def closure(requirements: list[str]) -> dict[str, str]:
+    """Return name and version of all installed packages that these requirements lead to."""
+    found: dict[str, str] = {}
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found or name.startswith(FROM_TORCH):
+            continue
+        distribution = importlib.metadata.distribution(name)
+        found[name] = distribution.version
+        for text in distribution.requires or []:
+            child = Requirement(text)
+            extras = requirement.extras or {""}
+            if child.marker is None or any(child.marker.evaluate({"extra": e}) for e in extras):
+                waiting.append(child)
+    return found
+
+
+def main(_: list[str]) -> None:
+    """Write the file."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = [f"{name}=={version}" for name, version in sorted(closure(wanted).items())]
+    write_text(Path("requirements.lock"), HEADER + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    script(main)

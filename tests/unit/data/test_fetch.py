@@ -1,0 +1,296 @@
+import hashlib
+import http.server
+import sys
+import tarfile
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aeflow.cards import DatasetCard, SourceFile
+from aeflow.data.fetch import fetch_archive, fetch_dataset, fetch_file, replaced_archive
+from aeflow.errors import DataError
+
+WriteZip = Callable[[Path, dict[str, bytes]], Path]
+ROOT = Path(__file__).parents[3]
+MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
+
+
+class Server:
+    """What a local web server answers, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.announced: dict[str, int] = {}  # Content-Length, where it is a lie
+        self.asked: list[str] = []
+        self.url = ""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            state.asked.append(path)
+            if path not in state.files:
+                self.send_error(404)
+                return
+            content = state.files[path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(state.announced.get(path, len(content))))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+        thread.start()
+        state.url = f"http://127.0.0.1:{running.server_port}"
+        yield state
+        running.shutdown()
+        thread.join()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def pinned(source: Path, url: str | None) -> SourceFile:
+    return SourceFile(
+        name="toy.zip", url=url, sha256=sha256(source), size_bytes=source.stat().st_size
+    )
+
+
+def assert_nothing_left(destination: Path) -> None:
+    assert not destination.parent.exists() or list(destination.parent.iterdir()) == []
+
+
+def test_local_file_is_copied_and_described(source: Path, destination: Path) -> None:
+    before = source.stat()
+    manifest = fetch_archive(pinned(source, str(source)), destination, None)
+    assert manifest == {
+        "name": "toy.zip",
+        "kind": "zip",
+        "sha256": sha256(source),
+        "size_bytes": before.st_size,
+        "placed_sha256": sha256(destination),
+    }
+    assert destination.read_bytes() == source.read_bytes()
+    assert destination.stat().st_ino != before.st_ino
+    assert source.stat() == before
+    assert [path.name for path in destination.parent.iterdir()] == ["images.zip"]
+
+
+def test_every_way_to_the_same_bytes_gives_the_same_manifest(
+    source: Path, destination: Path, server: Server
+) -> None:
+    server.files["/some/toy.zip"] = source.read_bytes()
+    web, file = f"{server.url}/some/toy.zip", source.as_uri()
+    ways = [
+        (pinned(source, web), None),
+        (pinned(source, file), None),
+        (pinned(source, None), f"{server.url}/some/"),
+        (pinned(source, None), str(source.parent)),
+        (pinned(source, None), source.parent.as_uri()),
+        (replaced_archive(str(source), None), None),
+        (replaced_archive(f"{web}?download=1", None), None),
+    ]
+    manifests = [fetch_archive(archive, destination, mirror) for archive, mirror in ways]
+    assert all(manifest == manifests[0] for manifest in manifests)
+    assert destination.read_bytes() == source.read_bytes()
+
+
+def test_mirror_comes_first(source: Path, destination: Path, server: Server) -> None:
+    server.files["/toy.zip"] = source.read_bytes()
+    fetch_archive(pinned(source, f"{server.url}/toy.zip"), destination, str(source.parent))
+    assert server.asked == []
+
+
+def test_next_source_is_tried(source: Path, destination: Path, server: Server) -> None:
+    server.files["/official/toy.zip"] = source.read_bytes()
+    archive = pinned(source, f"{server.url}/official/toy.zip")
+    fetch_archive(archive, destination, f"{server.url}/mirror")
+    assert server.asked == ["/mirror/toy.zip", "/official/toy.zip"]
+    assert destination.read_bytes() == source.read_bytes()
+
+
+def test_corrupt_mirror_is_passed_over(
+    source: Path, destination: Path, server: Server, write_zip: WriteZip, tmp_path: Path
+) -> None:
+    other = write_zip(tmp_path / "toy.zip", {**MEMBERS, "toy/test/good/b.png": b"c" * 5000})
+    assert other.stat().st_size == source.stat().st_size
+    server.files["/toy.zip"] = source.read_bytes()
+    fetch_archive(pinned(source, f"{server.url}/toy.zip"), destination, str(tmp_path))
+    assert destination.read_bytes() == source.read_bytes()
+
+
+def test_all_failures_and_the_way_out_are_told(
+    source: Path, destination: Path, server: Server, tmp_path: Path
+) -> None:
+    archive = pinned(source, f"{server.url}/gone.zip")
+    with pytest.raises(DataError) as caught:
+        fetch_archive(archive, destination, str(tmp_path / "mirror"))
+    message = str(caught.value)
+    assert f"{tmp_path}/mirror/toy.zip: there is no such file" in message
+    assert f"{server.url}/gone.zip: the server answered with status 404" in message
+    assert f"({archive.size_bytes} bytes, sha256 {archive.sha256})" in message
+    assert f"by hand from {server.url}/gone.zip" in message
+    assert "AEFLOW_MIRROR=" in message
+    assert "\n" not in message
+    assert_nothing_left(destination)
+
+
+def test_wrong_checksum_tells_both_and_leaves_nothing(source: Path, destination: Path) -> None:
+    archive = SourceFile(name="toy.zip", url=str(source), sha256="0" * 64, size_bytes=None)
+    with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {sha256(source)}"):
+        fetch_archive(archive, destination, None)
+    assert_nothing_left(destination)
+    assert source.is_file()
+
+
+def test_wrong_checksum_leaves_an_earlier_archive_alone(source: Path, destination: Path) -> None:
+    fetch_archive(pinned(source, str(source)), destination, None)
+    with pytest.raises(DataError):
+        fetch_archive(replaced_archive(str(source), "0" * 64), destination, None)
+    assert destination.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html><title>Please log in</title>", "a web page"),
+        (b"<HTML><body>Not found</body></HTML>", "a web page"),
+        (b"plain words", "neither a zip nor a tar"),
+        (b"", "neither a zip nor a tar"),
+        (b"PK\x03\x04 and then nothing", "no readable zip"),
+        (b"\x1f\x8b and then nothing", "no readable tar"),
+    ],
+)
+def test_something_else_than_an_archive(
+    destination: Path, server: Server, content: bytes, message: str
+) -> None:
+    server.files["/toy.zip"] = content
+    with pytest.raises(DataError, match=message) as caught:
+        fetch_archive(replaced_archive(f"{server.url}/toy.zip", None), destination, None)
+    assert "\n" not in str(caught.value)
+    assert_nothing_left(destination)
+
+
+def test_connection_that_breaks_off(source: Path, destination: Path, server: Server) -> None:
+    server.files["/toy.zip"] = source.read_bytes()[:3000]
+    server.announced["/toy.zip"] = source.stat().st_size
+    with pytest.raises(DataError, match="connection failed after"):
+        fetch_archive(replaced_archive(f"{server.url}/toy.zip", None), destination, None)
+    assert_nothing_left(destination)
+
+
+def test_server_that_is_not_there(destination: Path, server: Server) -> None:
+    with pytest.raises(DataError, match="connection failed after 0 bytes"):
+        fetch_archive(replaced_archive("http://127.0.0.1:9/toy.zip", None), destination, None)
+    assert_nothing_left(destination)
+
+
+def test_cut_off_file_is_noticed_without_a_checksum(source: Path, destination: Path) -> None:
+    source.write_bytes(source.read_bytes()[:-30])
+    with pytest.raises(DataError, match="no readable zip"):
+        fetch_archive(replaced_archive(str(source), None), destination, None)
+    size = source.stat().st_size
+    archive = SourceFile(name="toy.zip", url=str(source), sha256=None, size_bytes=size + 30)
+    with pytest.raises(DataError, match=f"{size} bytes instead of {size + 30}: it was cut off"):
+        fetch_archive(archive, destination, None)
+    assert_nothing_left(destination)
+
+
+def test_unsafe_archive_is_not_placed(
+    destination: Path, write_zip: WriteZip, tmp_path: Path
+) -> None:
+    path = write_zip(tmp_path / "toy.zip", {"../../evil.png": b"x"})
+    with pytest.raises(DataError, match="unsafe"):
+        fetch_archive(replaced_archive(str(path), None), destination, None)
+    assert_nothing_left(destination)
+
+
+def test_tar_becomes_a_zip(destination: Path, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    with tarfile.open(tmp_path / "toy.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "a.png", "toy/train/good/a.png")
+    manifest = fetch_archive(
+        replaced_archive(str(tmp_path / "toy.tar.gz"), None), destination, None
+    )
+    assert (manifest["kind"], manifest["name"]) == ("tar", "toy.tar.gz")
+    assert manifest["sha256"] == sha256(tmp_path / "toy.tar.gz")
+    assert manifest["placed_sha256"] == sha256(destination) != manifest["sha256"]
+
+
+def test_folder_becomes_a_zip(destination: Path, source: Path) -> None:
+    manifest = fetch_archive(replaced_archive(str(source.parent), None), destination, None)
+    assert manifest["name"] == "user"
+    assert manifest["sha256"] == manifest["placed_sha256"] == sha256(destination)
+    again = fetch_archive(
+        replaced_archive(source.parent.as_uri(), sha256(destination)), destination, None
+    )
+    assert again == manifest
+
+
+def test_any_file_and_the_beginning_of_a_checksum(destination: Path, server: Server) -> None:
+    server.files["/weights.pth"] = b"not an archive"
+    digest = hashlib.sha256(b"not an archive").hexdigest()
+    file = SourceFile(name="weights.pth", url=f"{server.url}/weights.pth", sha256=digest[:8])
+    manifest = fetch_file(file, destination, None)
+    assert manifest == {"name": "weights.pth", "sha256": digest, "size_bytes": 14}
+    assert destination.read_bytes() == b"not an archive"
+
+
+def test_file_of_an_installed_package(destination: Path) -> None:
+    file = SourceFile(name="py.typed", url="package:numpy/py.typed")
+    assert fetch_file(file, destination, None)["size_bytes"] == 0
+    missing = SourceFile(name="x", url="package:no_such_package_here/x")
+    with pytest.raises(DataError, match="package no_such_package_here is not installed"):
+        fetch_file(missing, destination, None)
+
+
+def test_no_source_at_all(destination: Path) -> None:
+    archive = SourceFile(name="toy.zip", url=None, sha256="1" * 64, size_bytes=5)
+    with pytest.raises(DataError, match=r"no source is known.*5 bytes, sha256 1111.*MIRROR"):
+        fetch_archive(archive, destination, None)
+
+
+def test_unknown_scheme(destination: Path) -> None:
+    with pytest.raises(DataError, match="scheme s3 is not supported"):
+        fetch_archive(replaced_archive("s3://bucket/toy.zip", None), destination, None)
+
+
+def test_secrets_of_an_address_are_not_told(
+    destination: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.url.replace("//", "//user:secret1@") + "/gone.zip?token=secret2"
+    with caplog.at_level("INFO"), pytest.raises(DataError) as caught:
+        fetch_archive(replaced_archive(url, None), destination, url)
+    assert server.asked == ["/gone.zip", "/gone.zip"]
+    assert "secret" not in str(caught.value)
+    assert "secret" not in caplog.text
+
+
+def test_name_of_a_replaced_source(tmp_path: Path) -> None:
+    assert replaced_archive("https://x.org/a/b%20c.zip?x=1", None).name == "b_20c.zip"
+    assert replaced_archive(f"{tmp_path}/my images/", None).name == "my_images"
+
+
+def test_generated_archive(
+    destination: Path,
+    write_zip: WriteZip,
+    make_card: Callable[..., DatasetCard],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = types.ModuleType("demo_textures")
+    generator.write_demo_textures = lambda path: write_zip(path, MEMBERS)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "aeflow.data.demo_textures", generator)
+    card = make_card().model_copy(update={"generator": "demo_textures"})
+    manifest = fetch_dataset(card, destination, None)
+    assert manifest["placed_sha256"] == manifest["sha256"] == sha256(destination)

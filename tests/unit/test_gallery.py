@@ -1,0 +1,97 @@
+"""The gallery: what is kept, how small it is, and that it is read without unpickling."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from skimage import data, transform
+
+from aeflow.errors import DataError
+from aeflow.gallery import choose_images, read_gallery, write_gallery
+
+
+def make_arrays(count: int) -> dict[str, Any]:
+    """Return pictures of real gravel, the hardest to compress."""
+    photograph = data.gravel()
+    crops = [photograph[8 * k : 8 * k + 128, 5 * k : 5 * k + 128] for k in range(count)]
+    image = np.repeat(np.stack(crops)[..., None], 3, axis=3)
+    generator = np.random.default_rng(0)
+    return {
+        "image_id": np.array([f"test/{k}" for k in range(count)]),
+        "image": image,
+        "reconstruction": image[:, ::-1],
+        "difference": generator.integers(0, 90, (count, 128, 128)).astype(np.uint8),
+        "flow_map": -generator.random((count, 16, 16)),
+        "mask": generator.random((count, 128, 128)) > 0.5,
+    }
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    arrays = make_arrays(5)
+    path = tmp_path / "gallery.npz"
+    write_gallery(path, arrays)
+    gallery = read_gallery(path)
+    assert list(gallery["image_id"]) == list(arrays["image_id"])
+    assert gallery["image"].shape == (5, 128, 128, 3)
+    error = gallery["image"].astype(float) - arrays["image"]
+    assert np.abs(error).mean() < 4, "JPEG may cost a few gray levels"
+    assert np.array_equal(gallery["mask"], arrays["mask"])
+    assert np.abs(gallery["difference"] - arrays["difference"] / 255).mean() < 0.05
+    expected = transform.resize(
+        arrays["flow_map"][0], (128, 128), order=1, mode="edge", anti_aliasing=False
+    )
+    assert np.abs(gallery["flow_map"][0] - expected).max() < 2e-3
+
+
+def test_forty_pictures_of_gravel_stay_below_a_megabyte(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.npz"
+    arrays = make_arrays(40)
+    arrays["difference"] = arrays["image"][..., 0] // 4
+    arrays["mask"] = arrays["image"][..., 0] > 250
+    write_gallery(path, arrays)
+    assert path.stat().st_size < 1_000_000
+
+
+def test_a_damaged_gallery_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.npz"
+    with pytest.raises(DataError, match="is missing"):
+        read_gallery(path)
+    np.savez(path, image_jpeg=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="no gallery"):
+        read_gallery(path)
+    path.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(DataError, match="no gallery"):
+        read_gallery(path)
+
+
+def test_extremes_and_borderline_images_of_both_classes_are_chosen() -> None:
+    values = np.arange(40.0)
+    test = pd.DataFrame(
+        {
+            "image_id": [str(k) for k in range(40)],
+            "split": "test",
+            "gt_label": [0] * 20 + [1] * 20,
+            "defect": "x",
+            "nll": values,
+        }
+    )
+    positions, reasons = choose_images(test)
+    # The middle between the medians 9.5 and 29.5 is 19.5: 19 of the normals, 20 of the others.
+    assert positions == [0, 1, 18, 19, 20, 21, 38, 39]
+    assert reasons[0] == reasons[4] == "lowest nll"
+    assert reasons[3] == "highest nll"
+
+
+def test_one_class_alone_is_enough() -> None:
+    test = pd.DataFrame(
+        {
+            "image_id": ["a", "b"],
+            "split": "test",
+            "gt_label": 0,
+            "defect": "good",
+            "nll": [1.0, 2.0],
+        }
+    )
+    assert choose_images(test)[0] == [0, 1]

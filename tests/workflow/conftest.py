@@ -1,0 +1,122 @@
+"""A copy of the repository, and the demo run in it as a user runs it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# One category, few epochs: the same way through every rule in a fraction of the time.
+TINY = """
+study: tiny
+datasets: [{name: demo_textures, categories: [brick]}]
+data: {image_size: 64, val_fraction: 0.2}
+encoder: {name: efficientnet_lite0, stage: 3}
+flow: {steps: 2, standardise: channel}
+training: {epochs: 3, batch_size: 16, lr: 0.002, weight_decay: 0.0, threads: 1}
+variants:
+  - {name: aeflow}
+  - {name: beta_half, settings: {score: {beta: 0.5}}}
+  - {name: gradient, method: gradient}
+seeds: [0]
+evaluation: {bootstrap_replicates: 50}
+"""
+
+
+def copy_repository(target: Path) -> Path:
+    """Copy what git knows or would know: a fresh clone with the changes under test."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / "tiny.yaml").write_text(TINY)
+    return target
+
+
+class Repository:
+    """A copy of the repository in which Snakemake runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment in which `aeflow` is this copy's and `python` the tests'."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
+
+    def command(self, *arguments: str, overlay: str = "tiny.yaml") -> list[str]:
+        return ["snakemake", "--cores", "2", "--configfile", overlay, *arguments]
+
+    def snakemake(
+        self, *arguments: str, overlay: str = "tiny.yaml", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake; with `check` its failure is the test's."""
+        done = subprocess.run(
+            self.command(*arguments, overlay=overlay),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"snakemake {arguments} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def plan(self, *arguments: str, overlay: str = "tiny.yaml") -> dict[str, int]:
+        """Return the number of jobs per rule that a dry run lists; empty: nothing to be done."""
+        output = self.snakemake("--dry-run", *arguments, overlay=overlay).stdout
+        table = output[output.find("Job stats:") :] if "Job stats:" in output else ""
+        jobs = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
+        return {rule: int(count) for rule, count in jobs if rule not in ("all", "total")}
+
+    def results(self, study: str = "tiny") -> Path:
+        return self.folder / "results" / study
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The demo study, run from nothing."""
+    repository = Repository(copy_repository(tmp_path_factory.mktemp("demo")))
+    repository.snakemake(overlay="config/demo.yaml")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The tiny study, run from nothing. Not to be changed."""
+    repository = Repository(copy_repository(tmp_path_factory.mktemp("tiny")))
+    repository.snakemake()
+    return repository
+
+
+@pytest.fixture
+def tiny(finished_tiny: Repository, tmp_path: Path) -> Repository:
+    """A copy of the finished tiny study, to be changed."""
+    shutil.copytree(finished_tiny.folder, tmp_path, dirs_exist_ok=True)
+    return Repository(tmp_path)
+
+
+@pytest.fixture
+def edit(tiny: Repository) -> Callable[[str, str, str], None]:
+    """Replace a text in a file of `tiny`; the text must be there."""
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = tiny.folder / name
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new, 1))
+
+    return replace

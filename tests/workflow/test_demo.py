@@ -1,0 +1,81 @@
+"""The demo as a newcomer runs it."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import Repository
+
+COLUMNS = (
+    "dataset category variant method encoder seed image_auroc image_aupr f1 accuracy sensitivity "
+    "specificity threshold oracle_f1 pixel_auroc aupro n_train n_test_normal n_test_anomalous "
+    "fit_seconds"
+).split()
+
+
+@pytest.fixture(scope="module")
+def results(demo: Repository) -> pd.DataFrame:
+    return pd.read_csv(demo.results("demo") / "tables/results.csv")
+
+
+def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -> None:
+    folder = demo.results("demo")
+    for row in results.itertuples():
+        cell = f"demo_textures/{row.category}/{row.variant}/seed{row.seed}"
+        scores = pd.read_csv(folder / f"scores/{cell}.csv")
+        assert list(scores.columns[:4]) == ["image_id", "split", "gt_label", "defect"]
+        assert (folder / f"metrics/{cell}.json").is_file()
+    for name in ("main.csv", "main.md", "main.tex", "results.md", "results.tex"):
+        assert (folder / "tables" / name).stat().st_size > 0
+    figures = {path.suffix for path in (folder / "figures").iterdir()}
+    assert figures == {".png", ".svg"}
+    report = (folder / "report.html").read_text()
+    assert not re.search(r'(?:src|href)="https?://[^"]*\.(?:css|js|png|svg)', report)
+
+
+def test_the_result_table_has_the_contracts_columns(results: pd.DataFrame) -> None:
+    assert list(results.columns[: len(COLUMNS)]) == COLUMNS
+    assert set(results["category"]) == {"brick", "gravel"}
+    assert (results["n_test_anomalous"] > 0).all()
+    assert results.loc[results["method"] == "aeflow", ["pixel_auroc", "aupro"]].notna().all(None)
+    assert (results["threshold_rule"] == "normal_quantile").all(), "there are no anomalies to fit"
+
+
+def test_a_working_model_is_told_from_a_trivial_one(results: pd.DataFrame) -> None:
+    mean = results.groupby(["method", "category"])["image_auroc"].mean()
+    assert mean["aeflow"].max() > 0.95
+    assert mean["gradient"].max() < 0.85
+    aeflow = results[results["method"] == "aeflow"].set_index("category")
+    assert aeflow["pixel_auroc"].max() > 0.9
+
+
+def test_main_is_the_mean_over_categories_then_seeds(
+    demo: Repository, results: pd.DataFrame
+) -> None:
+    main = pd.read_csv(demo.results("demo") / "tables/main.csv").set_index("variant")
+    per_seed = results[results["variant"] == "aeflow"].groupby("seed")["image_auroc"].mean()
+    assert main.loc["aeflow", "image_auroc_mean"] == pytest.approx(per_seed.mean())
+    assert main.loc["aeflow", "image_auroc_sd"] == pytest.approx(per_seed.std())
+
+
+def test_a_second_run_has_nothing_to_do(demo: Repository) -> None:
+    again = demo.snakemake(overlay="config/demo.yaml")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_small_files_stay_below_a_megabyte(demo: Repository) -> None:
+    """Snakemake compares only smaller inputs by content (`--max-checksum-file-size`)."""
+    for folder in ("scores", "metrics", "train", "gallery", "tables"):
+        for path in (demo.results("demo") / folder).rglob("*"):
+            assert path.is_dir() or path.stat().st_size < 1_000_000, path
+
+
+def test_a_trained_model_says_what_made_it(demo: Repository) -> None:
+    summary = json.loads(
+        (demo.results("demo") / "train/demo_textures/brick/aeflow/seed0.json").read_text()
+    )
+    assert summary["settings"]["flow"]["steps"] == 4
+    assert {"torch", "python", "aeflow"} <= summary["versions"].keys()
+    assert len(summary["model_sha256"]) == len(summary["features_sha256"]) == 64

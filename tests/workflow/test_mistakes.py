@@ -1,0 +1,63 @@
+"""What a user gets wrong is said in one sentence, before any job runs."""
+
+import json
+
+import pytest
+
+from tests.workflow.conftest import Repository
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"flwo": {"steps": 2}}, ["unknown key 'flwo'", "did you mean 'flow'"]),
+        ({"flow": {"steps": 0}}, ["flow.steps", "greater than or equal to 1"]),
+        ({"datasets": [{"name": "chest_xrya"}]}, ["chest_xrya", "Did you mean 'chest_xray'"]),
+        (
+            {"datasets": [{"name": "demo_textures", "categories": ["brik"]}]},
+            ["no category 'brik'", "did you mean 'brick'"],
+        ),
+        ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    finished_tiny: Repository, overrides: dict[str, object], words: list[str]
+) -> None:
+    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    done = finished_tiny.snakemake("--dry-run", "--config", *settings, check=False)
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_papers_study_can_be_planned(finished_tiny: Repository) -> None:
+    """A dry run of config.yaml: nothing of it is there, and nothing is downloaded."""
+    plan = finished_tiny.plan(overlay="config/config.yaml")
+    assert plan["fetch_data"] == 1
+    assert plan["train_model"] == 3
+    assert plan["score_images"] == 3
+    assert plan["evaluate_scores"] == 7
+
+
+def test_a_tampered_checkpoint_is_found(tiny: Repository) -> None:
+    model = tiny.results() / "models/demo_textures/brick/aeflow/seed0.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    done = tiny.snakemake("--forcerun", "score_images", check=False)
+    assert done.returncode != 0
+    assert "is not the file that" in done.stderr
+    assert "run train_model again" in done.stderr
+
+
+def test_a_missing_archive_is_explained(tiny: Repository) -> None:
+    done = tiny.snakemake(
+        "data/raw/chest_xray.zip",
+        "--config",
+        'datasets=[{"name": "chest_xray", "source": "nowhere/images.zip"}]',
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "nowhere/images.zip: there is no such file or folder" in done.stderr
+    assert not (tiny.folder / "data/raw/chest_xray.zip").exists()

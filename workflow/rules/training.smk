@@ -1,0 +1,46 @@
+# One training per dataset, category, variant and seed.
+
+
+def encoder_files(wildcards, kind):
+    encoder = STUDY.fit_settings(wildcards.dataset, wildcards.variant).encoder
+    stage = f"{encoder.name}-stage{encoder.stage}/{wildcards.dataset}/{wildcards.category}"
+    return {
+        "features": f"data/features/{stage}.npy",
+        "manifest": f"data/manifests/features/{stage}.json",
+        "weights": f"data/weights/{encoder.name}.safetensors",
+    }[kind]
+
+
+rule train_model:
+    input:
+        prepared="data/manifests/prepared/{dataset}/{category}.json",
+        features_manifest=lambda wildcards: encoder_files(wildcards, "manifest"),
+        images=ancient("data/prepared/{dataset}/{category}/images.npy"),
+        masks=ancient("data/prepared/{dataset}/{category}/masks.npy"),
+        index=ancient("data/prepared/{dataset}/{category}/index.csv"),
+        features=ancient(lambda wildcards: encoder_files(wildcards, "features")),
+        weights=ancient(lambda wildcards: encoder_files(wildcards, "weights")),
+    output:
+        model=f"{RESULTS}/models/{CELL}.safetensors",
+        summary=f"{RESULTS}/train/{CELL}.json",
+        history=f"{RESULTS}/train/{CELL}.csv",
+    wildcard_constraints:
+        variant=one_of(TRAINED),
+    params:
+        code=code("train_model"),
+        settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
+        # Not an output: Snakemake deletes those before each attempt, and a killed training resumes.
+        state=f"{RESULTS}/scratch/{CELL}.safetensors",
+    threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
+    log:
+        f"{RESULTS}/logs/train_model/{CELL}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_model/{CELL}.tsv"
+    message:
+        "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
+    shell:
+        "python scripts/train_model.py --settings {params.settings:q} --seed {wildcards.seed}"
+        " --images {input.images} --masks {input.masks} --index {input.index}"
+        " --features {input.features} --features-manifest {input.features_manifest}"
+        " --weights {input.weights} --state {params.state} --model {output.model}"
+        " --summary {output.summary} --history {output.history} --log {log}"
