@@ -8,11 +8,28 @@ import pytest
 
 from tests.workflow.conftest import Repository
 
-COLUMNS = (
-    "dataset category variant method encoder seed image_auroc image_aupr f1 accuracy sensitivity "
-    "specificity threshold oracle_f1 pixel_auroc aupro n_train n_test_normal n_test_anomalous "
-    "fit_seconds"
-).split()
+COLUMNS = [
+    "dataset",
+    "category",
+    "variant",
+    "method",
+    "encoder",
+    "seed",
+    "image_auroc",
+    "image_aupr",
+    "f1",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "threshold",
+    "oracle_f1",
+    "pixel_auroc",
+    "aupro",
+    "n_train",
+    "n_test_normal",
+    "n_test_anomalous",
+    "fit_seconds",
+]
 
 
 @pytest.fixture(scope="module")

@@ -107,14 +107,12 @@ def test_an_evaluation_that_changed_needs_no_training(tiny: Repository, edit: Ed
 
 
 def test_a_failed_job_is_not_forgotten(tiny: Repository, edit: Edit) -> None:
-    edit("tiny.yaml", "lr: 0.002", "lr: 1.0")
-    edit("tiny.yaml", "epochs: 3", "epochs: 200")
-    edit("aeflow/training.py", "if not math.isfinite(parts[0]):", "if True:")
+    edit("tiny.yaml", "threads: 1", "threads: 1, device: mps")
     failed = tiny.snakemake(check=False)
     assert failed.returncode != 0
     sentences = [line for line in failed.stderr.splitlines() if line.startswith("train_model.py:")]
     assert len(sentences) == 1
-    assert "epoch 1, step 1" in sentences[0]
+    assert "this machine has no mps; use auto" in sentences[0]
     log = tiny.results() / "logs/train_model/demo_textures/brick/aeflow/seed0.log"
     assert "Traceback" in log.read_text()
     assert tiny.plan()["train_model"] == 1
@@ -124,9 +122,7 @@ def test_the_number_of_workers_changes_no_byte(
     finished_tiny: Repository, tiny: Repository
 ) -> None:
     tiny.snakemake("--cores", "1", "--forceall")
-    for name in (MODEL, SCORES, "tables/main.csv".replace("main", "main")):
-        if name.endswith("main.csv"):
-            continue  # holds seconds
+    for name in (MODEL, SCORES):
         assert digest(tiny.results() / name) == digest(finished_tiny.results() / name), name
     prepared = "data/prepared/demo_textures/brick"
     for name in ("images.npy", "masks.npy", "index.csv"):

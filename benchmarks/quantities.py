@@ -1,0 +1,80 @@
+"""What is measured of an action: its time, its memory, its arithmetic (Linux only)."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+
+Action = Callable[[], object]
+MIB_IN_KB = 1024
+MATRIX_SIDE = 2048
+
+
+def seconds(action: Action) -> float:
+    """Return the wall time of `action`, seconds."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def peak_mib(action: Action) -> float:
+    """Return the highest memory of this process and all its children during `action`, MiB.
+
+    Sampled, proportional set size: pages that processes share are counted once.
+    """
+    done, samples = Event(), [_family_mib()]
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            samples.append(_family_mib())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        action()
+    finally:
+        done.set()
+        watcher.join()
+    return max(samples)
+
+
+def gflop(action: Action) -> float:
+    """Return the arithmetic of the convolutions and matrix products in `action`, 1e9 operations.
+
+    A multiply-add counts as two.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def matrix_product_gflops(_: Action) -> float:
+    """Return the speed of a float32 matrix product, 1e9 operations per second: best of five.
+
+    What convolutions can hope for at most in this process, with its number of threads.
+    """
+    import torch
+
+    a, b = torch.rand(2, MATRIX_SIDE, MATRIX_SIDE)
+    best = min(seconds(lambda: a @ b) for _ in range(5))
+    return 2 * MATRIX_SIDE**3 / best / 1e9
+
+
+def _family_mib() -> float:
+    kilobytes = 0
+    for process in _family(Path("/proc/self").resolve()):
+        with suppress(OSError):  # it has ended meanwhile
+            lines = (process / "smaps_rollup").read_text().splitlines()
+            kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes / MIB_IN_KB
+
+
+def _family(process: Path) -> Iterator[Path]:
+    yield process
+    with suppress(OSError):
+        for listed in process.glob("task/*/children"):
+            for child in listed.read_text().split():
+                yield from _family(Path("/proc") / child)

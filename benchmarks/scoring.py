@@ -1,0 +1,61 @@
+"""The scoring pass: every score component of every test image."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from aeflow.data.prepared import Prepared
+from aeflow.devices import set_up
+from aeflow.features import FeatureSource
+from aeflow.inference import score_images
+from aeflow.settings import EvaluationSettings, TrainingSettings
+from benchmarks.comparison import Measurement, compare, threads
+from benchmarks.quantities import Action
+from benchmarks.scales import Scale, scales
+from benchmarks.training import build_model, cached_source
+
+
+def measure(quick: bool) -> list[Measurement]:
+    """Measure `score_images` on cached features against the same with the encoder's forward."""
+    return [
+        compare(
+            f"scoring, {scale.name}",
+            partial(score_features, scale),
+            partial(score_with_encoder, scale),
+            repeats=1 if quick else 5,
+            images=2 * scale.batch,
+            arithmetic=True,
+        )
+        for scale in scales(quick)
+    ]
+
+
+def score_features(scale: Scale) -> Action:
+    """Return ours."""
+    return _score(scale, cached_source(scale, 2 * scale.batch))
+
+
+def score_with_encoder(scale: Scale) -> Action:
+    """Return the reference: features are computed again."""
+    device = set_up(TrainingSettings(threads=threads(), device="cpu"))
+    encoder = scale.encoder().to(memory_format=torch.channels_last)
+    return _score(scale, FeatureSource(scale.images(2 * scale.batch), device, encoder=encoder))
+
+
+def _score(scale: Scale, source: FeatureSource) -> Action:
+    count = 2 * scale.batch
+    index = pd.DataFrame(
+        {
+            "image_id": [str(number) for number in range(count)],
+            "split": "test",
+            "gt_label": np.arange(count) % 2,
+            "defect": "none",
+            "mask_row": pd.NA,
+        }
+    )
+    no_masks = np.empty((0, scale.image_side, scale.image_side), np.uint8)
+    prepared = Prepared(scale.images(count), no_masks, index)
+    model = build_model(source)
+    return lambda: score_images(prepared, source, model, EvaluationSettings().fpr_limit)

@@ -1,0 +1,38 @@
+"""The tiny study, and trainings on it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.tiny import TinyStudy
+
+
+@pytest.fixture
+def torch_as_it_was() -> Iterator[None]:
+    """Undo what `set_up` does to the whole process."""
+    import torch
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict, warn_only=True)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyStudy:
+    return TinyStudy(tmp_path / "data")
+
+
+@pytest.fixture
+def train(tiny: TinyStudy, torch_as_it_was: None) -> Callable[..., Path]:
+    """Return a function that trains on the tiny study and returns the folder of its results."""
+    from scripts.train_model import main
+
+    def run(name: str, seed: int = 0, **changes: dict[str, Any]) -> Path:
+        out = tiny.folder.parent / name
+        main(tiny.train_arguments(out, seed, **changes))
+        return out
+
+    return run
