@@ -1,0 +1,181 @@
+"""The benchmarks run, describe themselves, and do the same work on both sides. No times here."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aeflow.files import read_json
+from benchmarks import comparison, evaluation, preparation, quantities, run
+from benchmarks.comparison import compare
+
+ROOT = Path(__file__).parents[2]
+ARITHMETIC = ("features", "training", "scoring")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def torch_settings() -> Iterator[None]:
+    """Put back what a benchmark changes in its own process."""
+    import torch
+
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(before[0])
+    torch.use_deterministic_algorithms(before[1])
+
+
+@pytest.fixture
+def sides_in_threads(monkeypatch: pytest.MonkeyPatch, torch_settings: None) -> None:
+    """Spare the tests the start of two processes per comparison."""
+
+    def own_thread(build: comparison.Build) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, initializer=comparison._start, initargs=(build,))
+
+    monkeypatch.setattr(comparison, "own_process", own_thread)
+    monkeypatch.setattr(quantities, "MATRIX_SIDE", 64)
+
+
+def numbers(*values: float) -> Callable[[], float]:
+    """Return an action that gives one number after the other."""
+    return iter(values).__next__
+
+
+def returned(action: Callable[[], float]) -> float:
+    return action()
+
+
+def test_pairs_of_runs_are_compared_after_a_warm_up() -> None:
+    found = compare(
+        "name",
+        partial(numbers, 100.0, 2.0, 4.0, 5.0),
+        partial(numbers, 0.0, 30.0, 20.0, 40.0),
+        repeats=3,
+        images=12,
+        quantity=returned,
+    )
+    assert (found.value, found.reference) == (12 / 4, 12 / 30)
+    assert (found.ratio, found.ratio_range) == (8, (5, 15))
+    assert found.share_of_peak is None
+
+
+def test_without_a_reference_there_is_no_ratio() -> None:
+    found = compare("name", partial(numbers, 9.0, 2.0), repeats=1, quantity=returned)
+    assert (found.value, found.reference, found.ratio) == (2, None, None)
+
+
+def test_arithmetic_counts_forward_and_backward() -> None:
+    import torch
+
+    a, b = torch.ones(3, 4, requires_grad=True), torch.ones(4, 5, requires_grad=True)
+    forward = 2 * 3 * 4 * 5
+    assert quantities.gflop(lambda: a @ b) * 1e9 == pytest.approx(forward)
+    assert quantities.gflop(lambda: (a @ b).sum().backward()) * 1e9 == pytest.approx(3 * forward)
+
+
+def test_peak_memory_includes_children_and_what_was_freed() -> None:
+    import time
+
+    size = 100 * 2**20
+    child = f"import time; kept = b'x' * {size}; time.sleep(0.2)"
+
+    def own() -> None:
+        kept = b"x" * size
+        time.sleep(0.2)
+        del kept
+
+    before = quantities.peak_mib(lambda: None)
+    assert 90 < quantities.peak_mib(own) - before < 120
+    started = [sys.executable, "-S", "-c", child]
+    assert 90 < quantities.peak_mib(lambda: subprocess.run(started, check=True)) - before < 130
+
+
+@pytest.mark.parametrize("topic", [*ARITHMETIC, "evaluation"])
+def test_a_topic_is_measured(
+    topic: str,
+    sides_in_threads: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluation, "import_anew", lambda _: lambda: None)
+    run.main(["--quick", "--only", topic, "--results", str(tmp_path)])
+    found = read_json(tmp_path / f"{topic}.json")
+    assert found["threads"] == 1
+    assert found["quick"] is True
+    assert {"python", "torch", "numpy", "FrEIA"} <= found["versions"].keys()
+    printed = capsys.readouterr().out
+    for entry in found["measurements"]:
+        assert entry["name"] in printed
+        assert entry["value"] > 0
+        assert (entry["reference"] is None) == ("values of beta" in entry["name"])
+        if entry["reference"] is not None:
+            low, high = entry["ratio_range"]
+            assert 0 < low <= entry["ratio"] <= high
+        assert (entry["share_of_peak"] is not None) == (topic in ARITHMETIC)
+
+
+def test_the_command_works_from_any_folder(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/run.py"), "--quick", "--only", "preparation"]
+    done = subprocess.run(
+        [*command, "--results", "bench"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    speed, memory = read_json(tmp_path / "bench/preparation.json")["measurements"]
+    assert (speed["unit"], memory["unit"]) == ("images/s", "MiB")
+    assert memory["value"] > 10
+    assert "preparation, peak memory" in done.stdout
+
+
+def test_both_sides_prepare_the_same_images(tmp_path: Path) -> None:
+    archive = tmp_path / "toy.zip"
+    preparation.write_archive(archive, 5)
+    preparation.prepare(archive, 5)()
+    preparation.decode_in_a_loop(archive)()
+    ours, plain = np.load(tmp_path / "ours/images.npy"), np.load(tmp_path / "plain.npy")
+    assert ours.shape == (5, 256, 256, 3)
+    np.testing.assert_array_equal(ours, plain)
+
+
+def test_both_sides_extract_the_same_features(torch_settings: None, tmp_path: Path) -> None:
+    import torch
+
+    from benchmarks import features, scales
+
+    scale = scales.scales(quick=True)[0]
+    torch.manual_seed(0)  # as ours does
+    features.encode_one_by_one(scale, tmp_path / "plain.npy")()
+    features.extract(scale, tmp_path / "ours.npy")()
+    ours, plain = np.load(tmp_path / "ours.npy"), np.load(tmp_path / "plain.npy")
+    np.testing.assert_allclose(ours, plain.transpose(0, 2, 3, 1), atol=0.02)
+    assert ours.std() > 0.1
+
+
+def test_every_run_of_the_training_step_trains(torch_settings: None) -> None:
+    from benchmarks import scales, training
+
+    step = training.train_on_features(scales.scales(quick=True)[0])
+    first, second = quantities.gflop(step), quantities.gflop(step)
+    assert first == second > 0
+
+
+def test_evaluation_does_not_import_torch() -> None:
+    evaluation.import_anew(evaluation.IMPORT)()
+
+
+def test_metrics_of_the_reference_are_ours() -> None:
+    table = evaluation.score_table()
+    test = table[table["split"] == "test"]
+    scores = 0.9 * test["density"] + 0.1 * test["ssim"]
+    assert threading.current_thread() is threading.main_thread()
+    values = evaluation._metrics(test["gt_label"].to_numpy(), scores.to_numpy())
+    assert len(values) == 7
