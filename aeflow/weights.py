@@ -40,7 +40,7 @@ def fetch_weights(name: str, out: Path, mirror: str | None) -> dict[str, Any]:
     """
     if (ENCODER_CARDS / f"{name}.yaml").is_file():
         card = load_encoder_card(name)
-        model = _new(card.library, card.architecture)
+        model = _new(library_of(card.architecture, [card.library]), card.architecture)
         original = out.with_name(f".original-{card.weights.name}")
         try:
             fetch_file(card.weights, original, mirror)

@@ -1,4 +1,4 @@
-"""Write requirements.lock: the exact versions of what pyproject.toml asks for, as installed here."""
+"""Write requirements.lock: the exact installed versions of what pyproject.toml asks for."""
 
 import importlib.metadata
 import tomllib

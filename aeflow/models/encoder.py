@@ -80,23 +80,25 @@ def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
     return Encoder(body, channels, stride, mean, sd, finetune)
 
 
-def library_of(architecture: str) -> str:
-    """Return the library that has an architecture, timm first.
+def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvision")) -> str:
+    """Return the first of the libraries that has an architecture.
 
     Raises:
-        ConfigError: neither has it; names the closest ones.
+        ConfigError: none has it; names the closest ones.
     """
-    libraries = {
+    known = {
         "timm": timm.list_models(),
         "torchvision": torchvision.models.list_models(module=torchvision.models),
     }
-    for library, names in libraries.items():
-        if architecture in names:
+    for library in libraries:
+        if architecture in known[library]:
             return library
-    names = sorted({name for some in libraries.values() for name in some})
-    close = get_close_matches(architecture, names)
+    names = {name for library in libraries for name in known[library]}
+    close = get_close_matches(architecture, sorted(names))
     hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()."
-    raise ConfigError(f"encoder.name: neither timm nor torchvision has '{architecture}'; {hint}")
+    raise ConfigError(
+        f"encoder.name: there is no '{architecture}' in {' or '.join(libraries)}; {hint}"
+    )
 
 
 def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:

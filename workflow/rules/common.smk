@@ -78,3 +78,128 @@ def score_table(dataset, category, variant, seed):
 
 def metrics_of(dataset, category, variant, seed):
     return f"{RESULTS}/metrics/{dataset}/{category}/{variant}/seed{seed}.json"
+
+
+# For data.smk
+
+
+def archive_identity(dataset):
+    """Return what tells one archive from another: its bytes where they are known, not its place.
+
+    A new mirror of the same file then reruns nothing.
+    """
+    entry, card = STUDY.dataset(dataset), CARDS[dataset]
+    if entry.source is not None:
+        return entry.sha256 or entry.source
+    return card.generator or card.archive.sha256 or card.archive.name
+
+
+def source_options(dataset):
+    entry = STUDY.dataset(dataset)
+    options = {"--source": entry.source, "--sha256": entry.sha256}
+    return " ".join(f"{key} {shlex.quote(value)}" for key, value in options.items() if value)
+
+
+# For features.smk
+
+
+def encoder_identity(encoder):
+    """Return what tells one file of weights from another: the card's facts but its source."""
+    if not (ENCODER_CARDS / f"{encoder}.yaml").is_file():
+        return encoder
+    card = load_encoder_card(encoder)
+    return f"{card.library} {card.architecture} {card.weights.sha256} {card.mean} {card.sd}"
+
+
+# For training.smk
+
+
+def encoder_files(wildcards, kind):
+    encoder = STUDY.fit_settings(wildcards.dataset, wildcards.variant).encoder
+    stage = f"{encoder.name}-stage{encoder.stage}/{wildcards.dataset}/{wildcards.category}"
+    return {
+        "features": f"data/features/{stage}.npy",
+        "manifest": f"data/manifests/features/{stage}.json",
+        "weights": f"data/weights/{encoder.name}.safetensors",
+    }[kind]
+
+
+# For evaluation.smk
+
+
+def scores_of(wildcards, ending):
+    table = score_table(wildcards.dataset, wildcards.category, wildcards.variant, wildcards.seed)
+    return str(Path(table).with_suffix(ending))
+
+
+def train_summary(wildcards):
+    """Return the summary of the training behind a cell, where there is one."""
+    if wildcards.variant in BASELINES:
+        return []
+    trained = STUDY.trained_as(wildcards.dataset, wildcards.variant)
+    cell = f"{wildcards.dataset}/{wildcards.category}/{trained}/seed{wildcards.seed}"
+    return [f"{RESULTS}/train/{cell}.json"]
+
+
+def identity(wildcards):
+    variant = STUDY.variant(wildcards.variant)
+    encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
+    trained = variant.method != "gradient"
+    content = {
+        "study": STUDY.study,
+        "dataset": wildcards.dataset,
+        "category": wildcards.category,
+    }
+    content |= {
+        "variant": variant.name,
+        "method": variant.method,
+        "seed": int(wildcards.seed),
+    }
+    content["encoder"] = f"{encoder.name}-stage{encoder.stage}" if trained else None
+    return json.dumps(content, sort_keys=True)
+
+
+def judging(wildcards):
+    cell = STUDY.cell(wildcards.dataset, wildcards.variant).model_dump(mode="json")
+    content = {"score": cell["score"], "threshold": cell["threshold"]}
+    content["evaluation"] = STUDY.evaluation.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True)
+
+
+# For reporting.smk
+
+
+FIGURES = f"{RESULTS}/figures"
+HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
+HUMAN_TABLES += [f"published.{ending}" for ending in ("csv", "md", "tex")]
+TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
+COLUMN = "{dataset}-{category}-{variant}"
+STYLE = "aeflow/reporting/style.mplstyle"
+
+
+def trained_columns():
+    """Return every (dataset, category, variant) that was trained, each once."""
+    return list(dict.fromkeys(cell[:3] for cell in trained_cells() if cell[2] in TRAINED))
+
+
+def figures():
+    names = [f"roc-{dataset}" for dataset in CARDS]
+    for cell in trained_columns():
+        names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
+    return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
+
+
+def report_figures():
+    """Return the figures of the report: lines as vectors, photographs as pixels."""
+    return [path for path in figures() if path.endswith(".png") == ("/panels-" in path)]
+
+
+def seeds_of_column(pattern):
+    """Return a function that expands a path over the seeds of a variant."""
+    return lambda wildcards: [
+        pattern.format(**wildcards, seed=seed) for seed in STUDY.seeds_of(wildcards.variant)
+    ]
+
+
+def first_seed(pattern):
+    return lambda w: pattern.format(**w, seed=STUDY.seeds_of(w.variant)[0])

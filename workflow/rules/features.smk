@@ -1,25 +1,17 @@
 # The pretrained encoder: its weights, and its features of every image.
 
 
-def encoder_identity(encoder):
-    """Return what tells one file of weights from another: the card's facts but its source."""
-    if not (ENCODER_CARDS / f"{encoder}.yaml").is_file():
-        return encoder
-    card = load_encoder_card(encoder)
-    return f"{card.library} {card.architecture} {card.weights.sha256} {card.mean} {card.sd}"
-
-
 rule fetch_weights:
     output:
         weights="data/weights/{encoder}.safetensors",
         manifest="data/manifests/weights/{encoder}.json",
-    params:
-        code=code("fetch_weights"),
-        card=lambda wildcards: encoder_identity(wildcards.encoder),
     log:
         "results/logs/fetch_weights/{encoder}.log",
     benchmark:
         "results/benchmarks/fetch_weights/{encoder}.tsv"
+    params:
+        code=code("fetch_weights"),
+        card=lambda wildcards: encoder_identity(wildcards.encoder),
     message:
         "Fetch the weights of {wildcards.encoder}"
     shell:
@@ -36,14 +28,14 @@ rule extract_features:
     output:
         features="data/features/{encoder}-stage{stage}/{dataset}/{category}.npy",
         manifest="data/manifests/features/{encoder}-stage{stage}/{dataset}/{category}.json",
-    params:
-        code=code("extract_features"),
-        limit=STUDY.features.max_cache_gib,
-    threads: STUDY.training.threads
     log:
         "results/logs/extract_features/{encoder}-stage{stage}/{dataset}/{category}.log",
     benchmark:
         "results/benchmarks/extract_features/{encoder}-stage{stage}/{dataset}/{category}.tsv"
+    threads: STUDY.training.threads
+    params:
+        code=code("extract_features"),
+        limit=STUDY.features.max_cache_gib,
     message:
         "Extract {wildcards.encoder}'s features of {wildcards.dataset}, {wildcards.category}"
     shell:

@@ -1,32 +1,4 @@
 # For people and for papers.
-FIGURES = f"{RESULTS}/figures"
-HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"published.{ending}" for ending in ("csv", "md", "tex")]
-TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
-COLUMN = "{dataset}-{category}-{variant}"
-
-
-def trained_columns():
-    """Return every (dataset, category, variant) that was trained, each once."""
-    return list(dict.fromkeys(cell[:3] for cell in trained_cells() if cell[2] in TRAINED))
-
-
-def figures():
-    names = [f"roc-{dataset}" for dataset in CARDS]
-    for cell in trained_columns():
-        names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
-    return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
-
-
-def seeds_of_column(pattern):
-    """Return a function that expands a path over the seeds of a variant."""
-    return lambda wildcards: [
-        pattern.format(**wildcards, seed=seed) for seed in STUDY.seeds_of(wildcards.variant)
-    ]
-
-
-def first_seed(pattern):
-    return lambda w: pattern.format(**w, seed=STUDY.seeds_of(w.variant)[0])
 
 
 rule make_tables:
@@ -36,13 +8,13 @@ rule make_tables:
         published="config/published.yaml",
     output:
         [f"{RESULTS}/tables/{name}" for name in HUMAN_TABLES],
-    params:
-        code=code("make_tables"),
-        folder=f"{RESULTS}/tables",
     log:
         f"{RESULTS}/logs/make_tables.log",
     benchmark:
         f"{RESULTS}/benchmarks/make_tables.tsv"
+    params:
+        code=code("make_tables"),
+        folder=lambda wildcards, input: str(Path(input.results).parent),
     message:
         "Write the tables"
     shell:
@@ -53,15 +25,16 @@ rule make_tables:
 rule plot_roc:
     input:
         metrics=lambda w: [metrics_of(*cell) for cell in cells() if cell[0] == w.dataset],
+        style=STYLE,
     output:
         svg=f"{FIGURES}/roc-{{dataset}}.svg",
         png=f"{FIGURES}/roc-{{dataset}}.png",
-    params:
-        code=code("plot_roc"),
     log:
         f"{RESULTS}/logs/plot_roc/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/plot_roc/{{dataset}}.tsv"
+    params:
+        code=code("plot_roc"),
     message:
         "Plot ROC curves of {wildcards.dataset}"
     shell:
@@ -73,15 +46,16 @@ rule plot_scores:
     input:
         scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
         metrics=first_seed(f"{RESULTS}/metrics/{CELL}.json"),
+        style=STYLE,
     output:
         svg=f"{FIGURES}/scores-{COLUMN}.svg",
         png=f"{FIGURES}/scores-{COLUMN}.png",
-    params:
-        code=code("plot_scores"),
     log:
         f"{RESULTS}/logs/plot_scores/{COLUMN}.log",
     benchmark:
         f"{RESULTS}/benchmarks/plot_scores/{COLUMN}.tsv"
+    params:
+        code=code("plot_scores"),
     message:
         "Plot score histograms of {wildcards.dataset}, {wildcards.category}, {wildcards.variant}"
     shell:
@@ -93,15 +67,16 @@ rule plot_training:
     input:
         history=seeds_of_column(f"{RESULTS}/train/{CELL}.csv"),
         train=seeds_of_column(f"{RESULTS}/train/{CELL}.json"),
+        style=STYLE,
     output:
         svg=f"{FIGURES}/training-{COLUMN}.svg",
         png=f"{FIGURES}/training-{COLUMN}.png",
-    params:
-        code=code("plot_training"),
     log:
         f"{RESULTS}/logs/plot_training/{COLUMN}.log",
     benchmark:
         f"{RESULTS}/benchmarks/plot_training/{COLUMN}.tsv"
+    params:
+        code=code("plot_training"),
     message:
         "Plot training curves of {wildcards.dataset}, {wildcards.category}, {wildcards.variant}"
     shell:
@@ -114,15 +89,16 @@ rule plot_panels:
         gallery=first_seed(f"{RESULTS}/gallery/{CELL}.npz"),
         scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
         metrics=first_seed(f"{RESULTS}/metrics/{CELL}.json"),
+        style=STYLE,
     output:
         svg=f"{FIGURES}/panels-{COLUMN}.svg",
         png=f"{FIGURES}/panels-{COLUMN}.png",
-    params:
-        code=code("plot_panels"),
     log:
         f"{RESULTS}/logs/plot_panels/{COLUMN}.log",
     benchmark:
         f"{RESULTS}/benchmarks/plot_panels/{COLUMN}.tsv"
+    params:
+        code=code("plot_panels"),
     message:
         "Draw best, worst and borderline cases of {wildcards.dataset}, {wildcards.category}"
     shell:
@@ -141,16 +117,18 @@ rule build_report:
             for d, c, v, s in trained_cells()
             if v in TRAINED
         ],
-        figures=[path for path in figures() if path.endswith(".png")],
+        figures=report_figures(),
+        template="aeflow/reporting/report.html",
+        cards=[f"config/datasets/{dataset}.yaml" for dataset in CARDS],
     output:
         report=f"{RESULTS}/report.html",
-    params:
-        code=code("build_report"),
-        study=STUDY.study,
     log:
         f"{RESULTS}/logs/build_report.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_report.tsv"
+    params:
+        code=code("build_report"),
+        study=STUDY.study,
     message:
         "Build the report"
     shell:

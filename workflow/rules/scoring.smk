@@ -16,17 +16,17 @@ rule score_images:
         scores=f"{RESULTS}/scores/{CELL}.csv",
         pixel=f"{RESULTS}/scores/{CELL}.json",
         gallery=f"{RESULTS}/gallery/{CELL}.npz",
-    wildcard_constraints:
-        variant=one_of(TRAINED),
-    params:
-        code=code("score_images"),
-        settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
-        fpr_limit=STUDY.evaluation.fpr_limit,
-    threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     log:
         f"{RESULTS}/logs/score_images/{CELL}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score_images/{CELL}.tsv"
+    wildcard_constraints:
+        variant=one_of(TRAINED),
+    threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
+    params:
+        code=code("score_images"),
+        settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
+        fpr_limit=STUDY.evaluation.fpr_limit,
     message:
         "Score {wildcards.dataset}, {wildcards.category} with {wildcards.variant}, seed {wildcards.seed}"
     shell:
@@ -47,14 +47,14 @@ rule score_gradient:
     output:
         scores=f"{RESULTS}/scores/{CELL}.csv",
         pixel=f"{RESULTS}/scores/{CELL}.json",
-    wildcard_constraints:
-        variant=one_of(BASELINES),
-    params:
-        code=code("score_gradient"),
     log:
         f"{RESULTS}/logs/score_gradient/{CELL}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score_gradient/{CELL}.tsv"
+    wildcard_constraints:
+        variant=one_of(BASELINES),
+    params:
+        code=code("score_gradient"),
     message:
         "Score {wildcards.dataset}, {wildcards.category} with the trivial baseline"
     shell:

@@ -1,16 +1,6 @@
 # One training per dataset, category, variant and seed.
 
 
-def encoder_files(wildcards, kind):
-    encoder = STUDY.fit_settings(wildcards.dataset, wildcards.variant).encoder
-    stage = f"{encoder.name}-stage{encoder.stage}/{wildcards.dataset}/{wildcards.category}"
-    return {
-        "features": f"data/features/{stage}.npy",
-        "manifest": f"data/manifests/features/{stage}.json",
-        "weights": f"data/weights/{encoder.name}.safetensors",
-    }[kind]
-
-
 rule train_model:
     input:
         prepared="data/manifests/prepared/{dataset}/{category}.json",
@@ -24,18 +14,18 @@ rule train_model:
         model=f"{RESULTS}/models/{CELL}.safetensors",
         summary=f"{RESULTS}/train/{CELL}.json",
         history=f"{RESULTS}/train/{CELL}.csv",
+    log:
+        f"{RESULTS}/logs/train_model/{CELL}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_model/{CELL}.tsv"
     wildcard_constraints:
         variant=one_of(TRAINED),
+    threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     params:
         code=code("train_model"),
         settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
         # Not an output: Snakemake deletes those before each attempt, and a killed training resumes.
         state=f"{RESULTS}/scratch/{CELL}.safetensors",
-    threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
-    log:
-        f"{RESULTS}/logs/train_model/{CELL}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train_model/{CELL}.tsv"
     message:
         "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:

@@ -1,0 +1,190 @@
+"""The encoder: which map it cuts out, and that a frozen one stays as it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from aeflow.checkpoints import save_tensors
+from aeflow.errors import ConfigError, DataError
+from aeflow.models.encoder import Encoder, load_encoder
+
+Write = Callable[[str, str], tuple[nn.Module, Path]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Return a function that makes a random model, its BatchNorms not at their start, and a file."""
+
+    def make(library: str, architecture: str) -> tuple[nn.Module, Path]:
+        torch.manual_seed(5)
+        if library == "timm":
+            model = timm.create_model(architecture)
+        else:
+            model = torchvision.models.get_model(architecture, weights=None)
+        model.train()(torch.randn(4, 3, 64, 64))
+        facts = {"library": library, "architecture": architecture}
+        facts |= {"mean": json.dumps([0.5, 0.4, 0.3]), "sd": json.dumps([0.2, 0.3, 0.4])}
+        path = tmp_path / f"{architecture}.safetensors"
+        save_tensors(path, model.state_dict(), facts)
+        return model.eval(), path
+
+    return make
+
+
+def normalised(x: torch.Tensor) -> torch.Tensor:
+    """Apply the mean and sd of the files that `write` makes."""
+    mean, sd = torch.tensor([[0.5, 0.4, 0.3], [0.2, 0.3, 0.4]]).view(2, 3, 1, 1)
+    return (x - mean) / sd
+
+
+@pytest.mark.parametrize(
+    ("stage", "blocks", "channels"), [(1, 2, 24), (2, 3, 40), (3, 5, 112), (4, 7, 320)]
+)
+def test_lite0_is_the_plain_model_up_to_its_stage(
+    lite0: Path, stage: int, blocks: int, channels: int
+) -> None:
+    plain = timm.create_model("tf_efficientnet_lite0").eval()
+    plain.load_state_dict(load_file(lite0))
+    encoder = load_encoder(lite0, stage)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = plain.bn1(plain.conv_stem((x - 0.5) / 0.5))
+        for block in plain.blocks[:blocks]:
+            expected = block(expected)
+        z = encoder(x)
+    assert (encoder.channels, encoder.stride) == (channels, 2 ** (stage + 1))
+    assert z.shape == (2, channels, 64 // encoder.stride, 64 // encoder.stride)
+    torch.testing.assert_close(z, expected)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_a_torchvision_resnet_is_cut_after_its_residual_stage(write: Write, stage: int) -> None:
+    """The next stage begins with maps of the same stride; they are not the end of this one."""
+    model, path = write("torchvision", "resnet50")
+    encoder = load_encoder(path, stage)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.maxpool(model.relu(model.bn1(model.conv1(normalised(x)))))
+        for block in [model.layer1, model.layer2, model.layer3, model.layer4][:stage]:
+            expected = block(expected)
+        z = encoder(x)
+    assert z.shape[1] == encoder.channels == 128 * 2**stage
+    torch.testing.assert_close(z, expected)
+
+
+def test_a_torchvision_model_of_another_kind(write: Write) -> None:
+    model, path = write("torchvision", "mobilenet_v2")
+    encoder = load_encoder(path, 3)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.features[:14](normalised(x))
+        z = encoder(x)
+    assert z.shape == (1, 96, 4, 4)
+    torch.testing.assert_close(z, expected)
+
+
+@pytest.mark.parametrize(("architecture", "index"), [("test_resnet", 3), ("test_convnext", 2)])
+def test_stage_3_has_stride_16_in_every_timm_model(
+    write: Write, architecture: str, index: int
+) -> None:
+    """A ConvNeXt has no map of stride 2, so that timm counts its maps from another one."""
+    model, path = write("timm", architecture)
+    encoder = load_encoder(path, 3)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.forward_intermediates(
+            normalised(x), indices=[index], intermediates_only=True
+        )[0]
+        z = encoder(x)
+    assert encoder.stride == 16
+    assert z.shape == (1, encoder.channels, 4, 4)
+    torch.testing.assert_close(z, expected)
+
+
+@pytest.mark.parametrize(
+    ("library", "architecture"), [("timm", "test_resnet"), ("torchvision", "resnet18")]
+)
+def test_a_stage_out_of_range_names_those_that_exist(
+    write: Write, library: str, architecture: str
+) -> None:
+    _, path = write(library, architecture)
+    with pytest.raises(ConfigError, match=rf"{architecture} has the stages 1, 2, 3, 4, not 5"):
+        load_encoder(path, 5)
+
+
+def test_an_encoder_draws_no_random_number(write: Write) -> None:
+    """Else the first weights of a flow would depend on whether its features were cached."""
+    for library, architecture in (("timm", "test_resnet"), ("torchvision", "resnet18")):
+        _, path = write(library, architecture)
+        torch.manual_seed(1)
+        expected = torch.rand(1)
+        torch.manual_seed(1)
+        load_encoder(path, 3)
+        assert torch.rand(1) == expected
+
+
+def test_no_hook_and_no_head_is_left_behind(write: Write) -> None:
+    _, path = write("torchvision", "resnet18")
+    encoder = load_encoder(path, 3)
+    assert not any(module._forward_hooks for module in encoder.modules())
+    assert not any("layer4" in name or "fc" in name for name, _ in encoder.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("library", "architecture"), [("timm", "test_resnet"), ("torchvision", "resnet18")]
+)
+@pytest.mark.parametrize("finetune", [False, True])
+def test_only_a_fine_tuned_encoder_changes(
+    write: Write, library: str, architecture: str, finetune: bool
+) -> None:
+    _, path = write(library, architecture)
+    encoder = load_encoder(path, 3, finetune)
+    whole = nn.Sequential(encoder, nn.Conv2d(encoder.channels, 1, 1)).train()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    optimizer = torch.optim.Adam(whole.parameters(), lr=0.1)
+    whole(torch.rand(4, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    after = encoder.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    if not finetune:
+        assert not changed
+        assert not any(module.training for module in encoder.modules())
+        return
+    assert encoder.training
+    assert {name for name, _ in encoder.named_parameters()} <= changed
+    assert any("running_mean" in name for name in changed)
+    assert not any(module.training for module in whole.eval().modules())
+
+
+def test_a_frozen_encoder_keeps_no_graph(write: Write) -> None:
+    _, path = write("timm", "test_resnet")
+    x = torch.rand(1, 3, 64, 64)
+    assert not load_encoder(path, 3)(x).requires_grad
+    fine_tuned = load_encoder(path, 3, finetune=True)
+    assert fine_tuned(x).requires_grad
+    with torch.no_grad():
+        assert not fine_tuned(x).requires_grad
+
+
+def test_mean_and_sd_are_not_saved_with_a_fine_tuned_encoder() -> None:
+    encoder = Encoder(nn.Conv2d(3, 4, 1), 4, 2, finetune=True)
+    assert set(encoder.state_dict()) == {"body.weight", "body.bias"}
+
+
+def test_files_that_are_no_encoder(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(DataError, match=rf"{path} is missing"):
+        load_encoder(path, 3)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=rf"{path} is damaged"):
+        load_encoder(path, 3)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match=rf"{path} was not written by this program"):
+        load_encoder(path, 3)
