@@ -1,6 +1,8 @@
 """Where and how tensors are computed."""
 
+import ctypes
 import logging
+import sys
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -31,8 +33,23 @@ def choose_device(name: Literal["auto", "cuda", "mps", "cpu"]) -> torch.device:
     return torch.device(name)
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free, instead of asking the kernel for it at every step.
+
+    Large blocks are otherwise unmapped when freed and cleared page by page when they come back:
+    a training step of the decoder took 0.72 s of CPU time, 0.51 s like this.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in other C libraries
+        if mallopt is not None:
+            m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+            mallopt(m_mmap_max, 0)
+            mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def set_up(settings: TrainingSettings, seed: int = 0) -> torch.device:
     """Seed, fix the number of threads, ask for deterministic kernels, and return the device."""
+    keep_freed_memory()
     torch.manual_seed(seed)
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

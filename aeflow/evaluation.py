@@ -207,7 +207,7 @@ def _reasons(
     no_pixels = (
         "The masks show only normal or only anomalous pixels, or the map was not made."
         if has_masks
-        else "There are no pixel masks."
+        else "There are no pixel masks, or the method makes no map."
     )
     sentence |= dict.fromkeys(PIXEL_METRICS, no_pixels)
     return {name: str(sentence[name]) for name, value in metrics.items() if value is None}

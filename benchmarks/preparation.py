@@ -21,7 +21,7 @@ SIDE = DataSettings().image_size
 
 def measure(quick: bool) -> list[Measurement]:
     """Measure speed and memory of `prepare_images` against a loop in one process."""
-    images, repeats = (20, 1) if quick else (2000, 5)
+    images, repeats = (20, 1) if quick else (4000, 3)
     with TemporaryDirectory() as folder:
         archive = Path(folder) / "toy.zip"
         write_archive(archive, images)

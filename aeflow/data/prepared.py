@@ -78,9 +78,7 @@ def _read_index(path: Path) -> pd.DataFrame:
     types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64", "mask_row": "Int64"}
     try:
         # A defect may be called "NA" or "1"; only mask_row can be empty and mean nothing.
-        table = pd.read_csv(
-            path, dtype=types, keep_default_na=False, na_values={"mask_row": [""]}
-        )
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"mask_row": [""]})
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run prepare_images.") from error
     except ValueError as error:  # pandas' own errors are ValueErrors

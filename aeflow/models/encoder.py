@@ -23,7 +23,7 @@ class Encoder(nn.Module):
     """Stage `stage` of a backbone, with the normalisation of pixels that it was trained with.
 
     `channels` and `stride` describe its output: (B, 3, H, W) in [0, 1] ->
-    (B, channels, H / stride, W / stride).
+    (B, channels, H / stride, W / stride). `body` returns a list of this one map, as timm's do.
     """
 
     mean: Tensor
@@ -102,20 +102,15 @@ def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvisi
 
 
 def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
-    """Take the last map that has the stage's stride: the end of that stage."""
-    probe: Any = timm.create_model(architecture, features_only=True)
-    info, stride = probe.feature_info, 2 ** (stage + 1)
-    index_of = dict(zip(info.reduction(), info.out_indices, strict=True))
-    if stride not in index_of:
-        raise ConfigError(_no_such_stage(architecture, stage, index_of))
-    body: Any = timm.create_model(
-        architecture,
-        features_only=True,
-        out_indices=(index_of[stride],),
-        pretrained=True,
-        pretrained_cfg_overlay={"file": str(weights)},
-    )
-    return body, body.feature_info.channels()[0], stride
+    """Cut after the last map that has the stage's stride: the end of that stage."""
+    model: Any = timm.create_model(architecture)
+    model.load_state_dict(load_file(weights))
+    stride = 2 ** (stage + 1)
+    end_of = {info["reduction"]: number for number, info in enumerate(model.feature_info)}
+    if stride not in end_of:
+        raise ConfigError(_no_such_stage(architecture, stage, end_of))
+    end = end_of[stride]
+    return _TimmMap(model, end), model.feature_info[end]["num_chs"], stride
 
 
 def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str:
@@ -123,13 +118,30 @@ def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str
     return f"encoder.stage: {architecture} has the stages {', '.join(stages)}, not {stage}."
 
 
-class _ListOutput(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
+class _TimmMap(nn.Module):
+    """A map of a timm model, without the layers that come after it."""
+
+    def __init__(self, model: Any, number: int) -> None:
         super().__init__()
-        self.body = body
+        self.model = model
+        self.numbers = model.prune_intermediate_layers([number], prune_norm=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return list(self.body(x).values())
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x, indices=self.numbers, intermediates_only=True
+        )
+        return maps
+
+
+class _TorchvisionMap(nn.Module):
+    """A map of a torchvision model, without the layers that come after it."""
+
+    def __init__(self, model: nn.Module, node: str) -> None:
+        super().__init__()
+        self.model = create_feature_extractor(model, [node])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.model(x).values())
 
 
 def _cut_torchvision(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
@@ -158,4 +170,4 @@ def _cut_torchvision(architecture: str, stage: int, weights: Path) -> tuple[nn.M
     if stride not in ends:
         raise ConfigError(_no_such_stage(architecture, stage, ends))
     end, channels = ends[stride]
-    return _ListOutput(create_feature_extractor(model, [end])), channels, stride
+    return _TorchvisionMap(model, end), channels, stride

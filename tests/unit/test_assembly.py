@@ -70,7 +70,7 @@ def test_an_empty_cache_falls_back_to_the_encoder_with_the_same_scores(
         source, model = build(limit)
         tables.append(score_images(prepared, source, model, 0.3)[0])
     cached, computed = (table.drop(columns=["image_id", "split", "defect"]) for table in tables)
-    np.testing.assert_allclose(cached, computed, rtol=1e-4)
+    np.testing.assert_allclose(cached, computed, rtol=1e-3)
     assert list(tables[0]["image_id"]) == list(tables[1]["image_id"])
 
 

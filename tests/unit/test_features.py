@@ -49,8 +49,8 @@ def test_the_cache_holds_the_encoders_features_in_half_precision(
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         expected = encoder(x).permute(0, 2, 3, 1).numpy()
-    # Half precision has 11 significant bits; half a unit of the last one may be lost.
-    np.testing.assert_allclose(written, expected, rtol=2**-11 * 1.1, atol=1e-6)
+    # Half precision has 11 significant bits; a unit of the last one may be lost.
+    np.testing.assert_allclose(written, expected, rtol=2**-11, atol=1e-4)
     assert not np.array_equal(written[0], written[1])
 
 

@@ -191,7 +191,7 @@ def figures():
 
 def report_figures():
     """Return the figures of the report: lines as vectors, photographs as pixels."""
-    return [path for path in figures() if path.endswith(".png") == ("/panels-" in path)]
+    return [path for path in figures() if path.endswith(".png") == ("panels-" in path)]
 
 
 def seeds_of_column(pattern):
