@@ -17,6 +17,8 @@ _REMEDIES = {
     errno.EFBIG: "files of that size are not allowed here: raise the limit (ulimit -f)",
     errno.EACCES: "no permission to write there: change the permissions of the folder",
     errno.EROFS: "the file system is read-only: choose a folder that can be written",
+    errno.EEXIST: "there is a file where a folder is needed: move it away",
+    errno.ENOTDIR: "there is a file where a folder is needed: move it away",
 }
 
 
@@ -29,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     writer of `path` replaces it. One writer at a time: Snakemake locks the working folder.
 
     Raises:
-        DataError: no space, no permission or a read-only file system.
+        DataError: no space, no permission, a read-only file system or a file for a folder.
     """
     # numpy and matplotlib look at the suffix, so it stays the last part of the name.
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -76,5 +78,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the rule that makes it.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of the JSON or of the UTF-8
         raise DataError(f"{path} is no valid JSON ({error}): delete it and run again.") from error

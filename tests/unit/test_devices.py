@@ -1,0 +1,63 @@
+"""Devices: what is chosen, and what `set_up` fixes."""
+
+import pytest
+import torch
+
+from aeflow.devices import autocast, choose_device, set_up
+from aeflow.errors import ConfigError
+from aeflow.settings import TrainingSettings
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Return which accelerators this machine pretends to have; change it to change them."""
+    has = {"cuda": False, "mps": False}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has["cuda"])
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has["mps"])
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [
+        (True, True, "cuda"),
+        (True, False, "cuda"),
+        (False, True, "mps"),
+        (False, False, "cpu"),
+    ],
+)
+def test_auto_is_cuda_then_mps_then_the_cpu(
+    machine: dict[str, bool], cuda: bool, mps: bool, chosen: str
+) -> None:
+    machine.update(cuda=cuda, mps=mps)
+    assert choose_device("auto") == torch.device(chosen)
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_named(machine: dict[str, bool], name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"training\.device: this machine has no {name}; use a"):
+        choose_device(name)
+    machine[name] = True
+    assert choose_device(name).type == name
+
+
+def test_set_up_seeds_and_fixes_threads_and_kernels(torch_as_it_was: None) -> None:
+    settings = TrainingSettings(device="cpu", threads=1)
+    assert set_up(settings, seed=5) == torch.device("cpu")
+    first = torch.rand(3)
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    set_up(settings, seed=5)
+    assert torch.equal(torch.rand(3), first)
+    set_up(settings, seed=6)
+    assert not torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_autocast_follows_the_precision(precision: str, dtype: torch.dtype) -> None:
+    a = torch.ones(2, 2)
+    with autocast(TrainingSettings(precision=precision), torch.device("cpu")):
+        assert (a @ a).dtype == dtype
