@@ -91,10 +91,11 @@ def compare(
         for side in sides:
             side.submit(_measure, quantity).result()
         work = sides[0].submit(_measure, gflop).result() if arithmetic else None
-        peak = sides[0].submit(_measure, matrix_product_gflops).result() if arithmetic else None
-        rounds = [
-            [side.submit(_measure, quantity).result() for side in sides] for _ in range(repeats)
-        ]
+        rounds, peaks = [], []
+        for _ in range(repeats):
+            rounds.append([side.submit(_measure, quantity).result() for side in sides])
+            if arithmetic:
+                peaks.append(sides[0].submit(_measure, matrix_product_gflops).result())
     middle = [median(values) for values in zip(*rounds, strict=True)]
     ratios = [values[1] / values[0] for values in rounds] if plain else []
     shown = [images / value for value in middle] if images else middle
@@ -105,6 +106,6 @@ def compare(
         shown[1] if plain else None,
         median(ratios) if ratios else None,
         (min(ratios), max(ratios)) if ratios else None,
-        peak,
-        work / middle[0] / peak if work and peak else None,
+        max(peaks, default=None),
+        work / middle[0] / max(peaks) if work else None,
     )
