@@ -1,5 +1,6 @@
 """The tiny study, and trainings on it."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.tiny import TinyStudy
+
+# Tensors are tiny here: a second thread would only be in the way. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -122,6 +122,28 @@ def test_a_fine_tuned_encoder_changes_and_is_in_the_checkpoint(
     assert load_file(lite0)  # the pretrained file is not touched
 
 
+def test_a_fine_tuning_resumes_to_the_same_tensors(
+    build: Build, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"encoder": {"finetune": True}, "training": {"epochs": 2, "batch_size": 6}}
+    expected = fit(prepared, build(1.0, **changes), tmp_path / "a", **changes)
+    finish = Trainer._finish_epoch
+
+    def stop(trainer: Trainer, epoch: int, *rest: Any) -> dict[str, float]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return finish(trainer, epoch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finish_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(prepared, build(1.0, **changes), tmp_path / "b", **changes)
+    resumed = fit(prepared, build(1.0, **changes), tmp_path / "b", **changes)
+    assert resumed.history == expected.history
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(resumed.tensors[name], tensor), name
+
+
 def test_a_cache_of_other_images_is_refused(
     build: Build, prepared: Prepared, tmp_path: Path, lite0: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_the_order_of_images_changes_from_epoch_to_epoch_and_with_the_seed(
     normals = [n for n, row in enumerate(tiny.rows) if row["split"] == "train"]
     # Three batches of training normals (5, 5 and 2 images), one of validation normals, twice.
     assert [len(batch) for batch in seen] == [5, 5, 2, 4] * 2
+    assert all(batch == sorted(batch) for batch in seen)  # files are read in one direction
     first, second = seen[:3], seen[4:7]
     for epoch in (first, second):
         assert sorted(row for batch in epoch for row in batch) == normals
@@ -127,6 +128,21 @@ def test_the_order_of_images_changes_from_epoch_to_epoch_and_with_the_seed(
     seen.clear()
     train("other", seed=1, training={"epochs": 1})
     assert seen[:3] != first
+
+
+def test_the_standardisation_is_that_of_the_training_normals(
+    tiny: TinyStudy, train: Train
+) -> None:
+    out = train("out", flow={"steps": 2, "standardise": "channel"})
+    normals = [n for n, row in enumerate(tiny.rows) if row["split"] == "train"]
+    values = tiny.features[normals].astype(float).reshape(-1, 6)
+    variance = values.var(axis=0)
+    tensors = load_file(out / "model.safetensors")
+    mean, log_sd = (tensors[f"flow.standardisation.{name}"].ravel() for name in ("mean", "log_sd"))
+    np.testing.assert_allclose(mean, values.mean(axis=0), atol=1e-6)
+    # A hundredth of the mean variance is added to each.
+    expected = 0.5 * np.log(variance + 0.01 * variance.mean())
+    np.testing.assert_allclose(log_sd, expected, atol=1e-6)
 
 
 def scripted_validation(

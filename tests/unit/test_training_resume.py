@@ -1,7 +1,6 @@
 """Interrupted trainings: whatever ends a run, the next one continues to the same bytes."""
 
 import json
-import os
 import random
 import resource
 import signal
@@ -60,11 +59,7 @@ def interrupt(
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CHILD, where, str(number), str(int(by))]
     command += [*tiny.train_arguments(out), "--log", str(out / "log")]
-    return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=120)
-
-
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 # An epoch of the tiny study has three steps: 5, 5 and 2 images. The state is written after each.
@@ -108,7 +103,7 @@ def test_kills_at_random_moments(tiny: TinyStudy, train: Train) -> None:
     expected = digests(train("undisturbed"))
     out = tiny.folder.parent / "killed"
     command = [sys.executable, "scripts/train_model.py", *tiny.train_arguments(out)]
-    child = subprocess.Popen(command, env=one_thread(), stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while child.poll() is None and not (out / "state.safetensors").exists():
         time.sleep(0.001)
     for _ in range(random.Random().randrange(20_000)):
@@ -116,6 +111,19 @@ def test_kills_at_random_moments(tiny: TinyStudy, train: Train) -> None:
     child.kill()
     assert child.wait() in (-signal.SIGKILL, 0)
     assert digests(train("killed")) == expected
+
+
+def test_everything_that_a_model_holds_is_resumed(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BatchNorms' statistics and the standardisation too."""
+    changes = {"flow": {"steps": 2, "subnet": "resnet", "standardise": "position"}}
+    expected = digests(train("undisturbed", **changes))
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train("out", **changes)
+    assert digests(train("out", **changes)) == expected
 
 
 def test_the_time_of_the_first_run_counts(
@@ -263,7 +271,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_state(tiny: TinyStudy) 
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        env=one_thread(),
         timeout=120,
     )
     assert done.returncode == 1

@@ -64,7 +64,7 @@ def test_lite0_is_the_plain_model_up_to_its_stage(
     torch.testing.assert_close(z, expected)
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+@pytest.mark.parametrize("stage", [1, 3])
 def test_a_torchvision_resnet_is_cut_after_its_residual_stage(write: Write, stage: int) -> None:
     """The next stage begins with maps of the same stride; they are not the end of this one."""
     model, path = write("torchvision", "resnet50")
@@ -158,6 +158,7 @@ def test_only_a_fine_tuned_encoder_changes(
     if not finetune:
         assert not changed
         assert not any(module.training for module in encoder.modules())
+        assert not any(parameter.requires_grad for parameter in encoder.parameters())
         return
     assert encoder.training
     assert {name for name, _ in encoder.named_parameters()} <= changed
