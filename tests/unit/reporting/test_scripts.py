@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aeflow.gallery import write_gallery
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -62,7 +64,8 @@ def test_from_metrics_to_the_report(
     assert list(published["who"]) == ["paper", "PA", "PA", "PA", "UR", "ours", "ours"]
 
     scores.to_csv(tmp_path / "scores.csv", index=False)
-    np.savez(tmp_path / "gallery.npz", **gallery)
+    difference = (255 * gallery["difference"]).astype(np.uint8)
+    write_gallery(tmp_path / "gallery.npz", {**gallery, "difference": difference})
     train = tmp_path / "train" / "chest_xray" / "all" / "aeflow" / "seed0.json"
     train.parent.mkdir(parents=True)
     train.write_text(
