@@ -83,9 +83,10 @@ def test_a_new_seed_trains_that_seed_alone(tiny: Repository, edit: Edit) -> None
 
 def test_an_edited_sentence_reruns_nothing(tiny: Repository, edit: Edit) -> None:
     edit("aeflow/training.py", '"""Training:', '# A comment.\n"""Training, that is:')
-    edit("config/datasets/demo_textures.yaml", "title:", "homepage: null\ntitle:")
     edit("aeflow/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
     assert tiny.plan() == {}
+    edit("config/datasets/demo_textures.yaml", "title:", "homepage: null\ntitle:")
+    assert tiny.plan() == {"build_report": 1}, "it shows the card"
 
 
 def test_edited_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:
