@@ -22,7 +22,7 @@ IMPORT = "import sys, aeflow.evaluation; sys.exit('torch' in sys.modules)"
 
 def measure(quick: bool) -> list[Measurement]:
     """Measure `evaluate_scores` against scikit-learn in a loop, and what an import costs."""
-    replicates, repeats = (10, 1) if quick else (1000, 5)
+    replicates, repeats = (10, 1) if quick else (1000, 3)
     table = score_table()
     tests = sum(count for split, _, count in PARTS if split == "test")
     name = f"{tests} test images, {replicates} bootstrap replicates"

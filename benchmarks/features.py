@@ -24,7 +24,7 @@ def measure(quick: bool) -> list[Measurement]:
                 f"feature extraction, {scale.name}",
                 partial(extract, scale, folder / "ours.npy"),
                 partial(encode_one_by_one, scale, folder / "plain.npy"),
-                repeats=1 if quick else 5,
+                repeats=1 if quick else 3,
                 images=2 * scale.batch,
                 arithmetic=True,
             )

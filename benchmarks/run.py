@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -47,11 +48,12 @@ def main(arguments: list[str]) -> None:
 def describe_machine() -> dict[str, Any]:
     """Return what the numbers depend on besides our code."""
     comparison = importlib.import_module("benchmarks.comparison")
+    processors = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "threads": comparison.threads(),
         "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processors[0] if processors else platform.machine(),
         "versions": {"python": platform.python_version(), **versions},
     }
 

@@ -24,7 +24,7 @@ def measure(quick: bool) -> list[Measurement]:
             f"scoring, {scale.name}",
             partial(score_features, scale),
             partial(score_with_encoder, scale),
-            repeats=1 if quick else 5,
+            repeats=1 if quick else 3,
             images=2 * scale.batch,
             arithmetic=True,
         )

@@ -32,7 +32,7 @@ def measure(quick: bool) -> list[Measurement]:
             f"training step, {scale.name}",
             partial(train_on_features, scale),
             partial(train_on_images, scale),
-            repeats=1 if quick else 3 if scale.channels > 1000 else 7,
+            repeats=1 if quick else 5,
             images=scale.batch,
             arithmetic=True,
         )
