@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what belongs here."""
+"""From a source to prepared arrays: fetch, read, split, decode. No torch."""

@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what belongs here."""
+"""Encoder, flow and decoder."""

@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what belongs here."""
+"""Tables, figures and the report, from small files alone. No torch."""
