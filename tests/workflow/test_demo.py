@@ -56,7 +56,12 @@ def test_the_result_table_has_the_contracts_columns(results: pd.DataFrame) -> No
     assert list(results.columns[: len(COLUMNS)]) == COLUMNS
     assert set(results["category"]) == {"brick", "gravel"}
     assert (results["n_test_anomalous"] > 0).all()
-    assert results.loc[results["method"] == "aeflow", ["pixel_auroc", "aupro"]].notna().all(None)
+    assert (
+        results.loc[results["method"] == "aeflow", ["pixel_auroc", "aupro"]]
+        .notna()
+        .to_numpy()
+        .all()
+    )
     assert (results["threshold_rule"] == "normal_quantile").all(), "there are no anomalies to fit"
 
 
