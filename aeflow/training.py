@@ -145,26 +145,32 @@ class Trainer:
         self.model.train()
         order = np.random.default_rng((self.seed, epoch)).permutation(train)
         for batch in self._batches(order, start=self.progress.images):
-            rows = np.sort(batch)  # one sweep over the files
-            # A fine-tuned encoder may draw random numbers (dropout): a resumed run, the same ones.
-            torch.manual_seed(_seed_of_step(self.seed, epoch, self.progress.images))
-            loss, parts = self._losses(rows)
-            step = self.progress.images // self.settings.training.batch_size + 1
-            _check_finite(parts, f"in epoch {epoch}, step {step}")
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if (limit := self.settings.training.gradient_clip) is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-            self.optimizer.step()
-            sums = self.progress.sums
-            self.progress.sums = [
-                s + part * len(rows) for s, part in zip(sums, parts, strict=True)
-            ]
-            self.progress.images += len(rows)
+            self.train_step(np.sort(batch))  # one sweep over the files
             if received:
                 self._save(started)
                 logger.info("stopped by signal %d, state saved", received[0])
                 raise SystemExit(128 + received[0])
+
+    def train_step(self, rows: NDArray[np.int64]) -> None:
+        """Train on one batch and count it in `progress`.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        epoch, images = self.progress.epoch, self.progress.images
+        # A fine-tuned encoder may draw random numbers (dropout): a resumed run, the same ones.
+        torch.manual_seed(_seed_of_step(self.seed, epoch, images))
+        loss, parts = self._losses(rows)
+        step = images // self.settings.training.batch_size + 1
+        _check_finite(parts, f"in epoch {epoch}, step {step}")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if (limit := self.settings.training.gradient_clip) is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        sums = self.progress.sums
+        self.progress.sums = [s + part * len(rows) for s, part in zip(sums, parts, strict=True)]
+        self.progress.images += len(rows)
 
     def _finish_epoch(
         self, epoch: int, n_train: int, validation: NDArray[np.int64]
