@@ -114,6 +114,10 @@ class TrainingSettings(Strict):
     batch_size: int = Field(64, ge=1, description="Images per step.")
     lr: float = Field(2e-3, gt=0, le=1, description="Adam's learning rate.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Adam's weight decay (L2).")
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="cosine: from lr down to 0 at the last step, along half a cosine.",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first-moment decay.")
     gradient_clip: float | None = Field(
         None, gt=0, description="Clip the gradient's norm to this; null: never."

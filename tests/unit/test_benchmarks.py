@@ -15,6 +15,7 @@ import pytest
 from aeflow.evaluation import RANKING_METRICS, evaluate_scores
 from aeflow.files import read_json
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.types import Method
 from benchmarks import comparison, evaluation, preparation, quantities, run
 from benchmarks.comparison import compare
 
@@ -172,7 +173,7 @@ def test_both_sides_find_the_same_metrics() -> None:
     ours = evaluate_scores(
         table,
         {},
-        method="aeflow",
+        method=Method.AEFLOW,
         score=ScoreSettings(),
         threshold=ThresholdSettings(),
         evaluation=EvaluationSettings(bootstrap_replicates=0),

@@ -22,8 +22,8 @@ except AeflowError as error:
 
 RESULTS = f"results/{STUDY.study}"
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
-TRAINED = [v.name for v in STUDY.variants if v.method != "gradient"]
-BASELINES = [v.name for v in STUDY.variants if v.method == "gradient"]
+TRAINED = [v.name for v in STUDY.variants if v.method.trained]
+BASELINES = [v.name for v in STUDY.variants if not v.method.trained]
 
 
 def one_of(names):
@@ -144,7 +144,7 @@ def train_summary(wildcards):
 def identity(wildcards):
     variant = STUDY.variant(wildcards.variant)
     encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
-    trained = variant.method != "gradient"
+    trained = variant.method.trained
     content = {
         "study": STUDY.study,
         "dataset": wildcards.dataset,
