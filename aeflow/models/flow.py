@@ -82,16 +82,18 @@ class Standardisation(nn.Module):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Take mean and sd from batches of features, (B, C, h, w), each seen once."""
-        count, total, squares = 0, self.mean.double(), self.mean.double()
+        # Double precision on the host: Apple's GPUs have none.
+        count, total, squares = 0, self.mean.cpu().double(), self.mean.cpu().double()
         over = (0,) if self.mean.shape[1] > 1 else (0, 2, 3)
-        for z in batches:
+        for batch in batches:
+            z = batch.cpu().double()
             count += z.numel() // self.mean.numel()
-            total = total + z.double().sum(over).view_as(total)
-            squares = squares + z.double().square().sum(over).view_as(total)
+            total = total + z.sum(over).view_as(total)
+            squares = squares + z.square().sum(over).view_as(total)
         variance = squares / count - (total / count) ** 2
         variance = variance.clamp(min=0) + self.FLOOR * variance.mean()
-        self.mean.copy_(total / count)
-        self.log_sd.copy_(0.5 * variance.log())
+        self.mean.copy_((total / count).to(self.mean.dtype))
+        self.log_sd.copy_((0.5 * variance.log()).to(self.log_sd.dtype))
 
     def _log_det(self, z: Tensor) -> Tensor:
         return -self.log_sd.expand(z.shape[1:]).sum()
