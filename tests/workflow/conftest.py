@@ -87,6 +87,12 @@ class Repository:
 
 
 @pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A copy in which nothing was run. Not to be changed."""
+    return Repository(copy_repository(tmp_path_factory.mktemp("clone")))
+
+
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The demo study, run from nothing."""
     repository = Repository(copy_repository(tmp_path_factory.mktemp("demo")))

@@ -2,9 +2,8 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from aeflow.cards import ENCODER_CARDS, load_dataset_card, load_encoder_card
 from aeflow.config import Study
@@ -18,7 +17,8 @@ try:
     for entry in STUDY.datasets:
         CARDS[entry.name].check_categories(entry.categories)
 except AeflowError as error:
-    raise WorkflowError(str(error))
+    # Not raised: a dry run would report it on stdout.
+    sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
