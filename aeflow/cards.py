@@ -1,6 +1,9 @@
 """Cards: the facts about a dataset or an encoder, as data (`config/{datasets,encoders}/`)."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -13,6 +16,16 @@ from aeflow.validation import NAME, Strict, load_yaml, validate
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
 Card = TypeVar("Card", "DatasetCard", "EncoderCard")
+LOOK_UP = """
+import sys
+from aeflow.errors import ConfigError
+from aeflow.models.encoder import library_of
+try:
+    for name in sys.argv[1:]:
+        library_of(name)
+except ConfigError as error:
+    sys.exit(str(error))
+"""
 
 
 class SourceFile(Strict):
@@ -134,6 +147,32 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
         ConfigError: there is no such card, or it is wrong.
     """
     return _load_card(EncoderCard, "encoder", name, folder)
+
+
+def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
+    """Check that each encoder has a valid card or is a backbone of timm or torchvision.
+
+    Names without a card are looked up in a process of its own, since it takes seconds to import
+    the libraries; not again once `fetch_weights` left its JSON in `manifests`.
+
+    Raises:
+        ConfigError: a card is wrong, or there is no such encoder; names the closest ones.
+    """
+    unknown = []
+    for name in names:
+        if (folder / f"{name}.yaml").is_file():
+            load_encoder_card(name, folder)
+        elif not (manifests / f"{name}.json").is_file():
+            unknown.append(name)
+    if not unknown:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_UP, *unknown], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = (done.stderr.splitlines() or ["The look-up of encoders was killed."])[-1]
+        cards = ", ".join(sorted(card.stem for card in folder.glob("*.yaml")))
+        raise ConfigError(f"{reason} Cards in {folder}: {cards}.")
 
 
 def _load_card(model: type[Card], kind: str, name: str, folder: Path) -> Card:

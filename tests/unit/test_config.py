@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aeflow.cards import load_dataset_card, load_encoder_card
+from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.config_files import default_yaml, schema_json
 from aeflow.errors import ConfigError
@@ -91,6 +91,18 @@ def test_an_unknown_card_suggests_the_closest() -> None:
         load_dataset_card("chest_xrya")
     with pytest.raises(ConfigError, match="Did you mean 'wide_resnet50_2'"):
         load_encoder_card("wide_resnet50")
+
+
+def test_encoders_with_a_card_or_weights_need_no_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["efficientnet_lite0", "resnet18"]
+    (tmp_path / "resnet18.json").touch()
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    check_encoders(names, tmp_path)
+    (tmp_path / "resnet18.json").unlink()
+    with pytest.raises(ConfigError, match="look-up of encoders was killed"):
+        check_encoders(names, tmp_path)
 
 
 def test_every_card_is_valid() -> None:

@@ -18,6 +18,15 @@ from tests.workflow.conftest import Repository
             ["no category 'brik'", "did you mean 'brick'"],
         ),
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
+        (
+            {
+                "variants": [
+                    {"name": "known", "settings": {"encoder": {"name": "resnet18"}}},
+                    {"name": "unknown", "settings": {"encoder": {"name": "resnet1x8"}}},
+                ]
+            },
+            ["no 'resnet1x8'", "did you mean resnet18", "Cards in config/encoders: efficientnet"],
+        ),
     ],
 )
 def test_a_wrong_configuration_is_refused(

@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from aeflow.cards import ENCODER_CARDS, load_dataset_card, load_encoder_card
+from aeflow.cards import ENCODER_CARDS, check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.errors import AeflowError
 from aeflow.provenance import code_digest
@@ -16,6 +16,10 @@ try:
     CARDS = {entry.name: load_dataset_card(entry.name) for entry in STUDY.datasets}
     for entry in STUDY.datasets:
         CARDS[entry.name].check_categories(entry.categories)
+    used = {
+        STUDY.cell(d.name, v.name).encoder.name for d in STUDY.datasets for v in STUDY.variants
+    }
+    check_encoders(sorted(used), Path("data/manifests/weights"))
 except AeflowError as error:
     # Not raised: a dry run would report it on stdout.
     sys.exit(str(error))
