@@ -57,7 +57,7 @@ class Repository:
         return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
 
     def command(self, *arguments: str, overlay: str = "tiny.yaml") -> list[str]:
-        return ["snakemake", "--cores", "2", "--configfile", overlay, *arguments]
+        return ["snakemake", "--configfile", overlay, "--cores", "2", *arguments]
 
     def snakemake(
         self, *arguments: str, overlay: str = "tiny.yaml", check: bool = True
