@@ -77,11 +77,12 @@ class FlowSettings(Strict):
         ge=1,
         description="Hidden width of the conv subnet; null: as many as its input (UR). PA: 256.",
     )
-    standardise: Literal["none", "channel", "position"] = Field(
+    standardise: Literal["none", "channel", "position", "whiten"] = Field(
         "none",
         description="A fixed affine step before the first coupling step, from the training "
-        "normals' mean and sd per channel, or per channel and position; its log-determinant "
-        "counts. Not in the paper: raw features cost a flow many epochs to scale.",
+        "normals' mean and sd per channel, or per channel and position; whiten: mean and "
+        "covariance of the channels at each position (a Gaussian per position, as in PaDiM). Its "
+        "log-determinant counts. Not in the paper: raw features cost a flow many epochs to scale.",
     )
     clamp: float = Field(
         2.0, gt=0, le=10, description="The log-scale of a step stays within +-clamp."
