@@ -53,7 +53,7 @@ class EncoderSettings(Strict):
         "wide_resnet50_2",
         pattern=NAME,
         description="`wide_resnet50_2` (the paper's), `efficientnet_lite0` (its weights come "
-        "with a Python package), or any convolutional timm or torchvision backbone.",
+        "with a Python package), or any timm or convolutional torchvision backbone.",
     )
     stage: int = Field(
         3, ge=1, le=6, description="Stage whose output is z; stage k has stride 2^(k+1)."
