@@ -1,8 +1,11 @@
-"""Odd images, a full disk and folders that cannot be written, as a user meets them."""
+"""Odd images, a full disk and a folder that cannot be written, as a user meets them."""
 
 import io
 import json
+import re
+import shlex
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -37,6 +40,7 @@ OVERLAY = {
 }
 PREPARED = "data/manifests/prepared/toy/all.json"
 SCORES = "results/toy/scores/toy/all/gradient/seed0.csv"
+LENIENT = "data={max_unusable_share: 0.2}"
 # File: what is seen of it (RGB of a plain image), or why it cannot be used.
 USABLE = {
     "cmyk.jpg": (0, 255, 255),
@@ -112,6 +116,28 @@ def sentences(stderr: str, script: str) -> list[str]:
     return [line for line in stderr.splitlines() if line.startswith(f"{script}.py:")]
 
 
+def run_mounted(toy: Repository, commands: list[str]) -> str:
+    """Run shell commands where mounts are allowed and end with them; return all they print."""
+    shell = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    allowed = subprocess.run([*shell, "mount -t tmpfs tmpfs /mnt"], capture_output=True, text=True)
+    if allowed.returncode:
+        pytest.skip(f"cannot mount here: {allowed.stderr}")
+    done = subprocess.run(
+        [*shell, "\n".join(commands)],
+        cwd=toy.folder,
+        env=toy.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def command(toy: Repository, *arguments: str) -> str:
+    return shlex.join(toy.command("--config", LENIENT, *arguments, overlay="toy.yaml"))
+
+
 def test_odd_images_are_used_or_listed(toy: Repository) -> None:
     assert {*USABLE, *UNUSABLE} == odd_images().keys()
     refused = toy.snakemake(PREPARED, overlay="toy.yaml", check=False)
@@ -125,7 +151,7 @@ def test_odd_images_are_used_or_listed(toy: Repository) -> None:
     assert files_in(toy.folder / "data/prepared") == []
     assert not (toy.folder / PREPARED).exists()
 
-    toy.snakemake(PREPARED, "--config", "data={max_unusable_share: 0.2}", overlay="toy.yaml")
+    toy.snakemake(PREPARED, "--config", LENIENT, overlay="toy.yaml")
     manifest = json.loads((toy.folder / PREPARED).read_text())
     listed = {entry["source"].removeprefix(ODD): entry["reason"] for entry in manifest["unusable"]}
     log = (toy.folder / "results/logs/prepare_images/toy/all.log").read_text()
@@ -142,3 +168,49 @@ def test_odd_images_are_used_or_listed(toy: Repository) -> None:
     for name, colour in USABLE.items():
         found = images[sources.index(ODD + name)].reshape(-1, 3)
         np.testing.assert_allclose(found, np.tile(colour, (SIDE**2, 1)), atol=3, err_msg=name)
+
+
+def test_results_that_cannot_be_written(toy: Repository) -> None:
+    """A read-only mount binds root too, whom permissions do not."""
+    mounts = ["mount --bind results results", "mount -o remount,ro,bind results"]
+    told = run_mounted(toy, [*mounts, command(toy, "--", SCORES)])
+    assert told.splitlines()[-1] == (
+        "Cannot write results/toy: the file system is read-only: choose a folder that can be "
+        "written."
+    )
+    assert "Traceback" not in told
+    assert not (toy.folder / "data").exists(), "no job has run"
+
+
+def test_a_file_where_results_should_go(toy: Repository) -> None:
+    place = toy.folder / "results/toy/scores"
+    place.parent.mkdir()
+    place.touch()
+    refused = toy.snakemake("--config", LENIENT, "--", SCORES, overlay="toy.yaml", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "Cannot write results/toy/scores: there is a file where a folder is needed: move it away."
+    )
+    assert "Traceback" not in refused.stderr
+    assert toy.plan("--config", LENIENT, "--", SCORES, overlay="toy.yaml")["score_gradient"] == 1
+
+
+def test_a_full_disk_and_another_run_when_there_is_space(toy: Repository) -> None:
+    """The whole copy lies on a file system of 12 MiB with room for less than the images."""
+    (toy.folder / "toy.yaml").write_text(
+        yaml.safe_dump({**OVERLAY, "data": {"image_size": 256, "val_fraction": 0.2}})
+    )
+    fill = "head -c $(($(df -k --output=avail . | tail -n 1) - 700))k /dev/zero > filler"
+    commands = ["mkdir disk", "mount -t tmpfs -o size=12m tmpfs disk"]
+    commands += ["cp -r $(ls | grep -v disk) disk", "cd disk", "export PYTHONPATH=$PWD", fill]
+    commands += [command(toy, "--", SCORES), "echo FULL", "find data results -type f"]
+    commands += ["rm filler", "echo FREED", command(toy, "--", SCORES), f"ls {SCORES}"]
+    full, left, freed = re.split("^(?:FULL|FREED)$", run_mounted(toy, commands), flags=re.M)
+    (sentence,) = sentences(full, "prepare_images")
+    assert sentence == (
+        "prepare_images.py: Cannot write data/prepared/toy/all/images.npy: the disk is full: "
+        "free some space and run the same command again."
+    )
+    assert "data/raw/toy.zip" in left
+    assert "prepared" not in left.replace("results/logs/prepare_images", "")
+    assert freed.splitlines()[-1] == SCORES

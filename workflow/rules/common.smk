@@ -8,6 +8,7 @@ from pathlib import Path
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.errors import AeflowError
+from aeflow.files import check_writable
 from aeflow.provenance import code_digest
 from aeflow.validation import validate
 
@@ -82,6 +83,17 @@ def score_table(dataset, category, variant, seed):
 
 def metrics_of(dataset, category, variant, seed):
     return f"{RESULTS}/metrics/{dataset}/{category}/{variant}/seed{seed}.json"
+
+
+def check_output_folders():
+    """End with a sentence where no rule could write; Snakemake would end with a traceback."""
+    outputs = [str(path) for rule in workflow.rules for path in rule.output]
+    try:
+        # Up to the first wildcard, folders are the same for all jobs of a rule.
+        for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
+            check_writable(folder)
+    except AeflowError as error:
+        sys.exit(str(error))
 
 
 # For data.smk
