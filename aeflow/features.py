@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from aeflow.errors import DataError
+from aeflow.errors import ConfigError, DataError
 from aeflow.files import atomic_path
 from aeflow.models.encoder import Encoder
 
@@ -77,6 +77,7 @@ def extract_features(
         out: an .npy file.
 
     Raises:
+        ConfigError: the maps are not as large as the encoder's stride says.
         DataError: a feature is beyond the range of half precision, or `out` cannot be written.
     """
     side = images.shape[1] // encoder.stride
@@ -87,6 +88,7 @@ def extract_features(
         logger.info("features would take %.1f GiB, more than %.1f: not cached", gib, max_gib)
         shape = (0, *shape[1:])
     source = FeatureSource(images, device, encoder=encoder)
+    _check_side(source)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
     with atomic_path(out) as part, part.open("wb") as file, torch.inference_mode():
@@ -102,3 +104,16 @@ def extract_features(
             file.write(z.permute(0, 2, 3, 1).half().cpu().contiguous().numpy().data)
     logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shape[1:], gib)
     return {"cached": cached, "shape": list(shape[1:]), "images": len(images)}
+
+
+def _check_side(source: FeatureSource) -> None:
+    first = np.arange(1)
+    images = source.images(first)
+    with torch.inference_mode():
+        found = source.features(first, images).shape[2:]
+    if found != (source.side, source.side):
+        raise ConfigError(
+            f"encoder.stage: maps of images of {images.shape[-1]} pixels are {found[0]} x "
+            f"{found[1]}, which is not the side divided by the stride {source.stride}: choose "
+            "another stage, or a data.image_size that is a multiple of its stride."
+        )
