@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from string import Formatter
 from typing import Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
@@ -64,11 +65,22 @@ class Layout(Strict):
     @field_validator("image")
     @classmethod
     def _image(cls, pattern: str) -> str:
-        names = re.compile(pattern).groupindex
+        try:
+            names = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
         missing = {"split", "defect"} - names.keys()
         if missing:
             raise ValueError(f"image has no group named {' and '.join(sorted(missing))}")
         return pattern
+
+    @model_validator(mode="after")
+    def _mask(self) -> Self:
+        used = {name for _, name, _, _ in Formatter().parse(self.mask or "") if name is not None}
+        unknown = used - re.compile(self.image).groupindex.keys()
+        if unknown:
+            raise ValueError(f"mask uses {', '.join(sorted(unknown))}, no group of image")
+        return self
 
 
 class Counts(Strict):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
+from aeflow.cards import DatasetCard, Layout, check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.config_files import default_yaml, schema_json
 from aeflow.errors import ConfigError
@@ -103,6 +103,21 @@ def test_encoders_with_a_card_or_weights_need_no_look_up(
     (tmp_path / "resnet18.json").unlink()
     with pytest.raises(ConfigError, match="look-up of encoders was killed"):
         check_encoders(names, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ({"image": "(?P<split"}, "layout.image: is no regular expression"),
+        ({"image": "(?P<split>a)"}, "image has no group named defect"),
+        ({"mask": "masks/{stem}_{number}.png"}, "layout: mask uses number, no group of image"),
+    ],
+)
+def test_a_layout_that_cannot_work_is_refused(layout: dict[str, str], words: str) -> None:
+    good = {"image": "(?P<split>train|test)/(?P<defect>.*)/(?P<stem>.*).png", "normal": "good"}
+    assert validate(Layout, {**good, "mask": "masks/{stem}.png"}, "layout")
+    with pytest.raises(ConfigError, match=words):
+        validate(DatasetCard, {"layout": {**good, **layout}}, "config/datasets/mine.yaml")
 
 
 def test_every_card_is_valid() -> None:
