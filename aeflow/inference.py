@@ -20,7 +20,7 @@ from aeflow.scoring import (
     difference_map,
     flow_map,
     flow_scores,
-    local_energy,
+    local_density,
     reconstruction_scores,
 )
 from aeflow.types import SCORE_TABLE_COLUMNS, AnomalyMap, Split
@@ -126,7 +126,7 @@ def save_gallery(
         arrays["reconstruction"] = _picture(out.reconstruction)
         arrays["difference"] = _picture(difference[:, None])[..., 0]
     if model.flow is not None:
-        arrays["flow_map"] = -torch.exp(-local_energy(out.z)).cpu().numpy()
+        arrays["flow_map"] = local_density(out.z).cpu().numpy()
     components = table.columns.difference(list(SCORE_TABLE_COLUMNS))
     arrays |= {f"score_{name}": chosen[name].to_numpy() for name in components}
     write_gallery(path, arrays)

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--manifest", required=True, type=Path, help="JSON to write")
     options = parser.parse_args(arguments)
     card = load_dataset_card(options.dataset)
-    mirror = os.environ.get("AEFLOW_MIRROR") or None
+    mirror = os.environ.get("AEFLOW_MIRROR")
     if options.source is None:
         manifest = fetch_dataset(card, options.archive, mirror)
     else:

@@ -162,10 +162,9 @@ def _draw_row(
 
 def _bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[], aspect="equal")
-    if axes.images:
-        axes.spines[:].set_visible(False)
-        return
     axes.spines[:].set_visible(False)
+    if axes.images:
+        return
     axes.text(
         0.5,
         0.5,

@@ -165,13 +165,11 @@ def identity(wildcards):
         "study": STUDY.study,
         "dataset": wildcards.dataset,
         "category": wildcards.category,
-    }
-    content |= {
         "variant": variant.name,
         "method": variant.method,
         "seed": int(wildcards.seed),
+        "encoder": f"{encoder.name}-stage{encoder.stage}" if trained else None,
     }
-    content["encoder"] = f"{encoder.name}-stage{encoder.stage}" if trained else None
     return json.dumps(content, sort_keys=True)
 
 
