@@ -105,7 +105,8 @@ def test_a_child_counts_when_it_runs_a_program_of_its_own() -> None:
         started.kill()
     os.kill(forked, signal.SIGKILL)
     os.waitpid(forked, 0)
-    assert found == [str(os.getpid()), str(started.pid)]
+    assert {str(os.getpid()), str(started.pid)} <= set(found)  # and helpers of earlier tests
+    assert str(forked) not in found
 
 
 @pytest.mark.parametrize("topic", [*ARITHMETIC, "evaluation"])
