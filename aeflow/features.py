@@ -15,7 +15,7 @@ from aeflow.models.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
-BATCH = 32
+BATCH = 16
 
 
 class FeatureSource:
@@ -47,12 +47,16 @@ class FeatureSource:
         pixels = torch.from_numpy(self._images[rows]).to(self.device, non_blocking=True)
         return pixels.permute(0, 3, 1, 2).float() / 255
 
-    def features(self, rows: NDArray[np.int64], images: Tensor) -> Tensor:
-        """Return the features z of `rows`, whose `images` are given, (B, C, h, w), float32."""
+    def features(self, rows: NDArray[np.int64], images: Tensor | None = None) -> Tensor:
+        """Return the features z of `rows`, (B, C, h, w), float32.
+
+        Their `images` are read if they are not given and there is no cache.
+        """
         if self._cache is not None:
             cached = torch.from_numpy(self._cache[rows]).to(self.device, non_blocking=True)
             return cached.permute(0, 3, 1, 2).float()
         assert self._encoder is not None
+        images = self.images(rows) if images is None else images
         if self._encoder.finetune:
             z: Tensor = self._encoder(images)
             return z.float()
@@ -95,7 +99,7 @@ def extract_features(
         np.lib.format.write_array_header_1_0(file, header)
         for start in tqdm(range(0, shape[0], BATCH), "features", disable=None, unit="batch"):
             rows = np.arange(start, min(start + BATCH, shape[0]))
-            z = source.features(rows, source.images(rows))
+            z = source.features(rows)
             if not z.isfinite().all():
                 raise DataError(
                     f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "

@@ -118,9 +118,7 @@ class Trainer:
         flow = self.model.flow
         if flow is None or flow.standardisation is None:
             return
-        batches = (
-            self.source.features(rows, self.source.images(rows)) for rows in self._batches(train)
-        )
+        batches = (self.source.features(rows) for rows in self._batches(train))
         flow.standardisation.fit(batches)
 
     def _batches(self, rows: NDArray[np.int64], start: int = 0) -> Iterator[NDArray[np.int64]]:
@@ -202,14 +200,15 @@ class Trainer:
 
     def _losses(self, rows: NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch, and as numbers the loss and those of its parts there are."""
-        images = self.source.images(rows)
+        images = None if self.model.decoder is None else self.source.images(rows)
         with autocast(self.settings.training, self.source.device):
             out: AEFlowOutput = self._forward(self.source.features(rows, images))
         parts: dict[str, Tensor] = {}
         if self.model.flow is not None:
             nll = flow_nll(out.z, out.log_det, self.settings.loss.flow_scale)
             parts["flow_nll"] = nll.mean()
-        if self.model.decoder is not None and out.reconstruction is not None:
+        if self.model.decoder is not None and images is not None:
+            assert out.reconstruction is not None
             target = self.model.decoder.target(images)
             parts["reconstruction"] = reconstruction_loss(target, out.reconstruction).mean()
         loss = total_loss(
