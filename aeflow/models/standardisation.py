@@ -94,20 +94,21 @@ class Whitening(nn.Module):
             total += z.sum(2, keepdim=True)
             products.baddbmm_(z, z.mT)
         mean = total / count
-        covariance = products / count - mean @ mean.mT
+        covariance = products.baddbmm_(mean, mean.mT, beta=1 / count, alpha=-1)  # in its place
         variance = covariance.diagonal(dim1=1, dim2=2).mean(1)
         # A position that never changes, as a black corner, is left as it is.
         ridge = torch.where(variance > 1e-6 * variance.mean(), self.RIDGE * variance, 1.0)
         covariance.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-        factor = torch.linalg.cholesky(covariance)
         self.mean.copy_(mean[..., 0].T.reshape(self.mean.shape))
-        self.factor.copy_(factor)
+        for position in range(positions):  # the matrices together are too large for copies
+            self.factor[position] = torch.linalg.cholesky(covariance[position])
         self._invert()
 
     def _invert(self) -> None:
         one = torch.eye(self.factor.shape[1], dtype=torch.float64)
-        factor = self.factor.cpu().double()
-        self.inverse_factor.copy_(torch.linalg.solve_triangular(factor, one, upper=False))
+        for factor, inverse in zip(self.factor, self.inverse_factor, strict=True):
+            exact = torch.linalg.solve_triangular(factor.cpu().double(), one, upper=False)
+            inverse.copy_(exact)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
