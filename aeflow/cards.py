@@ -12,22 +12,41 @@ from aeflow.validation import NAME, Strict, load_yaml, validate
 
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
+# What is neither is a dataset's plain file: kept whole, never looked into while fetching.
+PLAIN_ENDINGS = (".npz", ".csv")
 Card = TypeVar("Card", "DatasetCard", "EncoderCard")
 
 
 class SourceFile(Strict):
     """A file to download."""
 
-    name: str = Field(pattern=NAME, description="File name, also looked for in AEFLOW_MIRROR.")
-    url: str | None = Field(
-        None,
-        description="Where it comes from: a URL (http, https, file), a local file or folder, or "
-        "`package:<folder>/<file>` for a file of an installed Python package.",
+    name: str = Field(
+        pattern=NAME,
+        description="File name, also looked for in AEFLOW_MIRROR. What ends in .npz or .csv is "
+        "kept whole; any other file of a dataset is a zip or tar.",
+    )
+    urls: list[str] = Field(
+        [],
+        description="Where it comes from, tried in order: a URL (http, https, file), a local file "
+        "or folder, or `package:<folder>/<file>` for a file of an installed Python package.",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{8,64}$", description="SHA-256, or its first digits."
     )
+    md5: str | None = Field(
+        None, pattern="^[0-9a-f]{32}$", description="MD5, where the source publishes no other."
+    )
     size_bytes: int | None = Field(None, ge=1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is no archive to look into."""
+        return self.name.lower().endswith(PLAIN_ENDINGS)
+
+    @property
+    def stem(self) -> str:
+        """The name without its endings (`x.tar.gz`: `x`): the folder of this file's members."""
+        return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.name, flags=re.IGNORECASE)
 
 
 class Layout(Strict):
@@ -76,9 +95,21 @@ class DatasetCard(Strict):
     citation: str
     homepage: str | None = None
     notes: str | None = None
-    archive: SourceFile
+    access: Literal["open", "request"] = Field(
+        "open", description="request: the files need an account or a request, see `recipe`."
+    )
+    recipe: list[str] = Field(
+        [],
+        description="Steps by which a person gets the files: where to ask, which file. Where to "
+        "put it, its size and checksum are added when the steps are shown.",
+    )
+    files: list[SourceFile] = Field(
+        [],
+        description="What to download. One zip is placed as it is; anything else becomes a zip: "
+        "of several archives, each one's members below a folder named by its stem.",
+    )
     generator: Literal["demo_textures"] | None = Field(
-        None, description="The archive is generated from photographs of an installed package."
+        None, description="The images are generated from photographs of an installed package."
     )
     layout: Layout
     counts: dict[str, Counts] = Field(
@@ -102,6 +133,17 @@ class DatasetCard(Strict):
     def _categories(self) -> Self:
         if "all" in self.counts and len(self.counts) > 1:
             raise ValueError("counts has the category 'all' beside others")
+        return self
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        if bool(self.files) == bool(self.generator):
+            raise ValueError("a dataset has either files or a generator")
+        folders = [file.name if file.is_plain else file.stem for file in self.files]
+        if len(set(folders)) < len(folders):
+            raise ValueError("two files have the same name (endings aside)")
+        if (self.access == "request") != bool(self.recipe):
+            raise ValueError("access: request and a recipe belong together")
         return self
 
 

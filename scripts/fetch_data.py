@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from aeflow.cards import load_dataset_card
-from aeflow.data.fetch import fetch_archive, fetch_dataset, replaced_archive
+from aeflow.data.fetch import fetch_dataset
 from aeflow.files import write_json
 from aeflow.logging import script
 
@@ -21,11 +21,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     card = load_dataset_card(options.dataset)
     mirror = os.environ.get("AEFLOW_MIRROR") or None
-    if options.source is None:
-        manifest = fetch_dataset(card, options.archive, mirror)
-    else:
-        replaced = replaced_archive(options.source, options.sha256)
-        manifest = fetch_archive(replaced, options.archive, mirror)
+    manifest = fetch_dataset(card, options.archive, mirror, options.source, options.sha256)
     write_json(options.manifest, manifest)
 
 

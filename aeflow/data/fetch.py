@@ -1,5 +1,6 @@
 """The archive of a dataset: found in a mirror, on a server or on this machine, then verified."""
 
+import hashlib
 import logging
 import re
 import shutil
@@ -10,12 +11,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
+from zipfile import ZipFile
 
 import pooch
 import requests
 
 from aeflow.cards import DatasetCard, SourceFile
-from aeflow.data.archives import BLOCK_BYTES, open_zip, pack_folder, repack_tar
+from aeflow.data.archives import (
+    BLOCK_BYTES,
+    add_file,
+    add_tar,
+    add_zip,
+    archive_kind,
+    open_zip,
+    pack_folder,
+)
 from aeflow.errors import DataError
 from aeflow.files import atomic_path, sha256_file
 
@@ -24,28 +34,53 @@ PACKAGE = "package:"
 TIMEOUT_SECONDS = (20, 60)  # to connect, and between two blocks
 
 
-def fetch_dataset(card: DatasetCard, destination: Path, mirror: str | None) -> dict[str, Any]:
-    """Fetch or generate the archive of a dataset. See `fetch_archive`."""
-    if card.generator is None:
-        return fetch_archive(card.archive, destination, mirror)
-    from aeflow.data.demo_textures import write_demo_textures
+def fetch_dataset(
+    card: DatasetCard,
+    destination: Path,
+    mirror: str | None,
+    source: str | None = None,
+    sha256: str | None = None,
+) -> dict[str, Any]:
+    """Fetch or generate a dataset and place it at `destination` as one zip.
 
-    with atomic_path(destination) as part:
-        write_demo_textures(part)
-        return _place_archive(card.archive, part, part)
+    A single zip is placed as it is. Anything else becomes a stored zip: of several archives each
+    one's members go below a folder named by its stem, a plain file (.npz, .csv) is a member at
+    the top. See `fetch_file` for how each file is found.
 
-
-def fetch_archive(archive: SourceFile, destination: Path, mirror: str | None) -> dict[str, Any]:
-    """Place a dataset's archive at `destination`, always as a zip. See `fetch_file`.
+    Args:
+        card: The dataset's card.
+        destination: The zip to write.
+        mirror: AEFLOW_MIRROR, if set.
+        source: Replaces the card's files: a URL, an archive, a folder of the unpacked content, or
+            a folder that holds the card's files by name. The card's checksums do not apply.
+        sha256: Checksum of `source`.
 
     Returns:
-        The manifest of `fetch_file`, with `kind` (zip or tar) and `placed_sha256`, the checksum
-        of the zip: another one than the original's where that was a tar.
+        The manifest: `files`, with `name`, `sha256` and `size_bytes` of each file fetched, and
+        `placed_sha256`, the checksum of the zip.
 
     Raises:
         DataError: as `fetch_file`; an archive that is unreadable or unsafe is not the right one.
     """
-    return _first_source(archive, destination, mirror, _place_archive)
+    if card.generator is not None and source is None:
+        from aeflow.data.demo_textures import write_demo_textures
+
+        with atomic_path(destination) as part:
+            write_demo_textures(part)
+            return {"files": [], "placed_sha256": sha256_file(part)}
+    files = card.files if source is None else replaced_files(card, source, sha256)
+    originals = [destination.with_name(f".{destination.name}.{file.name}") for file in files]
+    try:
+        with atomic_path(destination) as part:
+            described = [
+                _first_source(file, original, mirror, _check_archive)
+                for file, original in zip(files, originals, strict=True)
+            ]
+            _place(files, originals, part)
+            return {"files": described, "placed_sha256": sha256_file(part)}
+    finally:
+        for original in originals:
+            original.unlink(missing_ok=True)
 
 
 def fetch_file(file: SourceFile, destination: Path, mirror: str | None) -> dict[str, Any]:
@@ -68,45 +103,61 @@ def fetch_file(file: SourceFile, destination: Path, mirror: str | None) -> dict[
         DataError: no source had the right file; lists each with its reason, and says how to get
             it by hand. Or the destination cannot be written.
     """
-    return _first_source(file, destination, mirror, _place_file)
+    with atomic_path(destination) as part:
+        return _first_source(file, part, mirror, _check_file)
 
 
-def replaced_archive(source: str, sha256: str | None) -> SourceFile:
-    """Return the archive that an overlay names by `source`, called like its last path part."""
-    path = urlsplit(source).path if _is_url(source) else str(Path(source).expanduser().resolve())
+def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[SourceFile]:
+    """Return the files that an overlay names by `source`: see `fetch_dataset`."""
+    folder = Path(source).expanduser()
+    if card.files and all((folder / file.name).is_file() for file in card.files):
+        return [
+            SourceFile(name=file.name, urls=[str(folder / file.name)], sha256=sha256)
+            for file in card.files
+        ]
+    path = urlsplit(source).path if _is_url(source) else str(folder.resolve())
     name = re.sub("[^A-Za-z0-9_.-]", "_", Path(path).name).lstrip("_.-") or "archive"
-    return SourceFile(name=name, url=source, sha256=sha256)
+    return [SourceFile(name=name, urls=[source], sha256=sha256)]
 
 
-class _SourceError(Exception):
-    """A source did not have the file; the next one is tried."""
+def _place(files: list[SourceFile], originals: list[Path], part: Path) -> None:
+    """Make one zip of the files: see `fetch_dataset`."""
+    kinds = [
+        "plain" if file.is_plain else archive_kind(original)
+        for file, original in zip(files, originals, strict=True)
+    ]
+    if kinds == ["zip"]:
+        originals[0].replace(part)
+        return
+    with ZipFile(part, "w") as placed:
+        for file, original, kind in zip(files, originals, kinds, strict=True):
+            folder = file.stem if len(files) > 1 else ""
+            if kind == "plain":
+                add_file(placed, original, file.name)
+            elif kind == "zip":
+                add_zip(placed, original, folder)
+            else:
+                add_tar(placed, original, folder)
 
 
 def _first_source(
     file: SourceFile,
-    destination: Path,
+    target: Path,
     mirror: str | None,
-    place: Callable[[SourceFile, Path, Path], dict[str, Any]],
+    check: Callable[[SourceFile, Path], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Let `place(file, original, part)` finish the first source that has the right file."""
+    """Write the file of the first source that passes `check(file, target)`."""
     sources = [_in_mirror(mirror, file.name)] if mirror else []
-    sources += [file.url] if file.url else []
+    sources += file.urls
     reasons = []
     for source in sources:
         logger.info("Fetching %s from %s", file.name, _public(source))
-        original = destination.with_name(f".{destination.name}.original")
         try:
-            with atomic_path(destination) as part:
-                try:
-                    _obtain(source, original)
-                    return place(file, original, part)
-                except DataError as error:  # of this source; those of writing come from outside
-                    raise _SourceError(f"{_public(source)}: {error}".rstrip(".")) from error
-                finally:
-                    original.unlink(missing_ok=True)
-        except _SourceError as error:
-            logger.warning("%s", error)
-            reasons.append(str(error))
+            _obtain(source, target)
+            return check(file, target)
+        except DataError as error:
+            reasons.append(f"{_public(source)}: {error}".rstrip("."))
+            logger.warning("%s", reasons[-1])
     raise DataError(_manual_recipe(file, reasons))
 
 
@@ -150,8 +201,8 @@ def _download(url: str, target: Path) -> None:
         raise DataError(f"the connection failed after {done} bytes ({kind})") from error
 
 
-def _place_file(file: SourceFile, original: Path, part: Path) -> dict[str, Any]:
-    """Check what was fetched, move it to `part` and return its manifest."""
+def _check_file(file: SourceFile, original: Path) -> dict[str, Any]:
+    """Check what was fetched and return its facts."""
     size = original.stat().st_size
     with original.open("rb") as content:
         head = content.read(512).lstrip().lower()
@@ -163,33 +214,31 @@ def _place_file(file: SourceFile, original: Path, part: Path) -> dict[str, Any]:
     sha256 = sha256_file(original)
     if not sha256.startswith(file.sha256 or ""):
         raise DataError(f"wrong checksum: expected sha256 {file.sha256}, got {sha256}")
+    if file.md5 is not None and (md5 := _md5_file(original)) != file.md5:
+        raise DataError(f"wrong checksum: expected md5 {file.md5}, got {md5}")
     logger.info("%s: %d bytes, sha256 %s", file.name, size, sha256)
-    original.replace(part)
     return {"name": file.name, "sha256": sha256, "size_bytes": size}
 
 
-def _place_archive(archive: SourceFile, original: Path, part: Path) -> dict[str, Any]:
-    """Check what was fetched, place it as a zip at `part` and return its manifest."""
-    manifest = _place_file(archive, original, original)
-    with original.open("rb") as content:
-        head = content.read(512)
-    if head.startswith(b"PK"):
-        kind = "zip"
-        with open_zip(original):
-            original.replace(part)
-    elif head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
-        kind = "tar"
-        repack_tar(original, part)
-    else:
-        raise DataError("the file is neither a zip nor a tar archive")
-    return {**manifest, "kind": kind, "placed_sha256": sha256_file(part)}
+def _check_archive(file: SourceFile, original: Path) -> dict[str, Any]:
+    """Check a file of a dataset and return its facts; a tar is read when it is repacked."""
+    facts = _check_file(file, original)
+    if not file.is_plain and archive_kind(original) == "zip":
+        open_zip(original).close()
+    return facts
+
+
+def _md5_file(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _manual_recipe(file: SourceFile, reasons: list[str]) -> str:
     failed = "; ".join(reasons) or "no source is known"
     facts = [f"{file.size_bytes} bytes"] if file.size_bytes else []
     facts += [f"sha256 {file.sha256}"] if file.sha256 else []
-    origin = f" from {_public(file.url)}" if file.url else ""
+    facts += [f"md5 {file.md5}"] if file.md5 else []
+    origin = f" from {_public(file.urls[0])}" if file.urls else ""
     return (
         f"Cannot get {file.name} ({failed}). Get it by hand{origin}"
         f"{' (' + ', '.join(facts) + ')' if facts else ''}, put it into a folder under the name "

@@ -91,7 +91,8 @@ def archive_identity(dataset):
     entry, card = STUDY.dataset(dataset), CARDS[dataset]
     if entry.source is not None:
         return entry.sha256 or entry.source
-    return card.generator or card.archive.sha256 or card.archive.name
+    known = [file.sha256 or file.md5 or file.name for file in card.files]
+    return card.generator or " ".join(known)
 
 
 def source_options(dataset):

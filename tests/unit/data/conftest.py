@@ -64,7 +64,7 @@ def make_card() -> Callable[..., DatasetCard]:
                 "title": "Toy",
                 "licence": "none",
                 "citation": "none",
-                "archive": {"name": "toy.zip"},
+                "files": [{"name": "toy.zip"}],
                 "layout": {
                     "image": r"toy/(?P<split>train|test)/(?P<defect>[^/]+)/(?P<stem>[^/]+)\.png",
                     "normal": "good",

@@ -6,11 +6,13 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aeflow.cards import DatasetCard, SourceFile
-from aeflow.data.fetch import fetch_archive, fetch_dataset, fetch_file, replaced_archive
+from aeflow.data.archives import open_zip
+from aeflow.data.fetch import fetch_dataset, fetch_file, replaced_files
 from aeflow.errors import DataError
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
@@ -63,8 +65,34 @@ def sha256(path: Path) -> str:
 
 def pinned(source: Path, url: str | None) -> SourceFile:
     return SourceFile(
-        name="toy.zip", url=url, sha256=sha256(source), size_bytes=source.stat().st_size
+        name="toy.zip",
+        urls=[url] if url else [],
+        sha256=sha256(source),
+        size_bytes=source.stat().st_size,
     )
+
+
+def card_of(*files: SourceFile) -> DatasetCard:
+    return DatasetCard.model_validate(
+        {
+            "name": "toy",
+            "title": "Toy",
+            "licence": "none",
+            "citation": "none",
+            "files": [file.model_dump() for file in files],
+            "layout": {"image": "(?P<split>.*)/(?P<defect>.*)", "normal": "good"},
+            "counts": {"all": {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}},
+        }
+    )
+
+
+def fetch_archive(file: SourceFile, destination: Path, mirror: str | None) -> dict[str, Any]:
+    return fetch_dataset(card_of(file), destination, mirror)
+
+
+def replaced_archive(source: str, sha256: str | None) -> SourceFile:
+    [file] = replaced_files(card_of(SourceFile(name="toy.tar")), source, sha256)
+    return file
 
 
 def assert_nothing_left(destination: Path) -> None:
@@ -74,13 +102,8 @@ def assert_nothing_left(destination: Path) -> None:
 def test_local_file_is_copied_and_described(source: Path, destination: Path) -> None:
     before = source.stat()
     manifest = fetch_archive(pinned(source, str(source)), destination, None)
-    assert manifest == {
-        "name": "toy.zip",
-        "kind": "zip",
-        "sha256": sha256(source),
-        "size_bytes": before.st_size,
-        "placed_sha256": sha256(destination),
-    }
+    file = {"name": "toy.zip", "sha256": sha256(source), "size_bytes": before.st_size}
+    assert manifest == {"files": [file], "placed_sha256": sha256(destination)}
     assert destination.read_bytes() == source.read_bytes()
     assert destination.stat().st_ino != before.st_ino
     assert source.stat() == before
@@ -147,7 +170,7 @@ def test_all_failures_and_the_way_out_are_told(
 
 
 def test_wrong_checksum_tells_both_and_leaves_nothing(source: Path, destination: Path) -> None:
-    archive = SourceFile(name="toy.zip", url=str(source), sha256="0" * 64, size_bytes=None)
+    archive = SourceFile(name="toy.zip", urls=[str(source)], sha256="0" * 64, size_bytes=None)
     with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {sha256(source)}"):
         fetch_archive(archive, destination, None)
     assert_nothing_left(destination)
@@ -201,7 +224,7 @@ def test_cut_off_file_is_noticed_without_a_checksum(source: Path, destination: P
     with pytest.raises(DataError, match="no readable zip"):
         fetch_archive(replaced_archive(str(source), None), destination, None)
     size = source.stat().st_size
-    archive = SourceFile(name="toy.zip", url=str(source), sha256=None, size_bytes=size + 30)
+    archive = SourceFile(name="toy.zip", urls=[str(source)], sha256=None, size_bytes=size + 30)
     with pytest.raises(DataError, match=f"{size} bytes instead of {size + 30}: it was cut off"):
         fetch_archive(archive, destination, None)
     assert_nothing_left(destination)
@@ -223,15 +246,17 @@ def test_tar_becomes_a_zip(destination: Path, source: Path, tmp_path: Path) -> N
     manifest = fetch_archive(
         replaced_archive(str(tmp_path / "toy.tar.gz"), None), destination, None
     )
-    assert (manifest["kind"], manifest["name"]) == ("tar", "toy.tar.gz")
-    assert manifest["sha256"] == sha256(tmp_path / "toy.tar.gz")
-    assert manifest["placed_sha256"] == sha256(destination) != manifest["sha256"]
+    [file] = manifest["files"]
+    assert file["name"] == "toy.tar.gz"
+    assert file["sha256"] == sha256(tmp_path / "toy.tar.gz")
+    assert manifest["placed_sha256"] == sha256(destination) != file["sha256"]
 
 
 def test_folder_becomes_a_zip(destination: Path, source: Path) -> None:
     manifest = fetch_archive(replaced_archive(str(source.parent), None), destination, None)
-    assert manifest["name"] == "user"
-    assert manifest["sha256"] == manifest["placed_sha256"] == sha256(destination)
+    [file] = manifest["files"]
+    assert file["name"] == "user"
+    assert file["sha256"] == manifest["placed_sha256"] == sha256(destination)
     again = fetch_archive(
         replaced_archive(source.parent.as_uri(), sha256(destination)), destination, None
     )
@@ -241,22 +266,22 @@ def test_folder_becomes_a_zip(destination: Path, source: Path) -> None:
 def test_any_file_and_the_beginning_of_a_checksum(destination: Path, server: Server) -> None:
     server.files["/weights.pth"] = b"not an archive"
     digest = hashlib.sha256(b"not an archive").hexdigest()
-    file = SourceFile(name="weights.pth", url=f"{server.url}/weights.pth", sha256=digest[:8])
+    file = SourceFile(name="weights.pth", urls=[f"{server.url}/weights.pth"], sha256=digest[:8])
     manifest = fetch_file(file, destination, None)
     assert manifest == {"name": "weights.pth", "sha256": digest, "size_bytes": 14}
     assert destination.read_bytes() == b"not an archive"
 
 
 def test_file_of_an_installed_package(destination: Path) -> None:
-    file = SourceFile(name="py.typed", url="package:numpy/py.typed")
+    file = SourceFile(name="py.typed", urls=["package:numpy/py.typed"])
     assert fetch_file(file, destination, None)["size_bytes"] == 0
-    missing = SourceFile(name="x", url="package:no_such_package_here/x")
+    missing = SourceFile(name="x", urls=["package:no_such_package_here/x"])
     with pytest.raises(DataError, match="package no_such_package_here is not installed"):
         fetch_file(missing, destination, None)
 
 
 def test_no_source_at_all(destination: Path) -> None:
-    archive = SourceFile(name="toy.zip", url=None, sha256="1" * 64, size_bytes=5)
+    archive = SourceFile(name="toy.zip", sha256="1" * 64, size_bytes=5)
     with pytest.raises(DataError, match=r"no source is known.*5 bytes, sha256 1111.*MIRROR"):
         fetch_archive(archive, destination, None)
 
@@ -291,6 +316,39 @@ def test_generated_archive(
     generator = types.ModuleType("demo_textures")
     generator.write_demo_textures = lambda path: write_zip(path, MEMBERS)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "aeflow.data.demo_textures", generator)
-    card = make_card().model_copy(update={"generator": "demo_textures"})
+    card = make_card().model_copy(update={"files": [], "generator": "demo_textures"})
     manifest = fetch_dataset(card, destination, None)
-    assert manifest["placed_sha256"] == manifest["sha256"] == sha256(destination)
+    assert manifest == {"files": [], "placed_sha256": sha256(destination)}
+
+
+def test_several_files_become_one_zip(tmp_path: Path, destination: Path, source: Path) -> None:
+    with tarfile.open(tmp_path / "labels.tar.gz", "w:gz") as tar:
+        tar.add(source, "sub/toy.zip")
+    (tmp_path / "train.npz").write_bytes(source.read_bytes())
+    names = ["toy.zip", "labels.tar.gz", "train.npz"]
+    card = card_of(*(SourceFile(name=name) for name in names))
+    (tmp_path / "toy.zip").write_bytes(source.read_bytes())
+    expected = {f"toy/{name}": content for name, content in MEMBERS.items()}
+    expected |= {"labels/sub/toy.zip": source.read_bytes(), "train.npz": source.read_bytes()}
+    for mirror, replaced in ((str(tmp_path), None), (None, str(tmp_path))):
+        manifest = fetch_dataset(card, destination, mirror, replaced)
+        assert [file["name"] for file in manifest["files"]] == names
+        with open_zip(destination) as placed:
+            assert {name: placed.read(name) for name in placed.namelist()} == expected
+        assert [path.name for path in destination.parent.iterdir()] == ["images.zip"]
+
+
+def test_a_plain_file_is_kept_whole(tmp_path: Path, destination: Path, source: Path) -> None:
+    (tmp_path / "small_64.npz").write_bytes(source.read_bytes())
+    fetch_dataset(card_of(SourceFile(name="small_64.npz")), destination, str(tmp_path))
+    with open_zip(destination) as placed:
+        assert placed.namelist() == ["small_64.npz"]
+        assert placed.read("small_64.npz") == source.read_bytes()
+
+
+def test_md5_where_the_source_publishes_no_other(source: Path, destination: Path) -> None:
+    md5 = hashlib.md5(source.read_bytes()).hexdigest()
+    fetch_archive(SourceFile(name="toy.zip", urls=[str(source)], md5=md5), destination, None)
+    wrong = SourceFile(name="toy.zip", urls=[str(source)], md5="0" * 32)
+    with pytest.raises(DataError, match=f"expected md5 {'0' * 32}, got {md5}"):
+        fetch_archive(wrong, destination, None)

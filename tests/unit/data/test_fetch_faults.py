@@ -19,10 +19,16 @@ def assert_nothing_left(destination: Path) -> None:
     assert not destination.parent.exists() or list(destination.parent.iterdir()) == []
 
 
+CARD = """
+{"name": "toy", "title": "Toy", "licence": "none", "citation": "none",
+ "files": [{"name": "toy.zip"}], "layout": {"image": "(?P<split>)(?P<defect>)", "normal": "good"},
+ "counts": {"all": {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}}}
+"""
 CHILD = """
 import os, resource, sys
 from pathlib import Path
-from aeflow.data.fetch import fetch_archive, replaced_archive
+from aeflow.cards import DatasetCard
+from aeflow.data.fetch import fetch_dataset
 from aeflow.errors import DataError
 if sys.argv[3:] == ["small files only"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -30,17 +36,23 @@ if sys.argv[3:] == ["no root"] and os.geteuid() == 0:
     os.setgroups([])
     os.setuid(65534)
 try:
-    fetch_archive(replaced_archive(sys.argv[1], None), Path(sys.argv[2]), None)
+    card = DatasetCard.model_validate_json(os.environ["CARD"])
+    fetch_dataset(card, Path(sys.argv[2]), None, sys.argv[1])
 except DataError as error:
     print("DataError:", error)
 """
 
 
 def run(command: list[str], **options: object) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CARD": CARD,
+    }
     finished = subprocess.run(
         command,
-        env=environment,
+        env={**environment, "CARD": CARD},
         capture_output=True,
         text=True,
         **options,  # type: ignore[call-overload]
@@ -90,6 +102,7 @@ def test_script_writes_archive_and_manifest(
     assert not (tmp_path / "raw.json").exists()
 
     assert run([*script, "--source", "user/toy.zip", *outputs], cwd=tmp_path) == ""
-    assert json.loads((tmp_path / "raw.json").read_text())["size_bytes"] == source.stat().st_size
+    [file] = json.loads((tmp_path / "raw.json").read_text())["files"]
+    assert file["size_bytes"] == source.stat().st_size
     assert (tmp_path / "raw/images.zip").read_bytes() == source.read_bytes()
     assert str(tmp_path) not in (tmp_path / "raw.json").read_text()
