@@ -3,18 +3,19 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from aeflow.errors import ConfigError
+from aeflow.layouts import Conversion, Counts, Layout
 from aeflow.validation import NAME, Strict, load_yaml, validate
 
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
-# What is neither is a dataset's plain file: kept whole, never looked into while fetching.
+# Such a file of a dataset is no archive: kept whole, never looked into while fetching.
 PLAIN_ENDINGS = (".npz", ".csv")
-Card = TypeVar("Card", "DatasetCard", "EncoderCard")
+Protocol = Literal["official", "patient_disjoint"]
 
 
 class SourceFile(Strict):
@@ -49,43 +50,6 @@ class SourceFile(Strict):
         return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.name, flags=re.IGNORECASE)
 
 
-class Layout(Strict):
-    """How the paths inside an archive tell what an image is."""
-
-    image: str = Field(
-        description="Regular expression that a path inside the archive matches whole; named "
-        "groups: split (train or test) and defect are required; category, group (patient, "
-        "tile) and any other name may be used by `mask`."
-    )
-    normal: str = Field(description="Value of `defect` that means normal.")
-    mask: str | None = Field(
-        None, description="Path of an anomalous image's mask; {name} is a group of `image`."
-    )
-    groups: str | None = Field(
-        None,
-        description="CSV file inside the archive: column `file` (path of an image inside the "
-        "archive, or its file name alone) and column `group`; other columns are ignored.",
-    )
-
-    @field_validator("image")
-    @classmethod
-    def _image(cls, pattern: str) -> str:
-        names = re.compile(pattern).groupindex
-        missing = {"split", "defect"} - names.keys()
-        if missing:
-            raise ValueError(f"image has no group named {' and '.join(sorted(missing))}")
-        return pattern
-
-
-class Counts(Strict):
-    """Images that a category of the untouched dataset holds."""
-
-    train_normal: int = Field(ge=1)
-    train_anomalous: int = Field(0, ge=0)
-    test_normal: int = Field(ge=0)
-    test_anomalous: int = Field(ge=0)
-
-
 class DatasetCard(Strict):
     """One dataset."""
 
@@ -112,9 +76,28 @@ class DatasetCard(Strict):
         None, description="The images are generated from photographs of an installed package."
     )
     layout: Layout
-    counts: dict[str, Counts] = Field(
-        min_length=1, description="Per category; the key `all` where a dataset has none."
+    conversion: Conversion | None = Field(
+        None, description="The files are no images: how they become some, once, while fetching."
     )
+    split: Protocol = Field(
+        "patient_disjoint",
+        description="The test stays as published, and is never trained on. official: nor are the "
+        "training normals changed, although a patient may be in both. patient_disjoint: training "
+        "normals of patients (groups) in the test are left out.",
+    )
+    counts: dict[str, Counts | None] = Field(
+        min_length=1,
+        description="Per category; the key `all` where a dataset has none. null: not known to "
+        "us. Nothing is promised then: masks and the table of groups may be missing.",
+    )
+    editions: dict[str, dict[str, Any]] = Field(
+        {}, description="The same dataset in other files: name -> keys of the card that differ."
+    )
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the card says where its images come from."""
+        return bool(self.files) or self.generator is not None
 
     @property
     def categories(self) -> list[str]:
@@ -137,7 +120,7 @@ class DatasetCard(Strict):
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
-        if bool(self.files) == bool(self.generator):
+        if self.files and self.generator:
             raise ValueError("a dataset has either files or a generator")
         folders = [file.name if file.is_plain else file.stem for file in self.files]
         if len(set(folders)) < len(folders):
@@ -160,13 +143,27 @@ class EncoderCard(Strict):
     licence: str
 
 
-def load_dataset_card(name: str, folder: Path = DATASET_CARDS) -> DatasetCard:
+def load_dataset_card(
+    name: str, folder: Path = DATASET_CARDS, *, edition: str | None = None
+) -> DatasetCard:
     """Read and validate the card of a dataset.
 
+    Args:
+        name: The card.
+        folder: Where the cards are.
+        edition: One of the card's editions.
+
     Raises:
-        ConfigError: there is no such card, or it is wrong.
+        ConfigError: there is no such card or edition, or it is wrong.
     """
-    return _load_card(DatasetCard, "dataset", name, folder)
+    path, content = _read_card("dataset", name, folder)
+    card = validate(DatasetCard, content, str(path))
+    if edition is None:
+        return card
+    if edition not in card.editions:
+        known = ", ".join(card.editions) or "none"
+        raise ConfigError(f"Dataset card {name} has no edition '{edition}' (has: {known}).")
+    return validate(DatasetCard, content | card.editions[edition], f"{path}, edition {edition}")
 
 
 def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
@@ -175,17 +172,18 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
     Raises:
         ConfigError: there is no such card, or it is wrong.
     """
-    return _load_card(EncoderCard, "encoder", name, folder)
+    path, content = _read_card("encoder", name, folder)
+    return validate(EncoderCard, content, str(path))
 
 
-def _load_card(model: type[Card], kind: str, name: str, folder: Path) -> Card:
+def _read_card(kind: str, name: str, folder: Path) -> tuple[Path, Any]:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(card.stem for card in folder.glob("*.yaml"))
         close = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
         raise ConfigError(f"There is no {kind} card '{name}' in {folder}. {hint}")
-    card = validate(model, load_yaml(path), str(path))
-    if card.name != name:
-        raise ConfigError(f"{path}: name is '{card.name}' but the file is called '{name}'.")
-    return card
+    content = load_yaml(path)
+    if isinstance(content, dict) and content.get("name", name) != name:
+        raise ConfigError(f"{path}: name is '{content['name']}' but the file is called '{name}'.")
+    return path, content

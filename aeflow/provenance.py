@@ -15,6 +15,7 @@ SHAPES_NO_NUMBER = {
     "aeflow.config",
     "aeflow.errors",
     "aeflow.files",
+    "aeflow.layouts",
     "aeflow.logging",
     "aeflow.provenance",
     "aeflow.settings",

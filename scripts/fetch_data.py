@@ -13,13 +13,14 @@ from aeflow.logging import script
 def main(arguments: list[str]) -> None:
     """Place the archive, then write its manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", required=True, help="a card in config/datasets/")
+    parser.add_argument("--card", required=True, help="a card in config/datasets/")
+    parser.add_argument("--edition", help="one of the card's editions")
     parser.add_argument("--source", help="URL, local archive or folder instead of the card's")
     parser.add_argument("--sha256", help="checksum of --source")
     parser.add_argument("--archive", required=True, type=Path, help="zip to write")
     parser.add_argument("--manifest", required=True, type=Path, help="JSON to write")
     options = parser.parse_args(arguments)
-    card = load_dataset_card(options.dataset)
+    card = load_dataset_card(options.card, edition=options.edition)
     mirror = os.environ.get("AEFLOW_MIRROR") or None
     manifest = fetch_dataset(card, options.archive, mirror, options.source, options.sha256)
     write_json(options.manifest, manifest)

@@ -26,6 +26,7 @@ from aeflow.data.archives import (
     open_zip,
     pack_folder,
 )
+from aeflow.data.convert import convert_archive
 from aeflow.errors import DataError
 from aeflow.files import atomic_path, sha256_file
 
@@ -45,7 +46,8 @@ def fetch_dataset(
 
     A single zip is placed as it is. Anything else becomes a stored zip: of several archives each
     one's members go below a folder named by its stem, a plain file (.npz, .csv) is a member at
-    the top. See `fetch_file` for how each file is found.
+    the top. Files that are no images are then converted. See `fetch_file` for how each file is
+    found.
 
     Args:
         card: The dataset's card.
@@ -70,16 +72,22 @@ def fetch_dataset(
             return {"files": [], "placed_sha256": sha256_file(part)}
     files = card.files if source is None else replaced_files(card, source, sha256)
     originals = [destination.with_name(f".{destination.name}.{file.name}") for file in files]
+    unconverted = destination.with_name(f".{destination.name}.files")
     try:
         with atomic_path(destination) as part:
             described = [
                 _first_source(file, original, mirror, _check_archive)
                 for file, original in zip(files, originals, strict=True)
             ]
-            _place(files, originals, part)
+            if card.conversion is None:
+                _place(files, originals, part)
+            else:
+                _place(files, originals, unconverted)
+                number = convert_archive(card.conversion, unconverted, part)
+                logger.info("%s: %d images written", card.name, number)
             return {"files": described, "placed_sha256": sha256_file(part)}
     finally:
-        for original in originals:
+        for original in (*originals, unconverted):
             original.unlink(missing_ok=True)
 
 

@@ -95,7 +95,7 @@ def test_script_writes_archive_and_manifest(
 ) -> None:
     (tmp_path / "config/datasets").mkdir(parents=True)
     (tmp_path / "config/datasets/toy.yaml").write_text(make_card().model_dump_json())
-    script = [sys.executable, str(ROOT / "scripts/fetch_data.py"), "--dataset", "toy"]
+    script = [sys.executable, str(ROOT / "scripts/fetch_data.py"), "--card", "toy"]
     outputs = ["--archive", "raw/images.zip", "--manifest", "raw.json", "--log", "fetch.log"]
     told = run([*script, *outputs], cwd=tmp_path)
     assert told.startswith("fetch_data.py: Cannot get toy.zip")

@@ -140,7 +140,8 @@ def test_training_images_that_leak_into_the_test_are_dropped_and_counted(
     assert (found.dropped_duplicates, found.dropped_groups) == (2, 1)
     kept = names(found.records, "train") | names(found.records, "validation")
     assert kept == {f"{number}.png" for number in range(4)}
-    assert "2 normal images whose bytes and 1 whose group are also in the test" in caplog.text
+    assert "Left out of training, their bytes are in the test: 2 images" in caplog.text
+    assert "Left out of training, their group is in the test: 1 images" in caplog.text
 
 
 def test_anomalies_of_patients_in_the_test_never_tune_a_threshold() -> None:
