@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -22,6 +23,15 @@ from aeflow.layouts import BratsConversion
 logger = logging.getLogger(__name__)
 FILE = r"(?:.*/)?(?P<case>BraTS2021_\d{5})/(?P=case)_(?P<kind>flair|seg|t1|t1ce|t2)\.nii(?:\.gz)?"
 MAX_VOLUME_BYTES = 2**30
+DAMAGED = (
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
 
 
 def brats_pictures(
@@ -97,7 +107,7 @@ def _read_volume(files: ZipFile, name: str) -> NDArray[np.float32]:
         # Whatever the file's axes, these are towards right, front, top.
         image = nib.as_closest_canonical(nib.Nifti1Image.from_bytes(content))
         volume: NDArray[np.float32] = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
+    except DAMAGED as error:
         raise DataError(f"{name} is no NIfTI volume, or damaged ({error})") from error
     if volume.ndim != 3:
         raise DataError(f"{name} has {volume.ndim} dimensions instead of 3")

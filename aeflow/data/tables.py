@@ -10,6 +10,9 @@ from zipfile import ZipFile
 from aeflow.data.archives import is_hidden, read_member
 from aeflow.errors import DataError
 
+# Columns of names, which may begin or end with a space; other cells are stripped.
+PATHS = ("file", "image", "mask", "path")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -51,7 +54,7 @@ def _read(archive: ZipFile, name: str, needed: set[str]) -> Table:
     for row in reader:
         if "" in row or "\0" in row.values():
             raise DataError(f"{name}, line {reader.line_num}: not one cell for each column.")
-        rows.append({column: cell.strip() for column, cell in row.items()})
+        rows.append({c: cell if c in PATHS else cell.strip() for c, cell in row.items()})
     return Table(name, columns, rows)
 
 
