@@ -4,12 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aeflow.errors import DataError
+from aeflow.errors import DataError, NoSpaceError
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -35,26 +36,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     # numpy and matplotlib look at the suffix, so it stays the last part of the name.
     part = path.with_name(f".{path.stem}.part{path.suffix}")
+    with write_errors_named(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_errors_named(path: Path) -> Iterator[None]:
+    """Turn errors of writing `path` that the user can mend into a DataError that says how."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
+        yield
     except OSError as error:
         if error.errno in _REMEDIES:
             raise DataError(f"Cannot write {path}: {_REMEDIES[error.errno]}.") from error
         raise
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Check that `needed` bytes more fit into `folder`.
+
+    Raises:
+        NoSpaceError: names both numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpaceError(
+            f"{what} needs {needed / 1e6:,.1f} MB in {folder}, but only {free / 1e6:,.1f} MB are "
+            "free there: free some space and run the same command again."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

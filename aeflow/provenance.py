@@ -13,6 +13,8 @@ SHAPES_NO_NUMBER = {
     "aeflow",
     "aeflow.cards",
     "aeflow.config",
+    "aeflow.data.checksums",
+    "aeflow.data.download",
     "aeflow.errors",
     "aeflow.files",
     "aeflow.layouts",

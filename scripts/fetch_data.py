@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aeflow.cards import load_dataset_card
 from aeflow.data.fetch import fetch_dataset
-from aeflow.files import write_json
 from aeflow.logging import script
 
 
@@ -22,8 +21,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     card = load_dataset_card(options.card, edition=options.edition)
     mirror = os.environ.get("AEFLOW_MIRROR") or None
-    manifest = fetch_dataset(card, options.archive, mirror, options.source, options.sha256)
-    write_json(options.manifest, manifest)
+    fetch_dataset(card, options.archive, options.manifest, mirror, options.source, options.sha256)
 
 
 if __name__ == "__main__":
