@@ -1,6 +1,7 @@
 """Fetch the archive of a dataset and verify it."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -19,6 +20,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--archive", required=True, type=Path, help="zip to write")
     parser.add_argument("--manifest", required=True, type=Path, help="JSON to write")
     options = parser.parse_args(arguments)
+    # A download is watched: a broken connection, a checksum nobody published.
+    warnings = logging.StreamHandler()
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger("aeflow.data").addHandler(warnings)
     card = load_dataset_card(options.card, edition=options.edition)
     mirror = os.environ.get("AEFLOW_MIRROR") or None
     fetch_dataset(card, options.archive, options.manifest, mirror, options.source, options.sha256)

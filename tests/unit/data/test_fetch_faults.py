@@ -44,14 +44,10 @@ except DataError as error:
 """
 
 
-def run(command: list[str], **options: object) -> str:
+def run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     finished = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        **options,  # type: ignore[call-overload]
+        command, cwd=cwd, env={**environment, **(env or {})}, capture_output=True, text=True
     )
     return str(finished.stdout + finished.stderr)
 
@@ -118,6 +114,10 @@ def test_script_writes_archive_and_manifest(
     told = run([*script, *outputs], cwd=tmp_path)
     assert told.startswith("fetch_data.py: Cannot get toy.zip")
     assert not (tmp_path / "raw.json").exists()
+
+    told = run([*script, *outputs], cwd=tmp_path, env={"AEFLOW_MIRROR": str(source.parent)})
+    assert told.startswith("toy.zip: the card has no checksum; that of this download, sha256 ")
+    assert (tmp_path / "config/checksums/toy.json").is_file()
 
     assert run([*script, "--source", "user/toy.zip", *outputs], cwd=tmp_path) == ""
     [file] = json.loads((tmp_path / "raw.json").read_text())["files"]
