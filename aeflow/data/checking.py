@@ -116,7 +116,10 @@ def _check_category(
         return
     used = count_records(splits.records)
     told = ", ".join(f"{used[split]} {split}" for split in Split)
-    yield Finding("ok", f"with the default settings ({card.split}): {told}; nothing is in two")
+    shared = (
+        "as published, train and test share groups" if splits.shared_groups else "none is in two"
+    )
+    yield Finding("ok", f"with the default settings ({card.split}): {told}; {shared}")
 
 
 def _check_duplicates(records: Sequence[Record]) -> Iterator[Finding]:

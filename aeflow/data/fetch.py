@@ -145,7 +145,8 @@ def _only_process(destination: Path) -> Iterator[None]:
     """Let one process at a time write `destination`; a killed one lets go by itself."""
     with write_errors_named(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(destination.with_name(f".{destination.name}.lock"))
+        path = destination.with_name(f".{destination.name.lstrip('.')}.lock")
+        lock = FileLock(path)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -154,6 +155,7 @@ def _only_process(destination: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        path.unlink(missing_ok=True)  # while it is held: whoever waits for it notices
         lock.release()
 
 
@@ -167,7 +169,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _original(destination: Path, file: SourceFile) -> Path:
     """Return where a file lies until it is placed, perhaps over several runs."""
-    return destination.with_name(f".{destination.name}.{file.name}")
+    return destination.with_name(f".{destination.name.lstrip('.')}.{file.name}")
 
 
 def _generate(destination: Path) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
         "note   all: groups of byte-identical images: 1, none in two splits",
         "ok     all: patients or groups: 10, none in two splits",
         "ok     all: with the default settings (patient_disjoint): 4 train, 3 validation, 4 test; "
-        "nothing is in two",
+        "none is in two",
         "toy: passed, notes: 1",
     ]
     assert status == 0

@@ -161,6 +161,5 @@ def sha256(path: Path) -> str:
 
 
 def left(destination: Path) -> list[str]:
-    """Return what lies in the folder, without the lock, which is never removed."""
-    names = [path.name for path in destination.parent.glob("*")]
-    return sorted(name for name in names if name != f".{destination.name}.lock")
+    """Return what lies in the folder."""
+    return sorted(path.name for path in destination.parent.glob("*"))

@@ -12,9 +12,9 @@ from aeflow.cards import DatasetCard, SourceFile
 from aeflow.data.archives import open_zip
 from aeflow.data.fetch import fetch_dataset, fetch_file
 from aeflow.data.sources import replaced_files
-from aeflow.errors import DataError
+from aeflow.errors import ConfigError, DataError
 from aeflow.files import read_json
-from tests.unit.data.fetching import QUICK, Server, card_of, left, sha256
+from tests.unit.data.fetching import QUICK, Fault, Server, card_of, left, sha256
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
 MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
@@ -278,6 +278,37 @@ def test_a_plain_file_is_kept_whole(tmp_path: Path, destination: Path, source: P
     with open_zip(destination) as placed:
         assert placed.namelist() == ["small_64.npz"]
         assert placed.read("small_64.npz") == source.read_bytes()
+
+
+def test_a_plain_file_of_another_name_becomes_the_cards_member(
+    tmp_path: Path, destination: Path, source: Path
+) -> None:
+    (tmp_path / "download.npz").write_bytes(source.read_bytes())
+    card = card_of(SourceFile(name="small_64.npz", sha256="0" * 64))
+    fetch(card, destination, None, str(tmp_path / "download.npz"))
+    with open_zip(destination) as placed:
+        assert placed.namelist() == ["small_64.npz"]
+
+
+def test_one_checksum_cannot_be_that_of_several_files(tmp_path: Path, source: Path) -> None:
+    card = card_of(SourceFile(name="toy.zip"), SourceFile(name="other.zip"))
+    (source.parent / "other.zip").write_bytes(source.read_bytes())
+    with pytest.raises(ConfigError, match="holds the 2 files of toy, so that one sha256 cannot"):
+        replaced_files(card, str(source.parent), "0" * 64)
+
+
+def test_a_web_page_of_a_later_source_does_not_hide_the_first(
+    source: Path, destination: Path, server: Server
+) -> None:
+    server.faults["/toy.zip"] = [Fault(page=True)]
+    urls = [f"{server.url}/gone.zip", f"{server.url}/toy.zip"]
+    with pytest.raises(
+        DataError, match=r"gone\.zip: .* status 404; .*toy\.zip: this is a web page"
+    ):
+        fetch(card_of(SourceFile(name="toy.zip", urls=urls)), destination, None)
+    server.files["/toy.zip"] = source.read_bytes()
+    fetch(card_of(SourceFile(name="toy.zip", urls=urls)), destination, None)
+    assert destination.read_bytes() == source.read_bytes()
 
 
 def test_md5_where_the_source_publishes_no_other(source: Path, destination: Path) -> None:
