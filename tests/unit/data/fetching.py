@@ -25,6 +25,7 @@ class Fault:
         redirect: Address that the server sends to.
         cut: Bytes after which the connection is closed.
         stall: Bytes after which nothing more comes.
+        part: Bytes that it sends of a range, and says so.
         page: An HTML page instead of the file, with its proper Content-Type.
     """
 
@@ -32,6 +33,7 @@ class Fault:
     redirect: str | None = None
     cut: int | None = None
     stall: int | None = None
+    part: int | None = None
     page: bool = False
 
 
@@ -46,6 +48,7 @@ class Server:
         ranges: Whether it knows Range at all.
         conditions: Whether it knows If-Range.
         etags: How it names versions: strong, weak or not at all.
+        date: Its Last-Modified.
         gate: Answers wait until it is set.
     """
 
@@ -56,8 +59,10 @@ class Server:
     ranges: bool = True
     conditions: bool = True
     etags: str | None = "strong"
+    date: str | None = None
     asked: list[str] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    expected: list[str | None] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -75,6 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         offset = int(wanted[1]) if wanted else 0
         state.asked.append(path)
         state.offsets.append(offset)
+        state.expected.append(self.headers.get("If-Range"))
         state.gate.wait()
         fault = state.faults[path].pop(0) if state.faults[path] else Fault()
         if fault.status is not None:
@@ -93,16 +99,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_file(self, path: str, offset: int, fault: Fault) -> None:
         state, content, etag = self.state, self.state.files[path], self.state.etag(path)
         condition = self.headers.get("If-Range")
-        if not state.ranges or (state.conditions and condition not in (None, etag)):
+        if not state.ranges or (state.conditions and condition not in (None, etag, state.date)):
             offset = 0
         headers = {"ETag": etag} if etag else {}
+        headers |= {"Last-Modified": state.date} if state.date else {}
         if offset and offset >= len(content):
             self.answer(416, {**headers, "Content-Range": f"bytes */{len(content)}"}, b"")
             return
+        end = len(content) if fault.part is None else offset + fault.part
         if offset:
-            last = f"{len(content) - 1}/{len(content)}"
-            headers["Content-Range"] = f"bytes {offset}-{last}"
-        length = state.announced.get(path, len(content)) - offset
+            headers["Content-Range"] = f"bytes {offset}-{end - 1}/{len(content)}"
+        length = state.announced.get(path, end) - offset
+        content = content[:end]
         stop = next((n for n in (fault.cut, fault.stall) if n is not None), len(content))
         self.answer(206 if offset else 200, headers, content[offset : offset + stop], length)
         if fault.stall is not None:

@@ -54,6 +54,7 @@ def test_it_goes_on_where_it_broke_off(big: Server, destination: Path) -> None:
     assert fetch(big, destination) == CONTENT
     first, second, third = big.offsets
     assert first == 0
+    assert big.expected == [None, big.etag(PATH), big.etag(PATH)]
     assert 150_000 - 2**16 <= second <= 150_000
     assert second + 100_000 - 2**16 <= third <= second + 100_000
 
@@ -103,6 +104,25 @@ def test_a_file_that_changed_is_not_glued_together(
     big.files[PATH] = changed
     facts = {"sha256": hashlib.sha256(changed).hexdigest()} if pinned else {}
     assert fetch(big, destination, **facts) == changed
+
+
+def test_a_date_is_as_good_as_an_etag_but_for_the_size(big: Server, destination: Path) -> None:
+    big.etags, big.date = None, "Mon, 01 Jan 2024 00:00:00 GMT"
+    big.faults[PATH] = [Fault(cut=200_000)]
+    assert fetch(big, destination) == CONTENT
+    assert big.offsets[-1] > 0
+    assert big.expected[-1] == big.date
+    big.faults[PATH] = [Fault(cut=200_000), Fault(status=404)]
+    with pytest.raises(DataError, match="status 404"):
+        fetch(big, destination)
+    big.files[PATH] = OTHER[:300_000]  # within the same second
+    assert fetch(big, destination) == OTHER[:300_000]
+
+
+def test_a_server_may_send_less_than_the_rest(big: Server, destination: Path) -> None:
+    big.faults[PATH] = [Fault(cut=100_000), Fault(part=50_000), Fault(part=70_000)]
+    assert fetch(big, destination) == CONTENT
+    assert [offset >= 150_000 for offset in big.offsets] == [False, False, True, True]
 
 
 def test_everything_is_there_but_the_process_was_killed(big: Server, destination: Path) -> None:
