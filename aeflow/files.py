@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from aeflow.errors import DataError, NoSpaceError
@@ -17,10 +18,38 @@ _REMEDIES = {
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EFBIG: "files of that size are not allowed here: raise the limit (ulimit -f)",
     errno.EACCES: "no permission to write there: change the permissions of the folder",
+    errno.EPERM: "no permission to write there: change the permissions of the folder",
     errno.EROFS: "the file system is read-only: choose a folder that can be written",
     errno.EEXIST: "there is a file where a folder is needed: move it away",
     errno.ENOTDIR: "there is a file where a folder is needed: move it away",
+    errno.EISDIR: "there is a folder of that name: move it away",
 }
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what keeps a block from writing `path` into a sentence.
+
+    Raises:
+        DataError: no space, no permission, a read-only file system or a file for a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REMEDIES:
+            raise DataError(f"Cannot write {path}: {_REMEDIES[error.errno]}.") from error
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a file can be made in a folder, or where the folder itself is to be made.
+
+    Raises:
+        DataError: as for `writing`.
+    """
+    with writing(folder):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        TemporaryFile(dir=existing).close()
 
 
 @contextmanager
@@ -32,32 +61,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     writer of `path` replaces it. One writer at a time: Snakemake locks the working folder.
 
     Raises:
-        DataError: no space, no permission, a read-only file system or a file for a folder.
+        DataError: as for `writing`.
     """
     # numpy and matplotlib look at the suffix, so it stays the last part of the name.
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    with write_errors_named(path):
-        try:
+    try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             part.unlink(missing_ok=True)
             yield part
             with part.open("rb") as written:
                 os.fsync(written.fileno())
             part.replace(path)
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-
-
-@contextmanager
-def write_errors_named(path: Path) -> Iterator[None]:
-    """Turn errors of writing `path` that the user can mend into a DataError that says how."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _REMEDIES:
-            raise DataError(f"Cannot write {path}: {_REMEDIES[error.errno]}.") from error
-        raise
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aeflow.errors import AccessError, AeflowError
+from aeflow.files import writing
 
 logger = logging.getLogger("aeflow")
 
@@ -21,13 +22,11 @@ def script(main: Callable[[list[str]], None]) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--log", type=Path)
     own, arguments = parser.parse_known_args()
-    handler: logging.Handler = logging.StreamHandler()
-    if own.log is not None:
-        own.log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(own.log, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logging.getLogger().addHandler(handler)
-    logger.setLevel(logging.INFO)
+    name = Path(sys.argv[0]).name
+    try:
+        _start_log(own.log)
+    except AeflowError as error:
+        raise SystemExit(f"{name}: {error}") from None
     try:
         main(arguments)
     except Exception as error:
@@ -39,5 +38,17 @@ def script(main: Callable[[list[str]], None]) -> None:
         if not known:
             message = f"Unexpected {type(error).__name__}: {message}."
         where = "" if known or own.log is None else f" The traceback is in {own.log}."
-        print(f"{Path(sys.argv[0]).name}: {message}{where}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(f"{name}: {message}{where}") from None
+
+
+def _start_log(path: Path | None) -> None:
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+    logger.setLevel(logging.INFO)
+    # A log that cannot grow on a full disk must not bury the sentence that says so.
+    logging.raiseExceptions = False

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     warnings.setLevel(logging.WARNING)
     logging.getLogger("aeflow.data").addHandler(warnings)
     card = load_dataset_card(options.card, edition=options.edition)
-    mirror = os.environ.get("AEFLOW_MIRROR") or None
+    mirror = os.environ.get("AEFLOW_MIRROR")
     fetch_dataset(card, options.archive, options.manifest, mirror, options.source, options.sha256)
 
 

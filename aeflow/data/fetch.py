@@ -21,8 +21,8 @@ from aeflow.files import (
     atomic_path,
     read_json,
     sha256_file,
-    write_errors_named,
     write_json,
+    writing,
 )
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def check_file(file: SourceFile, path: Path) -> dict[str, Any]:
 @contextmanager
 def _only_process(destination: Path) -> Iterator[None]:
     """Let one process at a time write `destination`; a killed one lets go by itself."""
-    with write_errors_named(destination):
+    with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         path = destination.with_name(f".{destination.name.lstrip('.')}.lock")
         lock = FileLock(path)
