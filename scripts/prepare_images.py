@@ -1,6 +1,7 @@
 """Decode the images of a dataset's category into arrays and split them."""
 
 import argparse
+import time
 from pathlib import Path
 
 from aeflow.config import DatasetEntry
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     entry = {key: getattr(options, key) for key in ("card", "edition", "split")}
     dataset = validate(DatasetEntry, {"name": options.dataset, **entry}, "arguments")
+    begin = time.perf_counter()
     manifest = prepare_images(
         options.archive,
         dataset.load_card(),
@@ -38,6 +40,11 @@ def main(arguments: list[str]) -> None:
         options.masks,
         options.index,
         options.workers,
+    )
+    seconds, images = time.perf_counter() - begin, sum(manifest["counts"].values())
+    print(
+        f"{dataset.name}/{options.category}: {images} images prepared in {seconds:.1f} s, "
+        f"{images / seconds:.0f} per second"
     )
     write_json(options.manifest, {**manifest, "dataset": dataset.name})
 
