@@ -1,5 +1,6 @@
 import gzip
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,21 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path, write_zip: WriteZip)
     for name in ("a", "b"):
         convert_archive(MEDMNIST, source, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, write_zip: WriteZip) -> None:
+    big: Arrays = {}
+    for split, count in (("train", 4000), ("val", 1), ("test", 1)):
+        big[f"{split}_images"] = np.zeros((count, 64, 64, 3), dtype=np.uint8)  # 49 MB
+        big[f"{split}_labels"] = np.zeros((count, 1), dtype=np.uint8)
+    source = write_zip(tmp_path / "files.zip", {"x.npz": npz(big)})
+    del big
+    tracemalloc.start()
+    try:
+        convert_archive(MEDMNIST, source, tmp_path / "images.zip")
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 def without(name: str) -> Arrays:
