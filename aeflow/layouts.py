@@ -4,7 +4,7 @@ import re
 from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aeflow.types import Split
 from aeflow.validation import Strict
@@ -54,6 +54,15 @@ class Layout(Strict):
         "`image` (file name without extension) and a column per class, 1 in one of them.",
     )
 
+    @field_validator("image", "image_list", "groups", "one_hot")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        return pattern
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.image is None) == (self.image_list is None):
@@ -68,10 +77,10 @@ class Layout(Strict):
         missing = needed - names.keys()
         if missing:
             raise ValueError(f"image has no group named {' and '.join(sorted(missing))}")
-        used = {field for _, field, _, _ in Formatter().parse(self.mask or "") if field}
+        used = {name for _, name, _, _ in Formatter().parse(self.mask or "") if name is not None}
         unknown = used - names.keys() - {"defect"}
         if unknown:
-            raise ValueError(f"mask uses {sorted(unknown)[0]}, which is no group of image")
+            raise ValueError(f"mask uses {', '.join(sorted(unknown))}, no group of image")
         return self
 
 

@@ -106,7 +106,7 @@ def _by_path(archive: ZipFile, card: DatasetCard, members: set[str]) -> list[dic
         if not tables and any(card.counts.values()):
             raise DataError(f"the archive has no {layout.groups}, the table of groups.")
         groups = read_groups(tables) if tables else None
-    masks = _mask_names(members)
+    masks = _mask_names(members) if layout.mask is not None else {}
     images = []
     for source in members:
         found = re.fullmatch(layout.image or "", source)

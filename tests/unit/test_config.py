@@ -144,7 +144,7 @@ def test_an_entry_without_what_it_needs(entry: dict[str, str], message: str) -> 
         ({"image_list": "list.csv"}, "test_fraction is missing"),
         (
             {"image": "(?P<split>.)(?P<defect>.)", "mask": "{defect}{stem}"},
-            "mask uses stem, which is no group of image",
+            "mask uses stem, no group of image",
         ),
     ],
 )
