@@ -32,7 +32,7 @@ class Patience:
 
     Attributes:
         connect: Until it accepts the connection.
-        stall: Until the next bytes come.
+        stall: Until the next bytes come; also the most that a server can ask us to wait.
         delays: Before the second, third, ... attempt.
     """
 
@@ -72,7 +72,11 @@ class _Reply:
 
 
 class _BrokenError(Exception):
-    """An attempt failed in a way that may pass."""
+    """An attempt failed in a way that may pass, after `wait` seconds as the server says."""
+
+    def __init__(self, message: str, wait: float = 0) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bool:
@@ -108,7 +112,7 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
             if failures > len(patience.delays):
                 kept = "; run again to go on from there" if done else ""
                 raise DataError(f"{told}, {failures} times in a row{kept}") from error
-            delay = patience.delays[failures - 1]
+            delay = max(patience.delays[failures - 1], min(error.wait, patience.stall))
             logger.warning("%s: %s; next attempt in %g s", file.name, told, delay)
             time.sleep(delay)
 
@@ -191,7 +195,9 @@ def _errors_named() -> Iterator[None]:
 def _read_reply(response: requests.Response, offset: int) -> _Reply:
     status, headers = response.status_code, response.headers
     if status in PASSING_STATUS:
-        raise _BrokenError(f"the server answered with status {status}")
+        wait = headers.get("Retry-After", "")
+        told = f"the server answered with status {status}"
+        raise _BrokenError(told, float(wait) if wait.isdigit() else 0)
     if status not in (200, 206) and not (status == 416 and offset):
         raise DataError(f"the server answered with status {status}")
     # A strong ETag names bytes; a weak one cannot be used to continue.

@@ -1,9 +1,11 @@
 """`aeflow datasets` and `aeflow datasets check`."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -92,6 +94,12 @@ def test_every_card_of_the_repository_is_listed() -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "aeflow.cards" in imported
     assert not {"torch", "timm", "torchvision"} & imported
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["aeflow"].partition(":")
+    assert getattr(importlib.import_module(module), function) is main
 
 
 def test_what_is_present_is_listed(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ class Fault:
     """How one answer goes wrong.
 
     Attributes:
-        status: Answered instead of the file.
+        status: Answered instead of the file; with 429, come back in an hour.
         redirect: Address that the server sends to.
         cut: Bytes after which the connection is closed.
         stall: Bytes after which nothing more comes.
@@ -83,7 +83,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         state.expected.append(self.headers.get("If-Range"))
         state.gate.wait()
         fault = state.faults[path].pop(0) if state.faults[path] else Fault()
-        if fault.status is not None:
+        if fault.status == 429:
+            self.answer(429, {"Retry-After": "3600"}, b"")
+        elif fault.status is not None:
             self.send_error(fault.status)
         elif fault.redirect is not None:
             self.send_response(302)

@@ -165,12 +165,20 @@ def test_a_web_page_is_named_and_costs_nothing(big: Server, destination: Path) -
 
 
 def test_errors_that_pass_are_waited_for(big: Server, destination: Path) -> None:
-    big.faults[PATH] = [Fault(status=500), Fault(status=503), Fault(status=429)]
+    big.faults[PATH] = [Fault(status=500), Fault(status=503), Fault(status=408)]
     assert fetch(big, destination) == CONTENT
     big.faults[PATH] = [Fault(status=500)] * 4
     with pytest.raises(DataError, match="answered with status 500 after 0 bytes, 4 times"):
         fetch(big, destination.with_name("other.bin"))
     assert len(big.asked) == 8
+
+
+def test_a_server_may_ask_for_some_patience(
+    big: Server, destination: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    big.faults[PATH] = [Fault(status=429)]
+    assert fetch(big, destination, Patience(stall=0.25, delays=(0,))) == CONTENT
+    assert "status 429 after 0 bytes; next attempt in 0.25 s" in caplog.text
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
