@@ -6,17 +6,19 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from string import Formatter
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from aeflow.errors import ConfigError
+from aeflow.layouts import Conversion, Counts, Layout
 from aeflow.validation import NAME, Strict, load_yaml, validate
 
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
-Card = TypeVar("Card", "DatasetCard", "EncoderCard")
+# Such a file of a dataset is no archive: kept whole, never looked into while fetching.
+PLAIN_ENDINGS = (".npz", ".csv")
+Protocol = Literal["official", "patient_disjoint"]
 LOOK_UP = """
 import sys
 from aeflow.errors import ConfigError
@@ -32,64 +34,33 @@ except ConfigError as error:
 class SourceFile(Strict):
     """A file to download."""
 
-    name: str = Field(pattern=NAME, description="File name, also looked for in AEFLOW_MIRROR.")
-    url: str | None = Field(
-        None,
-        description="Where it comes from: a URL (http, https, file), a local file or folder, or "
-        "`package:<folder>/<file>` for a file of an installed Python package.",
+    name: str = Field(
+        pattern=NAME,
+        description="File name, also looked for in AEFLOW_MIRROR. What ends in .npz or .csv is "
+        "kept whole; any other file of a dataset is a zip or tar.",
+    )
+    urls: list[str] = Field(
+        [],
+        description="Where it comes from, tried in order: a URL (http, https, file), a local file "
+        "or folder, or `package:<folder>/<file>` for a file of an installed Python package.",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{8,64}$", description="SHA-256, or its first digits."
     )
+    md5: str | None = Field(
+        None, pattern="^[0-9a-f]{32}$", description="MD5, where the source publishes no other."
+    )
     size_bytes: int | None = Field(None, ge=1)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is no archive to look into."""
+        return self.name.lower().endswith(PLAIN_ENDINGS)
 
-class Layout(Strict):
-    """How the paths inside an archive tell what an image is."""
-
-    image: str = Field(
-        description="Regular expression that a path inside the archive matches whole; named "
-        "groups: split (train or test) and defect are required; category, group (patient, "
-        "tile) and any other name may be used by `mask`."
-    )
-    normal: str = Field(description="Value of `defect` that means normal.")
-    mask: str | None = Field(
-        None, description="Path of an anomalous image's mask; {name} is a group of `image`."
-    )
-    groups: str | None = Field(
-        None,
-        description="CSV file inside the archive: column `file` (path of an image inside the "
-        "archive, or its file name alone) and column `group`; other columns are ignored.",
-    )
-
-    @field_validator("image")
-    @classmethod
-    def _image(cls, pattern: str) -> str:
-        try:
-            names = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from error
-        missing = {"split", "defect"} - names.keys()
-        if missing:
-            raise ValueError(f"image has no group named {' and '.join(sorted(missing))}")
-        return pattern
-
-    @model_validator(mode="after")
-    def _mask(self) -> Self:
-        used = {name for _, name, _, _ in Formatter().parse(self.mask or "") if name is not None}
-        unknown = used - re.compile(self.image).groupindex.keys()
-        if unknown:
-            raise ValueError(f"mask uses {', '.join(sorted(unknown))}, no group of image")
-        return self
-
-
-class Counts(Strict):
-    """Images that a category of the untouched dataset holds."""
-
-    train_normal: int = Field(ge=1)
-    train_anomalous: int = Field(0, ge=0)
-    test_normal: int = Field(ge=0)
-    test_anomalous: int = Field(ge=0)
+    @property
+    def stem(self) -> str:
+        """The name without its endings (`x.tar.gz`: `x`): the folder of this file's members."""
+        return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.name, flags=re.IGNORECASE)
 
 
 class DatasetCard(Strict):
@@ -101,14 +72,45 @@ class DatasetCard(Strict):
     citation: str
     homepage: str | None = None
     notes: str | None = None
-    archive: SourceFile
+    access: Literal["open", "request"] = Field(
+        "open", description="request: the files need an account or a request, see `recipe`."
+    )
+    recipe: list[str] = Field(
+        [],
+        description="Steps by which a person gets the files: where to ask, which file. Where to "
+        "put it, its size and checksum are added when the steps are shown.",
+    )
+    files: list[SourceFile] = Field(
+        [],
+        description="What to download. One zip is placed as it is; anything else becomes a zip: "
+        "of several archives, each one's members below a folder named by its stem.",
+    )
     generator: Literal["demo_textures"] | None = Field(
-        None, description="The archive is generated from photographs of an installed package."
+        None, description="The images are generated from photographs of an installed package."
     )
     layout: Layout
-    counts: dict[str, Counts] = Field(
-        min_length=1, description="Per category; the key `all` where a dataset has none."
+    conversion: Conversion | None = Field(
+        None, description="The files are no images: how they become some, once, while fetching."
     )
+    split: Protocol = Field(
+        "patient_disjoint",
+        description="The test stays as published, and is never trained on. official: nor are the "
+        "training normals changed, although a patient may be in both. patient_disjoint: training "
+        "normals of patients (groups) in the test are left out.",
+    )
+    counts: dict[str, Counts | None] = Field(
+        min_length=1,
+        description="Per category; the key `all` where a dataset has none. null: not known to "
+        "us. Nothing is promised then: masks and the table of groups may be missing.",
+    )
+    editions: dict[str, dict[str, Any]] = Field(
+        {}, description="The same dataset in other files: name -> keys of the card that differ."
+    )
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the card says where its images come from."""
+        return bool(self.files) or self.generator is not None
 
     @property
     def categories(self) -> list[str]:
@@ -129,6 +131,17 @@ class DatasetCard(Strict):
             raise ValueError("counts has the category 'all' beside others")
         return self
 
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        if self.files and self.generator:
+            raise ValueError("a dataset has either files or a generator")
+        folders = [file.name if file.is_plain else file.stem for file in self.files]
+        if len(set(folders)) < len(folders):
+            raise ValueError("two files have the same name (endings aside)")
+        if (self.access == "request") != bool(self.recipe):
+            raise ValueError("access: request and a recipe belong together")
+        return self
+
 
 class EncoderCard(Strict):
     """One pretrained encoder."""
@@ -143,13 +156,27 @@ class EncoderCard(Strict):
     licence: str
 
 
-def load_dataset_card(name: str, folder: Path = DATASET_CARDS) -> DatasetCard:
+def load_dataset_card(
+    name: str, folder: Path = DATASET_CARDS, *, edition: str | None = None
+) -> DatasetCard:
     """Read and validate the card of a dataset.
 
+    Args:
+        name: The card.
+        folder: Where the cards are.
+        edition: One of the card's editions.
+
     Raises:
-        ConfigError: there is no such card, or it is wrong.
+        ConfigError: there is no such card or edition, or it is wrong.
     """
-    return _load_card(DatasetCard, "dataset", name, folder)
+    path, content = _read_card("dataset", name, folder)
+    card = validate(DatasetCard, content, str(path))
+    if edition is None:
+        return card
+    if edition not in card.editions:
+        known = ", ".join(card.editions) or "none"
+        raise ConfigError(f"Dataset card {name} has no edition '{edition}' (has: {known}).")
+    return validate(DatasetCard, content | card.editions[edition], f"{path}, edition {edition}")
 
 
 def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
@@ -158,7 +185,8 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
     Raises:
         ConfigError: there is no such card, or it is wrong.
     """
-    return _load_card(EncoderCard, "encoder", name, folder)
+    path, content = _read_card("encoder", name, folder)
+    return validate(EncoderCard, content, str(path))
 
 
 def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
@@ -187,14 +215,14 @@ def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER
         raise ConfigError(f"{reason} Cards in {folder}: {cards}.")
 
 
-def _load_card(model: type[Card], kind: str, name: str, folder: Path) -> Card:
+def _read_card(kind: str, name: str, folder: Path) -> tuple[Path, Any]:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(card.stem for card in folder.glob("*.yaml"))
         close = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
         raise ConfigError(f"There is no {kind} card '{name}' in {folder}. {hint}")
-    card = validate(model, load_yaml(path), str(path))
-    if card.name != name:
-        raise ConfigError(f"{path}: name is '{card.name}' but the file is called '{name}'.")
-    return card
+    content = load_yaml(path)
+    if isinstance(content, dict) and content.get("name", name) != name:
+        raise ConfigError(f"{path}: name is '{content['name']}' but the file is called '{name}'.")
+    return path, content

@@ -4,10 +4,12 @@
 (`python scripts/write_config.py`). Unknown keys are errors.
 """
 
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from aeflow.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
 from aeflow.errors import ConfigError
 from aeflow.settings import (
     CellSettings,
@@ -23,7 +25,16 @@ from aeflow.validation import NAME, Strict, validate
 class DatasetEntry(Strict):
     """A dataset of the study: its card, where it comes from, what is different for it."""
 
-    name: str = Field(pattern=NAME, description="A card in config/datasets/.")
+    name: str = Field(pattern=NAME, description="Name in paths and tables.")
+    card: str | None = Field(
+        None, pattern=NAME, description="A card in config/datasets/; null: the one called `name`."
+    )
+    edition: str | None = Field(
+        None, pattern=NAME, description="One of the card's editions, such as an image size."
+    )
+    split: Protocol | None = Field(
+        None, description="official or patient_disjoint, where it is not to be the card's."
+    )
     source: str | None = Field(
         None,
         description="Replaces the card's source: a URL (http, https, file), a local archive "
@@ -38,6 +49,28 @@ class DatasetEntry(Strict):
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this dataset."
     )
+
+    @property
+    def card_name(self) -> str:
+        """Name of the card."""
+        return self.card or self.name
+
+    @property
+    def archive(self) -> str:
+        """Name of the fetched archive: entries of one card share it, an own source is its own."""
+        if self.source is not None:
+            return self.name
+        return self.card_name if self.edition is None else f"{self.card_name}-{self.edition}"
+
+    def load_card(self, folder: Path = DATASET_CARDS) -> DatasetCard:
+        """Read the entry's card, with its edition and its split.
+
+        Raises:
+            ConfigError: there is no such card or edition, or it has no such category.
+        """
+        card = load_dataset_card(self.card_name, folder, edition=self.edition)
+        card.check_categories(self.categories)
+        return card if self.split is None else card.model_copy(update={"split": self.split})
 
 
 class Variant(Strict):
@@ -85,7 +118,14 @@ class Study(CellSettings):
             raise ValueError("seeds must not be negative")
         if self.data.center_crop is not None and self.data.center_crop > self.data.image_size:
             raise ValueError("data.center_crop is larger than data.image_size")
+        origins: dict[str, DatasetEntry] = {}
         for entry in self.datasets:
+            other = origins.setdefault(entry.archive, entry)
+            if _origin(other) != _origin(entry):
+                raise ValueError(
+                    f"datasets {other.name} and {entry.name} would both be fetched to "
+                    f"data/raw/{entry.archive}.zip: give one of them another name"
+                )
             for variant in self.variants:
                 self.cell(entry.name, variant.name)  # settings of every cell are valid
         return self
@@ -93,6 +133,20 @@ class Study(CellSettings):
     def dataset(self, name: str) -> DatasetEntry:
         """Return the entry called `name`."""
         return next(entry for entry in self.datasets if entry.name == name)
+
+    def load_cards(self) -> dict[str, DatasetCard]:
+        """Read the card of every entry, by the entry's name.
+
+        Raises:
+            ConfigError: as `DatasetEntry.load_card`, or an entry needs a source and has none.
+        """
+        cards = {entry.name: entry.load_card() for entry in self.datasets}
+        for entry in self.datasets:
+            if entry.source is None and not cards[entry.name].has_source:
+                raise ConfigError(
+                    f"datasets[{entry.name}]: give a `source`, a folder or an archive of images."
+                )
+        return cards
 
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`."""
@@ -134,3 +188,8 @@ class Study(CellSettings):
     def seeds_of(self, variant: str) -> list[int]:
         """Return the seeds of a variant; one that draws no random numbers needs only the first."""
         return self.seeds if self.variant(variant).method.trained else self.seeds[:1]
+
+
+def _origin(entry: DatasetEntry) -> tuple[str | None, ...]:
+    """Return what decides the content of an entry's archive."""
+    return entry.card_name, entry.edition, entry.source, entry.sha256

@@ -16,6 +16,14 @@ class DataError(AeflowError):
     """A download, an archive, an image or a prepared array is wrong."""
 
 
+class NoSpaceError(DataError):
+    """A file would not fit on the disk."""
+
+
+class AccessError(DataError):
+    """A dataset has to be asked for. Its message is a recipe, one step per line."""
+
+
 class CheckpointError(AeflowError):
     """A checkpoint belongs to another configuration or was changed."""
 

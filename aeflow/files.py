@@ -4,13 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from aeflow.errors import DataError
+from aeflow.errors import DataError, NoSpaceError
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -81,6 +82,20 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Check that `needed` bytes more fit into `folder`.
+
+    Raises:
+        NoSpaceError: names both numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpaceError(
+            f"{what} needs {needed / 1e6:,.1f} MB in {folder}, but only {free / 1e6:,.1f} MB are "
+            "free there: free some space and run the same command again."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from aeflow.errors import AeflowError
+from aeflow.errors import AccessError, AeflowError
 from aeflow.files import writing
 
 logger = logging.getLogger("aeflow")
@@ -17,7 +17,7 @@ def script(main: Callable[[list[str]], None]) -> None:
     """Run a script's `main` with the command line's arguments, without `--log FILE`.
 
     Lines of the log go to FILE (to stderr without one). An error the user can act on becomes one
-    line on stderr and exit status 1; its traceback goes to the log.
+    line on stderr (a recipe: several) and exit status 1; its traceback goes to the log.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--log", type=Path)
@@ -32,7 +32,9 @@ def script(main: Callable[[list[str]], None]) -> None:
     except Exception as error:
         logger.error("%s", traceback.format_exc())
         known = isinstance(error, AeflowError)
-        message = " ".join(str(error).split())  # libraries' messages have line breaks
+        # Libraries' messages have line breaks; a recipe has them on purpose.
+        recipe = isinstance(error, AccessError)
+        message = str(error) if recipe else " ".join(str(error).split())
         if not known:
             message = f"Unexpected {type(error).__name__}: {message}."
         where = "" if known or own.log is None else f" The traceback is in {own.log}."

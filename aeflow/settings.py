@@ -32,15 +32,20 @@ class DataSettings(Strict):
         gt=0,
         lt=0.9,
         description="Share of the training normals held out for validation, by patient or "
-        "group where known.",
+        "group where known; not where the dataset has a validation split of its own.",
     )
     max_val_anomalous: int = Field(
         400,
         ge=0,
-        description="At most this many anomalous images of the training folder are used for "
-        "validation, without persons who appear in test. 0 for none.",
+        description="At most this many anomalous images, of the training folder or the dataset's "
+        "own validation split, are used for validation, without persons who appear in test. 0 "
+        "for none.",
     )
-    split_seed: int = Field(0, ge=0, description="Seed of the validation split.")
+    split_seed: int = Field(
+        0,
+        ge=0,
+        description="Seed of the validation split, and of the test where the dataset has none.",
+    )
     max_unusable_share: float = Field(
         0.0, ge=0, lt=1, description="More unreadable images than this share are an error."
     )

@@ -77,7 +77,7 @@ def _pretrained(library: str, name: str) -> nn.Module:
         raise DataError(
             f"{library} could not get the weights of {name} ({type(error).__name__}: {error}). "
             f"With a file of your own, write a card {ENCODER_CARDS}/{name}.yaml whose "
-            "weights.url is its path."
+            "weights.urls names it."
         ) from error
     return model
 

@@ -21,14 +21,19 @@ SIDE = DataSettings().image_size
 
 def measure(quick: bool) -> list[Measurement]:
     """Measure speed and memory of `prepare_images` against a loop in one process."""
-    images, repeats = (20, 1) if quick else (4000, 3)
+    images, repeats, many = (20, 1, 40) if quick else (4000, 3, 30_000)
     with TemporaryDirectory() as folder:
+        large = Path(folder) / "large.zip"
+        write_archive(large, many)
+        most = peak_mib(prepare(large, many))
+        large.unlink()
         archive = Path(folder) / "toy.zip"
         write_archive(archive, images)
         ours, plain = partial(prepare, archive, images), partial(decode_in_a_loop, archive)
         return [
             compare("preparation", ours, plain, repeats=repeats, images=images),
             compare("preparation, peak memory", ours, plain, repeats=1, quantity=peak_mib),
+            Measurement(f"preparation of {many:,} images, peak memory", "MiB", most),
         ]
 
 
@@ -55,7 +60,7 @@ def prepare(archive: Path, images: int) -> Action:
             "title": "Toy",
             "licence": "none",
             "citation": "none",
-            "archive": {"name": archive.name},
+            "files": [{"name": archive.name}],
             "layout": {
                 "image": r"toy/(?P<split>train)/(?P<defect>good)/\d+\.jpg",
                 "normal": "good",

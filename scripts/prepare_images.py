@@ -1,20 +1,24 @@
 """Decode the images of a dataset's category into arrays and split them."""
 
 import argparse
+import time
 from pathlib import Path
 
-from aeflow.cards import load_dataset_card
+from aeflow.config import DatasetEntry
 from aeflow.data.prepare import prepare_images
 from aeflow.files import write_json
 from aeflow.logging import script
 from aeflow.settings import DataSettings
-from aeflow.validation import load_settings
+from aeflow.validation import load_settings, validate
 
 
 def main(arguments: list[str]) -> None:
     """Write the arrays and the index, then the manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", required=True, help="a card in config/datasets/")
+    parser.add_argument("--dataset", required=True, help="name of the study's dataset")
+    parser.add_argument("--card", help="its card in config/datasets/, if not of that name")
+    parser.add_argument("--edition", help="one of the card's editions")
+    parser.add_argument("--split", help="official or patient_disjoint, if not the card's")
     parser.add_argument("--category", required=True)
     parser.add_argument("--settings", required=True, help="DataSettings as JSON")
     parser.add_argument("--archive", required=True, type=Path, help="zip to read")
@@ -24,9 +28,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--manifest", required=True, type=Path, help="JSON to write")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args(arguments)
+    entry = {key: getattr(options, key) for key in ("card", "edition", "split")}
+    dataset = validate(DatasetEntry, {"name": options.dataset, **entry}, "arguments")
+    begin = time.perf_counter()
     manifest = prepare_images(
         options.archive,
-        load_dataset_card(options.dataset),
+        dataset.load_card(),
         options.category,
         load_settings(DataSettings, options.settings),
         options.images,
@@ -34,7 +41,12 @@ def main(arguments: list[str]) -> None:
         options.index,
         options.workers,
     )
-    write_json(options.manifest, manifest)
+    seconds, images = time.perf_counter() - begin, sum(manifest["counts"].values())
+    print(
+        f"{dataset.name}/{options.category}: {images} images prepared in {seconds:.1f} s, "
+        f"{images / seconds:.0f} per second"
+    )
+    write_json(options.manifest, {**manifest, "dataset": dataset.name})
 
 
 if __name__ == "__main__":

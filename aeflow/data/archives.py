@@ -8,7 +8,6 @@ import hashlib
 import lzma
 import os
 import re
-import shutil
 import stat
 import struct
 import tarfile
@@ -16,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from aeflow.errors import DataError
@@ -137,11 +136,47 @@ def pack_folder(folder: Path, target: Path) -> None:
             except OSError as error:
                 _unreadable(error)
             with content:
-                _store(archive, name, os.fstat(content.fileno()).st_size, content)
+                _store(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
 
 
-def repack_tar(source: Path, target: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
-    """Copy the files of a tar (plain, gz, bz2, xz) into a stored zip, one block at a time.
+def archive_kind(path: Path) -> Literal["zip", "tar"]:
+    """Tell by its first bytes what kind of archive a file is.
+
+    Raises:
+        DataError: neither a zip nor a tar.
+    """
+    with path.open("rb") as content:
+        head = content.read(512)
+    if head.startswith(b"PK"):
+        return "zip"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
+        return "tar"
+    raise DataError("the file is neither a zip nor a tar archive")
+
+
+def add_file(archive: ZipFile, source: Path, name: str) -> None:
+    """Store a file as a member."""
+    with source.open("rb") as content:
+        _store(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
+
+
+def add_zip(archive: ZipFile, source: Path, folder: str) -> None:
+    """Store the members of a zip below a folder ("": at the top).
+
+    Raises:
+        DataError: as `open_zip`, or a member is damaged.
+    """
+    with open_zip(source) as opened:
+        for member in opened.infolist():
+            if not member.is_dir():
+                place = _below(folder, member.filename)
+                _store(archive, place, member.file_size, _member_blocks(opened, member))
+
+
+def add_tar(
+    archive: ZipFile, source: Path, folder: str, max_bytes: int = MAX_UNPACKED_BYTES
+) -> None:
+    """Store the files of a tar (plain, gz, bz2, xz) below a folder, one block at a time.
 
     Raises:
         DataError: no readable tar; a member's path leaves the archive, is there twice, or is a
@@ -150,7 +185,7 @@ def repack_tar(source: Path, target: Path, max_bytes: int = MAX_UNPACKED_BYTES) 
     seen: set[str] = set()
     unpacked = 0
     try:
-        with tarfile.open(source, "r:*") as tar, ZipFile(target, "w") as archive:
+        with tarfile.open(source, "r:*") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 if member.isdir():
@@ -162,12 +197,22 @@ def repack_tar(source: Path, target: Path, max_bytes: int = MAX_UNPACKED_BYTES) 
                 _check_size(source, unpacked, max_bytes)
                 content = tar.extractfile(member)
                 assert content is not None  # it is a regular file
-                _store(archive, name, member.size, content)
+                _store(archive, _below(folder, name), member.size, _blocks(content))
     except (OSError, *_DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of writing, such as a full disk; damaged gzip and bzip2 have no number
         reason = str(error).split("\n")[0].rstrip(":")
         raise DataError(f"{source} is no readable tar ({reason}), perhaps cut off.") from error
+
+
+def _member_blocks(archive: ZipFile, member: ZipInfo) -> Iterator[bytes]:
+    with _damage_named(archive, member.filename), archive.open(member) as content:
+        while block := content.read(BLOCK_BYTES):
+            yield block
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def is_hidden(path: str) -> bool:
@@ -218,13 +263,19 @@ def _check_size(path: Path, unpacked: int, max_bytes: int) -> None:
         )
 
 
-def _store(archive: ZipFile, name: str, size: int, content: IO[bytes]) -> None:
+def _blocks(content: IO[bytes]) -> Iterator[bytes]:
+    while block := content.read(BLOCK_BYTES):
+        yield block
+
+
+def _store(archive: ZipFile, name: str, size: int, blocks: Iterator[bytes]) -> None:
     member = ZipInfo(name, _FIXED_DATE)
     member.create_system = 3  # Unix, wherever this runs
     member.external_attr = (stat.S_IFREG | 0o644) << 16
     member.file_size = size
     with archive.open(member, "w") as target:
-        shutil.copyfileobj(content, target, BLOCK_BYTES)
+        for block in blocks:
+            target.write(block)
 
 
 def _unreadable(error: OSError) -> None:

@@ -60,7 +60,7 @@ def decode_image(content: bytes, settings: DataSettings) -> tuple[Pixels, tuple[
     box = _box(flat.size, settings)
     pixels = np.asarray(flat.resize((side, side), Image.Resampling.BILINEAR, box=box))
     if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)  # (S, S, 3)
+        pixels = np.broadcast_to(pixels[:, :, None], (side, side, 3))  # no copy
     return pixels, size
 
 

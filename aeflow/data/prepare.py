@@ -13,7 +13,7 @@ from typing import Any
 from aeflow.cards import DatasetCard
 from aeflow.data.archives import open_zip
 from aeflow.data.arrays import create_rows, keep_rows
-from aeflow.data.records import Record, find_records
+from aeflow.data.records import Record, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import Job, archive_workers, decode_images, hash_images
 from aeflow.errors import DataError
@@ -73,7 +73,7 @@ def prepare_images(
         known = [
             replace(record, sha256=sha256) for record, sha256 in zip(records, digests, strict=True)
         ]
-        splits = assign_splits(known, settings)
+        splits = assign_splits(known, settings, card.split, card.layout.test_fraction)
         jobs = _jobs(splits.records)
         masked = sum(job.mask is not None for job in jobs)
         create_rows(images, (len(jobs), side, side, 3))
@@ -97,6 +97,8 @@ def prepare_images(
         return {
             "dataset": card.name,
             "category": category,
+            "split": card.split,
+            "found": dict(sorted(count_records(records).items())),
             "counts": counts,
             "archive_sha256": sha256_file(archive),
             "images_sha256": sha256_file(images),
@@ -104,6 +106,9 @@ def prepare_images(
             "index_sha256": sha256_file(index),
             "dropped_duplicates": splits.dropped_duplicates,
             "dropped_groups": splits.dropped_groups,
+            "shared_groups": splits.shared_groups,
+            "dropped_validation": splits.dropped_validation,
+            "drawn_test": splits.drawn_test,
             "unusable": unusable,
             "settings": settings.model_dump(mode="json"),
         }

@@ -1,4 +1,4 @@
-"""Train, validation and test: no group and no file content is ever in two of them."""
+"""Train, validation and test: what is in two of them, and how that is prevented."""
 
 import hashlib
 import logging
@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from aeflow.cards import Protocol
 from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.settings import DataSettings
 from aeflow.types import ANOMALOUS, NORMAL, Split
 
 logger = logging.getLogger(__name__)
+GROUP = "group "
 
 
 @dataclass(frozen=True)
@@ -22,103 +24,181 @@ class Splits:
         records: Ordered by split, then path; `split` says where each one belongs.
         dropped_duplicates: Normal training images left out: the same bytes are in the test.
         dropped_groups: Normal training images left out: their group is in the test.
+        shared_groups: Normal training images in use although their group is in the test.
+        dropped_validation: Images of the dataset's own validation split left out: they share
+            a group or a file with train or test.
+        drawn_test: Images drawn for the test of a dataset that has none.
     """
 
     records: list[Record]
-    dropped_duplicates: int
-    dropped_groups: int
+    dropped_duplicates: int = 0
+    dropped_groups: int = 0
+    shared_groups: int = 0
+    dropped_validation: int = 0
+    drawn_test: int = 0
 
 
-def assign_splits(records: Sequence[Record], settings: DataSettings) -> Splits:
-    """Hold out validation images from the training folder; the test stays as published.
+def assign_splits(
+    records: Sequence[Record],
+    settings: DataSettings,
+    protocol: Protocol = "patient_disjoint",
+    test_fraction: float | None = None,
+) -> Splits:
+    """Decide which images train, validate and test.
 
     A unit is what must stay together: images of one group, and byte-identical files. Units are
     taken in the order of sha256("<split_seed>:<unit>"), so the split depends neither on the
-    order of the archive nor on the machine. Normal units go to validation until `val_fraction`
-    of the training normals is reached, the others are the training set. Anomalous units go to
-    validation up to `max_val_anomalous` images (the last unit may be cut), without those that
-    share a group or a file with train or test; the rest is not used.
+    order of the archive nor on the machine.
+
+    The test is the dataset's own. A dataset without any gets `test_fraction` of its normal and
+    of its anomalous images, in whole units; a unit with both counts as normal.
+
+    Training normals with the bytes of a test image are left out. Those whose group is in the
+    test are left out, too (`patient_disjoint`), or train, but never validate (`official`).
+
+    Validation is the dataset's own split where it has one, without images that share a group
+    or a file with train or test. Otherwise normal units of the training folder are held out
+    until `val_fraction` is reached, and its anomalous units are taken without those that share
+    a group or a file with train or test. Either way at most `max_val_anomalous` anomalies are
+    used (the last unit may be cut); further ones are not used at all.
 
     Args:
         records: Images of one category, with `sha256`.
         settings: `val_fraction`, `max_val_anomalous` and `split_seed` are used.
+        protocol: The card's `split`.
+        test_fraction: The card's `layout.test_fraction`.
 
     Raises:
         DataError: the training normals are all one unit, or too few are left.
     """
+    drawn_test = 0
+    if test_fraction is not None and all(record.split != Split.TEST for record in records):
+        records = _draw_test(records, test_fraction, settings.split_seed)
+        drawn_test = sum(record.split == Split.TEST for record in records)
     test = [record for record in records if record.split == Split.TEST]
-    folder = [record for record in records if record.split == Split.TRAIN]
-    normals = [record for record in folder if record.gt_label == NORMAL]
+    normals = [r for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
     distinct = _without_files_of(test, normals)
-    usable = _without_groups_of(test, distinct)
-    dropped = len(normals) - len(distinct), len(distinct) - len(usable)
-    if any(dropped):
-        logger.warning(
-            "Left out of training: %d normal images whose bytes and %d whose group are also in "
-            "the test",
-            *dropped,
-        )
-    train, validation = _hold_out(usable, settings)
-
-    anomalies = [record for record in folder if record.gt_label == ANOMALOUS]
-    unrelated = _without_groups_of(test + train, _without_files_of(test + train, anomalies))
-    chosen = [record for unit in _units(unrelated, settings.split_seed) for record in unit][
-        : settings.max_val_anomalous
-    ]
-    validation += [replace(record, split=Split.VALIDATION) for record in chosen]
-    logger.info(
-        "Validation anomalies: %d of the %d in the training folder; %d share a group or a file "
-        "with train or test",
-        len(chosen),
-        len(anomalies),
-        len(anomalies) - len(unrelated),
+    unshared = _without_groups_of(test, distinct)
+    usable = distinct if protocol == "official" else unshared
+    found = Splits(
+        [],
+        dropped_duplicates=len(normals) - len(distinct),
+        dropped_groups=len(distinct) - len(usable),
+        shared_groups=len(usable) - len(unshared),
+        drawn_test=drawn_test,
     )
+    own = [record for record in records if record.split == Split.VALIDATION]
+    if own:
+        clean = _unrelated(test + usable, own)
+        found = replace(found, dropped_validation=len(own) - len(clean))
+        train = usable
+        validation = [record for record in clean if record.gt_label == NORMAL]
+        anomalies = [record for record in clean if record.gt_label == ANOMALOUS]
+        if not train or not validation:
+            raise DataError(
+                f"{len(train)} training and {len(validation)} validation normals are usable: at "
+                "least one of each is needed."
+            )
+    else:
+        train, validation = _hold_out(usable, test, settings)
+        folder = [r for r in records if r.split == Split.TRAIN and r.gt_label == ANOMALOUS]
+        anomalies = _unrelated(test + train, folder)
+    units = _units(anomalies, settings.split_seed)
+    chosen = [record for unit in units for record in unit][: settings.max_val_anomalous]
+    validation += [replace(record, split=Split.VALIDATION) for record in chosen]
+    _log(found, len(chosen), len(anomalies))
 
     order = list(Split)
-    assigned = sorted(
-        [*train, *validation, *test], key=lambda record: (order.index(record.split), record.source)
-    )
-    check_disjoint(assigned)
-    return Splits(assigned, *dropped)
+    assigned = [
+        record if record.split == Split.TEST else replace(record, mask=None)
+        for record in sorted(
+            [*train, *validation, *test], key=lambda r: (order.index(r.split), r.source)
+        )
+    ]
+    check_disjoint(assigned, protocol)
+    return replace(found, records=assigned)
 
 
-def check_disjoint(records: Iterable[Record]) -> None:
+def check_disjoint(records: Iterable[Record], protocol: Protocol = "patient_disjoint") -> None:
     """Check that no group and no file content is in two splits.
+
+    By the protocol `official` a group may be in both train and test.
 
     Raises:
         DataError: names the group or file, and the splits.
     """
-    seen: dict[str, Record] = {}
+    seen: dict[str, dict[Split, Record]] = defaultdict(dict)
     for record in records:
         for key in _keys(record):
-            other = seen.setdefault(key, record)
-            if other.split != record.split:
+            others = seen[key]
+            others.setdefault(record.split, record)
+            shared = protocol == "official" and key.startswith(GROUP)
+            if len(others) > 1 and not (shared and Split.VALIDATION not in others):
+                other = next(other for split, other in others.items() if split != record.split)
                 raise DataError(
                     f"{record.source} ({record.split}) and {other.source} ({other.split}) share "
                     f"the {key}: the splits leak. Please report this."
                 )
 
 
-def _hold_out(normals: list[Record], settings: DataSettings) -> tuple[list[Record], list[Record]]:
+def _log(splits: Splits, chosen: int, anomalies: int) -> None:
+    logger.info("Validation anomalies: %d of %d that could be used", chosen, anomalies)
+    if splits.drawn_test:
+        logger.info("The dataset has no test: %d images were drawn for it", splits.drawn_test)
+    for number, what in (
+        (splits.dropped_duplicates, "Left out of training, their bytes are in the test"),
+        (splits.dropped_groups, "Left out of training, their group is in the test"),
+        (splits.shared_groups, "Trained on although their group is in the test (official split)"),
+        (splits.dropped_validation, "Left out of validation, related to train or test"),
+    ):
+        if number:
+            logger.warning("%s: %d images", what, number)
+
+
+def _draw_test(records: Sequence[Record], fraction: float, seed: int) -> list[Record]:
+    wanted = {
+        label: fraction * sum(record.gt_label == label for record in records)
+        for label in (NORMAL, ANOMALOUS)
+    }
+    drawn = dict.fromkeys(wanted, 0)
+    test: set[str] = set()
+    # Not the order of the validation split: that would take the test's neighbours.
+    for unit in _units(records, seed, "test "):
+        kind = min(record.gt_label for record in unit)
+        if drawn[kind] < wanted[kind]:
+            test |= {record.source for record in unit}
+            for record in unit:
+                drawn[record.gt_label] += 1
+    return [
+        replace(record, split=Split.TEST) if record.source in test else record
+        for record in records
+    ]
+
+
+def _hold_out(
+    normals: list[Record], test: list[Record], settings: DataSettings
+) -> tuple[list[Record], list[Record]]:
     units = _units(normals, settings.split_seed)
-    if len(units) < 2:
+    taken = {record.group for record in test} - {None}
+    free = [unit for unit in units if all(record.group not in taken for record in unit)]
+    if len(units) < 2 or not free:
         raise DataError(
-            f"The {len(normals)} usable training normals belong to {len(units)} group(s): at "
-            "least two are needed, one to train and one to validate."
+            f"The {len(normals)} usable training normals belong to {len(units)} group(s), "
+            f"{len(free)} of them not in the test: at least two are needed, one to train and one "
+            "to validate."
         )
+    if len(free) == len(units):
+        free = free[:-1]  # the last unit always trains
     wanted = settings.val_fraction * len(normals)
-    train: list[Record] = []
-    validation: list[Record] = []
-    for position, unit in enumerate(units):
-        # The last unit always trains.
-        if len(validation) < wanted and position < len(units) - 1:
-            validation += [replace(record, split=Split.VALIDATION) for record in unit]
-        else:
-            train += unit
-    return train, validation
+    held: dict[str, Record] = {}
+    for unit in free:
+        if len(held) < wanted:
+            held |= {record.source: replace(record, split=Split.VALIDATION) for record in unit}
+    train = [record for unit in units for record in unit if record.source not in held]
+    return train, list(held.values())
 
 
-def _units(records: Sequence[Record], seed: int) -> list[list[Record]]:
+def _units(records: Sequence[Record], seed: int, purpose: str = "") -> list[list[Record]]:
     """Return the units in their hashed order, the images of each sorted by path."""
     parents: dict[str, str] = {}
 
@@ -136,17 +216,22 @@ def _units(records: Sequence[Record], seed: int) -> list[list[Record]]:
     units: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.source):
         units[root(_keys(record)[0])].append(record)
-    return [units[name] for name in sorted(units, key=lambda name: _hash(seed, name))]
+    order = sorted(units, key=lambda name: _hash(f"{purpose}{seed}:{name}"))
+    return [units[name] for name in order]
 
 
-def _hash(seed: int, unit: str) -> str:
-    return hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest()
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _keys(record: Record) -> list[str]:
     """What ties an image to others: its group, its bytes."""
-    group = [] if record.group is None else [f"group {record.group}"]
+    group = [] if record.group is None else [f"{GROUP}{record.group}"]
     return [*group, f"sha256 {record.sha256}"]
+
+
+def _unrelated(others: Sequence[Record], records: Iterable[Record]) -> list[Record]:
+    return _without_groups_of(others, _without_files_of(others, records))
 
 
 def _without_files_of(others: Iterable[Record], records: Iterable[Record]) -> list[Record]:

@@ -1,7 +1,7 @@
 """One self-contained HTML page about a study: tables, figures, provenance, licences."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from aeflow.cards import DATASET_CARDS, DatasetCard, load_dataset_card
+from aeflow.cards import DatasetCard
 from aeflow.reporting import sections
 from aeflow.reporting.display import DisplayTable, main_display
 from aeflow.reporting.illustration import Caption, read_caption
@@ -31,12 +31,14 @@ class DatasetSection:
     """What the page tells about one dataset.
 
     Attributes:
+        name: Its name in the study.
         card: Title, licence, citation.
         tables: (heading, table) pairs.
         reasons: Why cells are empty, one sentence each.
         figures: In the order given.
     """
 
+    name: str
     card: DatasetCard
     tables: list[tuple[str, DisplayTable]]
     reasons: list[str]
@@ -51,7 +53,7 @@ def build_report(
     metrics: Sequence[dict[str, Any]],
     trainings: Sequence[dict[str, Any]],
     figures: Sequence[Path],
-    cards: Path = DATASET_CARDS,
+    cards: Mapping[str, DatasetCard],
 ) -> str:
     """Return the page.
 
@@ -63,10 +65,9 @@ def build_report(
         metrics: Contents of every metrics file.
         trainings: Every train JSON, from `read_training`.
         figures: PNG or SVG files drawn by this package, in the order to show them.
-        cards: Folder of the dataset cards.
+        cards: The card of each dataset of the study.
 
     Raises:
-        ConfigError: a dataset has no card.
         DataError: a figure is missing or carries no caption.
     """
     embedded = [_embed(path) for path in figures]
@@ -75,7 +76,8 @@ def build_report(
         runs = [run for run in metrics if run["dataset"] == name]
         datasets.append(
             DatasetSection(
-                card=load_dataset_card(name, cards),
+                name=name,
+                card=cards[name],
                 tables=sections.dataset_tables(results[results["dataset"] == name], runs),
                 reasons=sections.reasons(runs),
                 figures=[figure for figure in embedded if figure.caption.dataset == name],

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from aeflow.cards import DatasetCard, Layout, check_encoders, load_dataset_card, load_encoder_card
+from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.config_files import default_yaml, schema_json
 from aeflow.errors import ConfigError
+from aeflow.layouts import Layout
 from aeflow.validation import validate
 
 
@@ -105,19 +106,63 @@ def test_encoders_with_a_card_or_weights_need_no_look_up(
         check_encoders(names, tmp_path)
 
 
+def test_an_entry_names_its_card_edition_and_split() -> None:
+    study = Study.model_validate(
+        {
+            "datasets": [
+                {"name": "oct2017"},
+                {"name": "disjoint", "card": "oct2017", "split": "patient_disjoint"},
+                {"name": "small", "card": "pneumoniamnist", "edition": "64"},
+                {"name": "screws", "card": "folder_mvtec", "source": "/data/screws"},
+            ]
+        }
+    )
+    cards = study.load_cards()
+    assert [cards[name].split for name in ("oct2017", "disjoint")] == [
+        "official",
+        "patient_disjoint",
+    ]
+    assert [file.name for file in cards["small"].files] == ["pneumoniamnist_64.npz"]
+    archives = [entry.archive for entry in study.datasets]
+    assert archives == ["oct2017", "oct2017", "pneumoniamnist-64", "screws"]
+
+
+def test_one_archive_cannot_be_two() -> None:
+    entries = [{"name": "a", "card": "oct2017"}, {"name": "oct2017", "source": "/data/oct"}]
+    with pytest.raises(ConfigError, match="a and oct2017 would both be fetched to data/raw/"):
+        validate(Study, {"datasets": entries}, "configuration")
+
+
 @pytest.mark.parametrize(
-    ("layout", "words"),
+    ("entry", "message"),
     [
-        ({"image": "(?P<split"}, "layout.image: is no regular expression"),
-        ({"image": "(?P<split>a)"}, "image has no group named defect"),
-        ({"mask": "masks/{stem}_{number}.png"}, "layout: mask uses number, no group of image"),
+        ({"name": "pneumoniamnist", "edition": "65"}, r"no edition '65' \(has: 64, 128, 224\)"),
+        ({"name": "screws", "card": "folder_two"}, r"datasets\[screws\]: give a `source`"),
+        ({"name": "x", "card": "folder_tow"}, "Did you mean 'folder_two'"),
     ],
 )
-def test_a_layout_that_cannot_work_is_refused(layout: dict[str, str], words: str) -> None:
-    good = {"image": "(?P<split>train|test)/(?P<defect>.*)/(?P<stem>.*).png", "normal": "good"}
-    assert validate(Layout, {**good, "mask": "masks/{stem}.png"}, "layout")
-    with pytest.raises(ConfigError, match=words):
-        validate(DatasetCard, {"layout": {**good, **layout}}, "config/datasets/mine.yaml")
+def test_an_entry_without_what_it_needs(entry: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Study.model_validate({"datasets": [entry]}).load_cards()
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({}, "either image or image_list"),
+        ({"image": "(?P<defect>.)", "image_list": "x", "test_fraction": 0.2}, "either image or"),
+        ({"image": "(?P<defect>.)"}, "no group named split"),
+        ({"image": "(?P<split>.)"}, "no group named defect"),
+        ({"image_list": "list.csv"}, "test_fraction is missing"),
+        (
+            {"image": "(?P<split>.)(?P<defect>.)", "mask": "{defect}{stem}"},
+            "mask uses stem, no group of image",
+        ),
+    ],
+)
+def test_an_incomplete_layout(layout: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Layout, {"normal": "good", **layout}, "card")
 
 
 def test_every_card_is_valid() -> None:
@@ -125,7 +170,8 @@ def test_every_card_is_valid() -> None:
     encoders = [path.stem for path in Path("config/encoders").glob("*.yaml")]
     assert {"chest_xray", "demo_textures"} <= set(datasets)
     for name in datasets:
-        load_dataset_card(name)
+        for edition in load_dataset_card(name).editions:
+            load_dataset_card(name, edition=edition)
     for name in encoders:
         load_encoder_card(name)
 

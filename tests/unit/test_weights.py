@@ -84,7 +84,7 @@ def test_the_papers_encoder_from_a_server(
     try:
         sha256 = sha256_file(file)
         card(
-            {"name": "wide.pth", "url": f"{server}/wide.pth", "sha256": sha256[:8]},
+            {"name": "wide.pth", "urls": [f"{server}/wide.pth"], "sha256": sha256[:8]},
             library="torchvision",
             architecture="wide_resnet50_2",
         )
@@ -112,7 +112,7 @@ def test_a_file_of_ones_own(
     model.load_state_dict(random_state(model))
     file = tmp_path / f"own{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(model.state_dict(), file)
-    card({"name": file.name, "url": str(file)})
+    card({"name": file.name, "urls": [str(file)]})
     out = tmp_path / "weights/mine.safetensors"
     fetch_weights("mine", out, mirror=None)
     x = torch.rand(2, 3, 64, 64)
@@ -134,7 +134,7 @@ def test_the_mirror_comes_first(tmp_path: Path, card: Callable[..., dict[str, An
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     torch.save(state, mirror / "own.pth")
-    card({"name": "own.pth", "url": "https://weights.invalid/own.pth"})
+    card({"name": "own.pth", "urls": ["https://weights.invalid/own.pth"]})
     fetch_weights("mine", tmp_path / "out.safetensors", str(mirror))
     written = load_file(tmp_path / "out.safetensors")
     assert all(torch.equal(written[name], tensor) for name, tensor in state.items())
@@ -156,7 +156,7 @@ def expect(error: type[Exception], tmp_path: Path, *words: str) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, card: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    return card({"name": "own.pth", "url": str(tmp_path / "own.pth")})
+    return card({"name": "own.pth", "urls": [str(tmp_path / "own.pth")]})
 
 
 class Attack:
@@ -212,7 +212,7 @@ def test_one_tensor_of_another_shape_is_enough(tmp_path: Path, own: dict[str, An
 
 
 def test_a_wrong_checksum_is_refused(tmp_path: Path, card: Callable[..., dict[str, Any]]) -> None:
-    card({"name": "own.pth", "url": str(tmp_path / "own.pth"), "sha256": "0" * 8})
+    card({"name": "own.pth", "urls": [str(tmp_path / "own.pth")], "sha256": "0" * 8})
     state = timm.create_model("test_resnet").state_dict()
     refused(tmp_path, state, "wrong checksum", "00000000", "AEFLOW_MIRROR")
 
@@ -231,7 +231,7 @@ def test_an_unknown_architecture_suggests_the_closest(
 def test_a_card_with_an_unknown_architecture(
     card: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    card({"name": "own.pth", "url": "nowhere"}, library="torchvision", architecture="resnet_18")
+    card({"name": "own.pth", "urls": ["nowhere"]}, library="torchvision", architecture="resnet_18")
     expect(ConfigError, tmp_path, "'resnet_18' in torchvision", "did you mean resnet18")
 
 

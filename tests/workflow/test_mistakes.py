@@ -1,10 +1,11 @@
 """What a user gets wrong is said in one sentence, before any job runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository
+from tests.workflow.conftest import Repository, copy_repository
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,23 @@ def test_a_missing_archive_is_explained(tiny: Repository) -> None:
     assert done.returncode != 0
     assert "nowhere/images.zip: there is no such file or folder" in done.stderr
     assert not (tiny.folder / "data/raw/chest_xray.zip").exists()
+
+
+def test_a_dataset_that_has_to_be_asked_for_stops_nothing_else(tmp_path: Path) -> None:
+    repository = Repository(copy_repository(tmp_path))
+    prepared = "data/manifests/prepared/{}.json"
+    done = repository.snakemake(
+        "--config",
+        'datasets=[{"name": "miic"}, {"name": "demo_textures"}]',
+        "--",
+        prepared.format("miic/all"),
+        prepared.format("demo_textures/brick"),
+        check=False,
+    )
+    assert done.returncode != 0
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    told = next(number for number, line in enumerate(lines) if "without an account" in line)
+    assert lines[told].startswith("fetch_data.py: MIIC")
+    assert lines[told + 1].startswith("1. ")
+    assert (tmp_path / prepared.format("demo_textures/brick")).is_file()
+    assert not (tmp_path / prepared.format("miic/all")).exists()

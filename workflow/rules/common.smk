@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from aeflow.cards import ENCODER_CARDS, check_encoders, load_dataset_card, load_encoder_card
+from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
 from aeflow.config import Study
 from aeflow.errors import AeflowError
 from aeflow.files import check_writable
@@ -14,9 +14,7 @@ from aeflow.validation import validate
 
 try:
     STUDY = validate(Study, config, "configuration")
-    CARDS = {entry.name: load_dataset_card(entry.name) for entry in STUDY.datasets}
-    for entry in STUDY.datasets:
-        CARDS[entry.name].check_categories(entry.categories)
+    CARDS = STUDY.load_cards()
     used = {
         STUDY.cell(d.name, v.name).encoder.name for d in STUDY.datasets for v in STUDY.variants
     }
@@ -26,6 +24,8 @@ except AeflowError as error:
     sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
+# Name of each archive -> the first dataset of the study that reads it.
+ARCHIVES = {entry.archive: entry.name for entry in reversed(STUDY.datasets)}
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
 TRAINED = [v.name for v in STUDY.variants if v.method.trained]
 BASELINES = [v.name for v in STUDY.variants if not v.method.trained]
@@ -37,6 +37,7 @@ def one_of(names):
 
 
 wildcard_constraints:
+    archive=one_of(ARCHIVES),
     dataset=one_of(CARDS),
     category=one_of(sorted({name for card in CARDS.values() for name in card.categories})),
     variant=one_of(v.name for v in STUDY.variants),
@@ -99,21 +100,40 @@ def check_output_folders():
 # For data.smk
 
 
-def archive_identity(dataset):
+def archive_files(dataset):
+    archive = STUDY.dataset(dataset).archive
+    return {
+        "archive": f"data/raw/{archive}.zip",
+        "manifest": f"data/manifests/raw/{archive}.json",
+    }
+
+
+def archive_identity(archive):
     """Return what tells one archive from another: its bytes where they are known, not its place.
 
     A new mirror of the same file then reruns nothing.
     """
-    entry, card = STUDY.dataset(dataset), CARDS[dataset]
+    entry, card = STUDY.dataset(ARCHIVES[archive]), CARDS[ARCHIVES[archive]]
+    conversion = f" {as_json(card.conversion)}" if card.conversion else ""
     if entry.source is not None:
-        return entry.sha256 or entry.source
-    return card.generator or card.archive.sha256 or card.archive.name
+        return (entry.sha256 or entry.source) + conversion
+    facts = [file.sha256 or file.md5 or file.name for file in card.files]
+    return (card.generator or " ".join(facts)) + conversion
 
 
-def source_options(dataset):
+def source_options(archive):
+    entry = STUDY.dataset(ARCHIVES[archive])
+    return options({"source": entry.source, "sha256": entry.sha256})
+
+
+def card_options(dataset, *keys):
+    """Return the options that name a dataset's card, and those of `keys` that are set."""
     entry = STUDY.dataset(dataset)
-    options = {"--source": entry.source, "--sha256": entry.sha256}
-    return " ".join(f"{key} {shlex.quote(value)}" for key, value in options.items() if value)
+    return options({"card": entry.card_name} | {key: getattr(entry, key) for key in keys})
+
+
+def options(values):
+    return " ".join(f"--{key} {shlex.quote(value)}" for key, value in values.items() if value)
 
 
 # For features.smk
@@ -206,6 +226,12 @@ def figures():
 def report_figures():
     """Return the figures of the report: lines as vectors, photographs as pixels."""
     return [path for path in figures() if path.endswith(".png") == ("panels-" in path)]
+
+
+def card_entries():
+    """Return what the report needs to find the cards."""
+    keys = {"name", "card", "edition", "split"}
+    return json.dumps([entry.model_dump(include=keys) for entry in STUDY.datasets], sort_keys=True)
 
 
 def seeds_of_column(pattern):

@@ -119,7 +119,7 @@ rule build_report:
         ],
         figures=report_figures(),
         template="aeflow/reporting/report.html",
-        cards=[f"config/datasets/{dataset}.yaml" for dataset in CARDS],
+        cards=sorted({f"config/datasets/{entry.card_name}.yaml" for entry in STUDY.datasets}),
     output:
         report=f"{RESULTS}/report.html",
     log:
@@ -129,9 +129,11 @@ rule build_report:
     params:
         code=code("build_report"),
         study=STUDY.study,
+        datasets=card_entries(),
     message:
         "Build the report"
     shell:
-        "python scripts/build_report.py --study {params.study} --results {input.results}"
+        "python scripts/build_report.py --study {params.study} --datasets {params.datasets:q}"
+        " --results {input.results}"
         " --main {input.main} --published {input.published} --metrics {input.metrics}"
         " --train {input.train} --figures {input.figures} --report {output.report} --log {log}"

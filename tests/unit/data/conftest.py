@@ -1,7 +1,7 @@
 """Small archives, images and cards for the tests of aeflow.data."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -11,13 +11,23 @@ import pytest
 from PIL import Image
 
 from aeflow.cards import DatasetCard
+from tests.unit.data.fetching import Server, serving
 
 ImageBytes = Callable[..., bytes]
 MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
 
 
 @pytest.fixture
-def source(tmp_path: Path, write_zip: Callable[..., Path]) -> Path:
+def server() -> Iterator[Server]:
+    with serving() as state:
+        yield state
+
+
+@pytest.fixture
+def source(
+    tmp_path: Path, write_zip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.chdir(tmp_path)  # recorded checksums go to config/ in the working folder
     (tmp_path / "user").mkdir()
     return write_zip(tmp_path / "user/toy.zip", MEMBERS)
 
@@ -64,7 +74,7 @@ def make_card() -> Callable[..., DatasetCard]:
                 "title": "Toy",
                 "licence": "none",
                 "citation": "none",
-                "archive": {"name": "toy.zip"},
+                "files": [{"name": "toy.zip"}],
                 "layout": {
                     "image": r"toy/(?P<split>train|test)/(?P<defect>[^/]+)/(?P<stem>[^/]+)\.png",
                     "normal": "good",

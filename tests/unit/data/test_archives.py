@@ -7,13 +7,22 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aeflow.data import archives
-from aeflow.data.archives import open_zip, pack_folder, read_member, repack_tar, sha256_member
+from aeflow.data.archives import (
+    add_file,
+    add_tar,
+    add_zip,
+    open_zip,
+    pack_folder,
+    read_member,
+    sha256_member,
+)
 from aeflow.errors import DataError
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
@@ -142,6 +151,45 @@ def test_damaged_member_is_named(
         read(archive, "x.png")
 
 
+def test_members_of_several_zips_are_stored_below_their_folders(
+    tmp_path: Path, write_zip: WriteZip
+) -> None:
+    inner = write_zip(tmp_path / "inner.zip", {"x.png": b"1"})
+    deflated = tmp_path / "deflated.zip"
+    with ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ü/\u4e2d.png", b"2" * 9999)
+        archive.mkdir("empty")
+        archive.write(inner, "inner.zip")
+    with ZipFile(tmp_path / "all.zip", "w") as archive:
+        add_zip(archive, deflated, "first")
+        add_zip(archive, inner, "")
+        add_file(archive, inner, "plain.npz")
+    with open_zip(tmp_path / "all.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "first/ü/\u4e2d.png": b"2" * 9999,
+            "first/inner.zip": inner.read_bytes(),  # an archive in an archive is a file
+            "x.png": b"1",
+            "plain.npz": inner.read_bytes(),
+        }
+
+
+def test_unsafe_or_damaged_members_are_not_stored(tmp_path: Path, write_zip: WriteZip) -> None:
+    unsafe = write_zip(tmp_path / "unsafe.zip", {"a.png": b"1", "../evil.png": b"2"})
+    damaged = write_zip(tmp_path / "damaged.zip", {"x.png": b"abcdef"})
+    damaged.write_bytes(damaged.read_bytes().replace(b"abcdef", b"abcdeg"))
+    with ZipFile(tmp_path / "all.zip", "w") as archive:
+        with pytest.raises(DataError, match="unsafe"):
+            add_zip(archive, unsafe, "folder")
+        assert archive.namelist() == []
+        with pytest.raises(DataError, match=r"damaged\.zip: x\.png is damaged"):
+            add_zip(archive, damaged, "folder")
+
+
+def repack_tar(source: Path, target: Path, max_bytes: int = 10**6) -> None:
+    with ZipFile(target, "w") as archive:
+        add_tar(archive, source, "", max_bytes)
+
+
 def write_tar(path: Path, members: list[tarfile.TarInfo], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for member in members:
@@ -189,7 +237,7 @@ def test_tar_with_duplicate_or_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="x is there twice"):
         repack_tar(source, tmp_path / "a.zip")
     with pytest.raises(DataError, match="decompression bomb"):
-        repack_tar(source, tmp_path / "a.zip", max_bytes=999)
+        repack_tar(source, tmp_path / "a.zip", 999)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])

@@ -1,90 +1,61 @@
 import hashlib
-import http.server
 import sys
 import tarfile
-import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aeflow.cards import DatasetCard, SourceFile
-from aeflow.data.fetch import fetch_archive, fetch_dataset, fetch_file, replaced_archive
-from aeflow.errors import DataError
+from aeflow.data.archives import open_zip
+from aeflow.data.fetch import fetch_dataset, fetch_file
+from aeflow.data.sources import replaced_files
+from aeflow.errors import ConfigError, DataError
+from aeflow.files import read_json
+from tests.unit.data.fetching import QUICK, Fault, Server, card_of, left, sha256
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
-ROOT = Path(__file__).parents[3]
 MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
-
-
-class Server:
-    """What a local web server answers, and what it was asked for."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.announced: dict[str, int] = {}  # Content-Length, where it is a lie
-        self.asked: list[str] = []
-        self.url = ""
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            state.asked.append(path)
-            if path not in state.files:
-                self.send_error(404)
-                return
-            content = state.files[path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(state.announced.get(path, len(content))))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
-        state.url = f"http://127.0.0.1:{running.server_port}"
-        yield state
-        running.shutdown()
-        thread.join()
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pinned(source: Path, url: str | None) -> SourceFile:
     return SourceFile(
-        name="toy.zip", url=url, sha256=sha256(source), size_bytes=source.stat().st_size
+        name="toy.zip",
+        urls=[url] if url else [],
+        sha256=sha256(source),
+        size_bytes=source.stat().st_size,
     )
 
 
-def assert_nothing_left(destination: Path) -> None:
-    assert not destination.parent.exists() or list(destination.parent.iterdir()) == []
+def fetch_archive(file: SourceFile, destination: Path, mirror: str | None) -> dict[str, Any]:
+    return fetch(card_of(file), destination, mirror)
+
+
+def fetch(
+    card: DatasetCard, destination: Path, mirror: str | None, source: str | None = None
+) -> dict[str, Any]:
+    path = destination.parent.parent / "manifest.json"
+    manifest = fetch_dataset(card, destination, path, mirror, source, patience=QUICK)
+    assert manifest == read_json(path)
+    return manifest
+
+
+def replaced_archive(source: str, sha256: str | None) -> SourceFile:
+    [file] = replaced_files(card_of(SourceFile(name="toy.tar")), source, sha256)
+    return file
 
 
 def test_local_file_is_copied_and_described(source: Path, destination: Path) -> None:
     before = source.stat()
     manifest = fetch_archive(pinned(source, str(source)), destination, None)
-    assert manifest == {
-        "name": "toy.zip",
-        "kind": "zip",
-        "sha256": sha256(source),
-        "size_bytes": before.st_size,
-        "placed_sha256": sha256(destination),
-    }
+    file = {"name": "toy.zip", "sha256": sha256(source), "size_bytes": before.st_size}
+    assert manifest == {"files": [file], "placed_sha256": sha256(destination)}
     assert destination.read_bytes() == source.read_bytes()
     assert destination.stat().st_ino != before.st_ino
     assert source.stat() == before
-    assert [path.name for path in destination.parent.iterdir()] == ["images.zip"]
+    assert left(destination) == ["images.zip"]
 
 
 def test_every_way_to_the_same_bytes_gives_the_same_manifest(
@@ -143,14 +114,14 @@ def test_all_failures_and_the_way_out_are_told(
     assert f"by hand from {server.url}/gone.zip" in message
     assert "AEFLOW_MIRROR=" in message
     assert "\n" not in message
-    assert_nothing_left(destination)
+    assert left(destination) == []
 
 
 def test_wrong_checksum_tells_both_and_leaves_nothing(source: Path, destination: Path) -> None:
-    archive = SourceFile(name="toy.zip", url=str(source), sha256="0" * 64, size_bytes=None)
+    archive = SourceFile(name="toy.zip", urls=[str(source)], sha256="0" * 64, size_bytes=None)
     with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {sha256(source)}"):
         fetch_archive(archive, destination, None)
-    assert_nothing_left(destination)
+    assert left(destination) == []
     assert source.is_file()
 
 
@@ -179,21 +150,7 @@ def test_something_else_than_an_archive(
     with pytest.raises(DataError, match=message) as caught:
         fetch_archive(replaced_archive(f"{server.url}/toy.zip", None), destination, None)
     assert "\n" not in str(caught.value)
-    assert_nothing_left(destination)
-
-
-def test_connection_that_breaks_off(source: Path, destination: Path, server: Server) -> None:
-    server.files["/toy.zip"] = source.read_bytes()[:3000]
-    server.announced["/toy.zip"] = source.stat().st_size
-    with pytest.raises(DataError, match="connection failed after"):
-        fetch_archive(replaced_archive(f"{server.url}/toy.zip", None), destination, None)
-    assert_nothing_left(destination)
-
-
-def test_server_that_is_not_there(destination: Path, server: Server) -> None:
-    with pytest.raises(DataError, match="connection failed after 0 bytes"):
-        fetch_archive(replaced_archive("http://127.0.0.1:9/toy.zip", None), destination, None)
-    assert_nothing_left(destination)
+    assert left(destination) == []
 
 
 def test_cut_off_file_is_noticed_without_a_checksum(source: Path, destination: Path) -> None:
@@ -201,10 +158,10 @@ def test_cut_off_file_is_noticed_without_a_checksum(source: Path, destination: P
     with pytest.raises(DataError, match="no readable zip"):
         fetch_archive(replaced_archive(str(source), None), destination, None)
     size = source.stat().st_size
-    archive = SourceFile(name="toy.zip", url=str(source), sha256=None, size_bytes=size + 30)
+    archive = SourceFile(name="toy.zip", urls=[str(source)], sha256=None, size_bytes=size + 30)
     with pytest.raises(DataError, match=f"{size} bytes instead of {size + 30}: it was cut off"):
         fetch_archive(archive, destination, None)
-    assert_nothing_left(destination)
+    assert left(destination) == []
 
 
 def test_unsafe_archive_is_not_placed(
@@ -213,7 +170,7 @@ def test_unsafe_archive_is_not_placed(
     path = write_zip(tmp_path / "toy.zip", {"../../evil.png": b"x"})
     with pytest.raises(DataError, match="unsafe"):
         fetch_archive(replaced_archive(str(path), None), destination, None)
-    assert_nothing_left(destination)
+    assert left(destination) == []
 
 
 def test_tar_becomes_a_zip(destination: Path, source: Path, tmp_path: Path) -> None:
@@ -223,15 +180,17 @@ def test_tar_becomes_a_zip(destination: Path, source: Path, tmp_path: Path) -> N
     manifest = fetch_archive(
         replaced_archive(str(tmp_path / "toy.tar.gz"), None), destination, None
     )
-    assert (manifest["kind"], manifest["name"]) == ("tar", "toy.tar.gz")
-    assert manifest["sha256"] == sha256(tmp_path / "toy.tar.gz")
-    assert manifest["placed_sha256"] == sha256(destination) != manifest["sha256"]
+    [file] = manifest["files"]
+    assert file["name"] == "toy.tar.gz"
+    assert file["sha256"] == sha256(tmp_path / "toy.tar.gz")
+    assert manifest["placed_sha256"] == sha256(destination) != file["sha256"]
 
 
 def test_folder_becomes_a_zip(destination: Path, source: Path) -> None:
     manifest = fetch_archive(replaced_archive(str(source.parent), None), destination, None)
-    assert manifest["name"] == "user"
-    assert manifest["sha256"] == manifest["placed_sha256"] == sha256(destination)
+    [file] = manifest["files"]
+    assert file["name"] == "user"
+    assert file["sha256"] == manifest["placed_sha256"] == sha256(destination)
     again = fetch_archive(
         replaced_archive(source.parent.as_uri(), sha256(destination)), destination, None
     )
@@ -241,22 +200,22 @@ def test_folder_becomes_a_zip(destination: Path, source: Path) -> None:
 def test_any_file_and_the_beginning_of_a_checksum(destination: Path, server: Server) -> None:
     server.files["/weights.pth"] = b"not an archive"
     digest = hashlib.sha256(b"not an archive").hexdigest()
-    file = SourceFile(name="weights.pth", url=f"{server.url}/weights.pth", sha256=digest[:8])
-    manifest = fetch_file(file, destination, None)
+    file = SourceFile(name="weights.pth", urls=[f"{server.url}/weights.pth"], sha256=digest[:8])
+    manifest = fetch_file(file, destination, None, QUICK)
     assert manifest == {"name": "weights.pth", "sha256": digest, "size_bytes": 14}
     assert destination.read_bytes() == b"not an archive"
 
 
 def test_file_of_an_installed_package(destination: Path) -> None:
-    file = SourceFile(name="py.typed", url="package:numpy/py.typed")
-    assert fetch_file(file, destination, None)["size_bytes"] == 0
-    missing = SourceFile(name="x", url="package:no_such_package_here/x")
+    file = SourceFile(name="py.typed", urls=["package:numpy/py.typed"])
+    assert fetch_file(file, destination, None, QUICK)["size_bytes"] == 0
+    missing = SourceFile(name="x", urls=["package:no_such_package_here/x"])
     with pytest.raises(DataError, match="package no_such_package_here is not installed"):
-        fetch_file(missing, destination, None)
+        fetch_file(missing, destination, None, QUICK)
 
 
 def test_no_source_at_all(destination: Path) -> None:
-    archive = SourceFile(name="toy.zip", url=None, sha256="1" * 64, size_bytes=5)
+    archive = SourceFile(name="toy.zip", sha256="1" * 64, size_bytes=5)
     with pytest.raises(DataError, match=r"no source is known.*5 bytes, sha256 1111.*MIRROR"):
         fetch_archive(archive, destination, None)
 
@@ -291,6 +250,70 @@ def test_generated_archive(
     generator = types.ModuleType("demo_textures")
     generator.write_demo_textures = lambda path: write_zip(path, MEMBERS)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "aeflow.data.demo_textures", generator)
-    card = make_card().model_copy(update={"generator": "demo_textures"})
-    manifest = fetch_dataset(card, destination, None)
-    assert manifest["placed_sha256"] == manifest["sha256"] == sha256(destination)
+    card = make_card().model_copy(update={"files": [], "generator": "demo_textures"})
+    manifest = fetch(card, destination, None)
+    assert manifest == {"files": [], "placed_sha256": sha256(destination)}
+
+
+def test_several_files_become_one_zip(tmp_path: Path, destination: Path, source: Path) -> None:
+    with tarfile.open(tmp_path / "labels.tar.gz", "w:gz") as tar:
+        tar.add(source, "sub/toy.zip")
+    (tmp_path / "train.npz").write_bytes(source.read_bytes())
+    names = ["toy.zip", "labels.tar.gz", "train.npz"]
+    card = card_of(*(SourceFile(name=name) for name in names))
+    (tmp_path / "toy.zip").write_bytes(source.read_bytes())
+    expected = {f"toy/{name}": content for name, content in MEMBERS.items()}
+    expected |= {"labels/sub/toy.zip": source.read_bytes(), "train.npz": source.read_bytes()}
+    for mirror, replaced in ((str(tmp_path), None), (None, str(tmp_path))):
+        manifest = fetch(card, destination, mirror, replaced)
+        assert [file["name"] for file in manifest["files"]] == names
+        with open_zip(destination) as placed:
+            assert {name: placed.read(name) for name in placed.namelist()} == expected
+        assert left(destination) == ["images.zip"]
+
+
+def test_a_plain_file_is_kept_whole(tmp_path: Path, destination: Path, source: Path) -> None:
+    (tmp_path / "small_64.npz").write_bytes(source.read_bytes())
+    fetch(card_of(SourceFile(name="small_64.npz")), destination, str(tmp_path))
+    with open_zip(destination) as placed:
+        assert placed.namelist() == ["small_64.npz"]
+        assert placed.read("small_64.npz") == source.read_bytes()
+
+
+def test_a_plain_file_of_another_name_becomes_the_cards_member(
+    tmp_path: Path, destination: Path, source: Path
+) -> None:
+    (tmp_path / "download.npz").write_bytes(source.read_bytes())
+    card = card_of(SourceFile(name="small_64.npz", sha256="0" * 64))
+    fetch(card, destination, None, str(tmp_path / "download.npz"))
+    with open_zip(destination) as placed:
+        assert placed.namelist() == ["small_64.npz"]
+
+
+def test_one_checksum_cannot_be_that_of_several_files(tmp_path: Path, source: Path) -> None:
+    card = card_of(SourceFile(name="toy.zip"), SourceFile(name="other.zip"))
+    (source.parent / "other.zip").write_bytes(source.read_bytes())
+    with pytest.raises(ConfigError, match="holds the 2 files of toy, so that one sha256 cannot"):
+        replaced_files(card, str(source.parent), "0" * 64)
+
+
+def test_a_web_page_of_a_later_source_does_not_hide_the_first(
+    source: Path, destination: Path, server: Server
+) -> None:
+    server.faults["/toy.zip"] = [Fault(page=True)]
+    urls = [f"{server.url}/gone.zip", f"{server.url}/toy.zip"]
+    with pytest.raises(
+        DataError, match=r"gone\.zip: .* status 404; .*toy\.zip: this is a web page"
+    ):
+        fetch(card_of(SourceFile(name="toy.zip", urls=urls)), destination, None)
+    server.files["/toy.zip"] = source.read_bytes()
+    fetch(card_of(SourceFile(name="toy.zip", urls=urls)), destination, None)
+    assert destination.read_bytes() == source.read_bytes()
+
+
+def test_md5_where_the_source_publishes_no_other(source: Path, destination: Path) -> None:
+    md5 = hashlib.md5(source.read_bytes()).hexdigest()
+    fetch_archive(SourceFile(name="toy.zip", urls=[str(source)], md5=md5), destination, None)
+    wrong = SourceFile(name="toy.zip", urls=[str(source)], md5="0" * 32)
+    with pytest.raises(DataError, match=f"expected md5 {'0' * 32}, got {md5}"):
+        fetch_archive(wrong, destination, None)

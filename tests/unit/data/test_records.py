@@ -104,7 +104,7 @@ def test_missing_mask_of_a_test_image(make_card: MakeCard, find: Find) -> None:
 
 def test_split_of_another_name(make_card: MakeCard, find: Find) -> None:
     image = r"toy/(?P<split>\w+)/(?P<defect>\w+)/\w+\.png"
-    with pytest.raises(ConfigError, match=r"split 'val'.*may be train or test"):
+    with pytest.raises(ConfigError, match=r"split 'val'.*knows train, validation, test"):
         find(make_card(image=image), ["toy/val/good/a.png"])
 
 

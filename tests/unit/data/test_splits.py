@@ -140,7 +140,8 @@ def test_training_images_that_leak_into_the_test_are_dropped_and_counted(
     assert (found.dropped_duplicates, found.dropped_groups) == (2, 1)
     kept = names(found.records, "train") | names(found.records, "validation")
     assert kept == {f"{number}.png" for number in range(4)}
-    assert "2 normal images whose bytes and 1 whose group are also in the test" in caplog.text
+    assert "Left out of training, their bytes are in the test: 2 images" in caplog.text
+    assert "Left out of training, their group is in the test: 1 images" in caplog.text
 
 
 def test_anomalies_of_patients_in_the_test_never_tune_a_threshold() -> None:
@@ -179,6 +180,123 @@ def test_cap_takes_whole_groups_and_cuts_only_the_last() -> None:
     assert names(found, "validation", 1) < names(larger, "validation", 1)
 
 
+def shared_patients() -> list[Record]:
+    """Ten healthy patients of two images each; 0 to 2 are also in the test, 0 also sick."""
+    records = [image(f"{n}{part}.png", group=f"p{n}") for n in range(10) for part in "ab"]
+    records += [image(f"t{n}.png", "test", group=f"p{n}") for n in range(3)]
+    records += [image("copy.png", group="p9", content="t0.png")]
+    records += [
+        image(f"s{n}.png", label=1, group=group) for n, group in enumerate(["p0", "x", "y"])
+    ]
+    return [*records, image("sick.png", "test", 1, group="p0")]
+
+
+def test_the_official_split_trains_on_patients_of_the_test_but_never_validates_on_them() -> None:
+    records = shared_patients()
+    official, disjoint = (
+        assign_splits(records, settings(val_fraction=0.3), protocol)
+        for protocol in ("official", "patient_disjoint")
+    )
+    assert (official.dropped_groups, official.shared_groups) == (0, 6)
+    assert (disjoint.dropped_groups, disjoint.shared_groups) == (6, 0)
+    assert official.dropped_duplicates == disjoint.dropped_duplicates == 1
+    shared = {f"{n}{part}.png" for n in range(3) for part in "ab"}
+    for found in (official, disjoint):
+        assert names(found.records, "test") == {f"t{n}.png" for n in range(3)}
+        assert names(found.records, "validation", 1) == {"s1.png", "s2.png"}
+        assert not names(found.records, "validation") & shared
+    assert shared < names(official.records, "train")
+    assert not shared & names(disjoint.records, "train")
+    assert len(names(official.records, "validation")) == 6  # 0.3 of 20
+    assert len(names(official.records, "train")) == 14
+    assert len(names(disjoint.records, "validation")) == 6  # 0.3 of 14, in pairs
+    assert names(disjoint.records, "validation") == names(official.records, "validation")
+
+
+def test_without_shared_patients_both_protocols_are_the_same() -> None:
+    records = [record for record in shared_patients() if record.group not in ("p0", "p1", "p2")]
+    one, other = (
+        assign_splits(records, settings(), protocol).records
+        for protocol in ("official", "patient_disjoint")
+    )
+    assert one == other
+
+
+def test_all_patients_in_the_test_leave_none_to_validate() -> None:
+    records = [image(f"{n}.png", group=f"p{n}") for n in range(4)]
+    records += [image(f"t{n}.png", "test", group=f"p{n}") for n in range(4)]
+    with pytest.raises(DataError, match=r"4 group.*0 of them not in the test"):
+        assign_splits(records, settings(), "official")
+
+
+def test_a_datasets_own_validation_is_kept_apart_and_capped() -> None:
+    records = [image(f"{n}.png", group=f"p{n}") for n in range(6)]
+    records += [image("sick.png", label=1)]
+    records += [image(f"v{n}.png", "validation", group=f"v{n}") for n in range(3)]
+    records += [image(f"vs{n}.png", "validation", 1) for n in range(5)]
+    records += [
+        image("of_a_test_patient.png", "validation", group="q"),
+        image("of_a_train_patient.png", "validation", 1, group="p0"),
+        image("copy.png", "validation", content="0.png"),
+        image("test.png", "test", group="q"),
+    ]
+    found = assign_splits(records, settings(max_val_anomalous=4, val_fraction=0.8))
+    assert names(found.records, "train") == {f"{n}.png" for n in range(6)}
+    assert names(found.records, "validation") == {f"v{n}.png" for n in range(3)}
+    assert len(names(found.records, "validation", 1)) == 4
+    assert found.dropped_validation == 3
+    leaky = [r for r in records if r.split != "validation" or r.source.startswith(("of", "copy"))]
+    with pytest.raises(DataError, match="6 training and 0 validation normals"):
+        assign_splits(leaky, settings())
+
+
+@given(datasets(), st.floats(0.05, 0.8), st.integers(0, 3), st.randoms())
+def test_a_drawn_test_of_any_dataset(
+    records: list[Record], fraction: float, seed: int, shuffle: random.Random
+) -> None:
+    folder = [replace(record, split=Split.TRAIN) for record in records]
+    folder += [image(f"more{n}.png", content=f"more {n}") for n in range(8)]
+    try:
+        found = assign_splits(folder, settings(split_seed=seed), test_fraction=fraction)
+    except DataError:  # everything is one patient's
+        return
+    for one in found.records:
+        for other in found.records:
+            tied = one.sha256 == other.sha256 or (one.group and one.group == other.group)
+            assert one.split == other.split or not tied
+    test = names(found.records, "test") | names(found.records, "test", 1)
+    assert found.drawn_test == len(test)
+    assert names(found.records, "test")
+    shuffle.shuffle(folder)
+    again = assign_splits(folder, settings(split_seed=seed), test_fraction=fraction)
+    assert again.records == found.records
+
+
+def test_a_drawn_test_has_its_share_of_both_and_follows_the_seed() -> None:
+    records = [image(f"{n:03}.png") for n in range(100)]
+    records += [image(f"{n:03}s.png", label=1) for n in range(30)]
+    drawn = [
+        assign_splits(records, settings(split_seed=seed), test_fraction=0.2).records
+        for seed in (0, 1)
+    ]
+    assert [len(names(found, "test", label)) for found in drawn for label in (0, 1)] == [20, 6] * 2
+    assert names(drawn[0], "test") != names(drawn[1], "test")
+    assert len(names(drawn[0], "validation")) == 12  # 0.15 of 80
+    assert len(names(drawn[0], "validation", 1)) == 24
+    own = [*records, image("own.png", "test"), image("owns.png", "test", 1)]
+    found = assign_splits(own, settings(), test_fraction=0.2)
+    assert (found.drawn_test, names(found.records, "test")) == (0, {"own.png"})
+
+
+def test_only_test_images_keep_their_masks() -> None:
+    records = [image(f"{n}.png") for n in range(9)]
+    records += [replace(image(f"s{n}.png", label=1), mask=f"m{n}.png") for n in range(9)]
+    found = assign_splits(records, settings(), test_fraction=0.4).records
+    masked = {record.source for record in found if record.mask is not None}
+    assert masked == names(found, "test", 1)
+    assert len(masked) == 4
+
+
 def test_order_is_split_then_path() -> None:
     records = [image(f"{n}.png", "test" if n % 3 else "train") for n in range(9, -1, -1)]
     found = assign_splits(records, settings()).records
@@ -197,3 +315,17 @@ def test_one_group_cannot_be_held_out() -> None:
 def test_leak_is_an_error(tie: dict[str, str]) -> None:
     with pytest.raises(DataError, match=r"1\.png \(validation\) and 0\.png \(train\) share"):
         check_disjoint([image("0.png", **tie), image("1.png", "validation", **tie)])
+    with pytest.raises(DataError, match=r"share"):
+        check_disjoint([image("0.png", **tie), image("1.png", "validation", **tie)], "official")
+
+
+def test_a_patient_in_train_and_test_is_a_leak_unless_that_is_the_official_split() -> None:
+    both = [image("0.png", group="p"), image("1.png", "test", group="p")]
+    check_disjoint(both, "official")
+    with pytest.raises(DataError, match="share the group p"):
+        check_disjoint(both)
+    with pytest.raises(DataError, match="share the group p"):
+        check_disjoint([*both, image("2.png", "validation", group="p")], "official")
+    copies = [image("0.png", content="x"), image("1.png", "test", content="x")]
+    with pytest.raises(DataError, match="share the sha256"):
+        check_disjoint(copies, "official")

@@ -1,9 +1,9 @@
 from html.parser import HTMLParser
 
 import pytest
-import yaml
 
-from aeflow.errors import ConfigError, DataError
+from aeflow.cards import DatasetCard
+from aeflow.errors import DataError
 from aeflow.reporting.figures import plot_roc
 from aeflow.reporting.html import build_report
 from aeflow.reporting.published import Published
@@ -52,24 +52,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def cards(tmp_path):
-    folder = tmp_path / "cards"
-    folder.mkdir()
+def cards():
     card = {
-        "name": "tiles",
         "title": "Tiles <script>alert(1)</script>",
         "licence": "CC BY 4.0",
         "citation": "Maker: Tiles & more.",
         "homepage": "https://example.org/tiles",
         "notes": "Grey tiles.",
-        "archive": {"name": "tiles.zip"},
         "layout": {"image": "(?P<split>.*)/(?P<defect>.*)", "normal": "good"},
         "counts": {"all": {"train_normal": 1, "test_normal": 1, "test_anomalous": 1}},
     }
-    for name in ("tiles", "other"):
-        text = yaml.safe_dump(card | {"name": name})
-        (folder / f"{name}.yaml").write_text(text)
-    return folder
+    return {name: DatasetCard.model_validate(card | {"name": name}) for name in ("tiles", "other")}
 
 
 @pytest.fixture
@@ -194,12 +187,18 @@ def test_figures_stand_in_their_datasets_section(report, make_run, figures):
     assert text.index('id="dataset-other"') < start  # the study's order
 
 
+def test_two_datasets_of_one_card_are_told_apart(report, make_run, cards):
+    official = cards["tiles"].model_copy(update={"split": "official"})
+    cards["other"] = official
+    page = Page(report([make_run(dataset="tiles"), make_run(dataset="other")])).text
+    assert page.count("Tiles <script>alert(1)</script> (other)") == 1
+    assert page.count("a patient may be in both train and test") == 1
+
+
 def test_same_input_same_page(report, make_run, figures):
     assert report([make_run()], figures) == report([make_run()], figures)
 
 
-def test_missing_pieces_are_named(report, make_run, tmp_path):
-    with pytest.raises(ConfigError, match="card 'til'"):
-        report([make_run(dataset="til")])
+def test_a_missing_figure_is_named(report, make_run, tmp_path):
     with pytest.raises(DataError, match=r"roc\.svg is missing"):
         report([make_run()], [tmp_path / "roc.svg"])

@@ -91,6 +91,7 @@ def test_from_metrics_to_the_report(
     drawn = sorted(figures.glob("*.svg"))
     run(
         *["build_report", "--study", "mine", "--published", "config/published.yaml"],
+        *["--datasets", '[{"name": "chest_xray"}]'],
         *["--results", tables / "results.csv", "--main", tables / "main.csv"],
         *["--metrics", several, "--train", train],
         *["--figures", listed(tmp_path / "figures.txt", drawn)],
