@@ -22,6 +22,10 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
 
 
+onstart:
+    check_output_folders()
+
+
 localrules:
     all,
     fetch_data,

@@ -12,11 +12,13 @@ from aeflow.features import FeatureSource
 from aeflow.models.aeflow import AEFlow
 from aeflow.models.encoder import load_encoder
 from aeflow.settings import FitSettings
+from aeflow.types import Method
 
 
 def assemble(
     prepared: Prepared,
     settings: FitSettings,
+    method: Method,
     device: torch.device,
     features: Path,
     weights: Path,
@@ -29,6 +31,7 @@ def assemble(
     Args:
         prepared: the images.
         settings: of the cell.
+        method: a trained one; it says which parts the model has.
         device: where to compute.
         features: the cache.
         weights: of the encoder.
@@ -54,8 +57,8 @@ def assemble(
         source.channels,
         source.side,
         source.stride,
-        settings.flow,
-        settings.decoder,
+        settings.flow if method.has_flow else None,
+        settings.decoder if method.has_decoder else None,
         encoder if finetune else None,
     )
     return source, model.to(device).to(memory_format=torch.channels_last)

@@ -1,6 +1,9 @@
 """Cards: the facts about a dataset or an encoder, as data (`config/{datasets,encoders}/`)."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +19,16 @@ ENCODER_CARDS = Path("config/encoders")
 # Such a file of a dataset is no archive: kept whole, never looked into while fetching.
 PLAIN_ENDINGS = (".npz", ".csv")
 Protocol = Literal["official", "patient_disjoint"]
+LOOK_UP = """
+import sys
+from aeflow.errors import ConfigError
+from aeflow.models.encoder import library_of
+try:
+    for name in sys.argv[1:]:
+        library_of(name)
+except ConfigError as error:
+    sys.exit(str(error))
+"""
 
 
 class SourceFile(Strict):
@@ -174,6 +187,32 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
     """
     path, content = _read_card("encoder", name, folder)
     return validate(EncoderCard, content, str(path))
+
+
+def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
+    """Check that each encoder has a valid card or is a backbone of timm or torchvision.
+
+    Names without a card are looked up in a process of its own, since it takes seconds to import
+    the libraries; not again once `fetch_weights` left its JSON in `manifests`.
+
+    Raises:
+        ConfigError: a card is wrong, or there is no such encoder; names the closest ones.
+    """
+    unknown = []
+    for name in names:
+        if (folder / f"{name}.yaml").is_file():
+            load_encoder_card(name, folder)
+        elif not (manifests / f"{name}.json").is_file():
+            unknown.append(name)
+    if not unknown:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_UP, *unknown], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = (done.stderr.splitlines() or ["The look-up of encoders was killed."])[-1]
+        cards = ", ".join(sorted(card.stem for card in folder.glob("*.yaml")))
+        raise ConfigError(f"{reason} Cards in {folder}: {cards}.")
 
 
 def _read_card(kind: str, name: str, folder: Path) -> tuple[Path, Any]:

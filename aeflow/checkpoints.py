@@ -12,14 +12,38 @@ from torch import Tensor, nn
 
 from aeflow.errors import CheckpointError, DataError
 from aeflow.files import atomic_path, read_json, sha256_file
+from aeflow.settings import FitSettings
+from aeflow.types import Method
 
 PACKAGES = ("aeflow", "numpy", "safetensors", "timm", "torch", "torchmetrics", "torchvision")
+# Whose SHA-256 the manifest of the features holds.
+INPUTS = ("features", "images", "weights")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what shapes a training's numbers."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **found}
+
+
+def origin(
+    method: Method, settings: FitSettings, features_manifest: Path, index: Path
+) -> dict[str, Any]:
+    """Return what a training, whatever its seed, is made from; a scoring must find the same.
+
+    Args:
+        method: a trained one.
+        settings: of the cell.
+        features_manifest: JSON that `extract_features` wrote.
+        index: of the prepared images.
+
+    Raises:
+        DataError: the manifest is missing or no JSON.
+    """
+    manifest = read_json(features_manifest)
+    hashes = {f"{name}_sha256": manifest[f"{name}_sha256"] for name in INPUTS}
+    hashes["index_sha256"] = sha256_file(index)
+    return {"method": method.value, "settings": settings.model_dump(mode="json"), **hashes}
 
 
 def save_tensors(

@@ -1,16 +1,13 @@
 """One anomaly score per image from its score components."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from aeflow.errors import DataError
 from aeflow.settings import ScoreSettings
-from aeflow.types import NORMAL, Split
+from aeflow.types import NORMAL, Method, Split
 
-Method = Literal["aeflow", "gradient"]
 Scores = npt.NDArray[np.float64]
 
 
@@ -69,16 +66,18 @@ def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Sco
     """Return the anomaly score of every row, shape (N,), higher is more anomalous.
 
     Method `aeflow`: S = beta * S_flow + (1 - beta) * S_recon (Zhao et al. 2023), each as it is
-    or standardised. A component of weight 0 is not read. Method `gradient`: one column.
+    or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
+    Method `gradient`: one column.
 
     Raises:
         DataError: a component is missing, not finite or cannot be standardised.
     """
-    if method == "gradient":
+    if method == Method.GRADIENT:
         return component(table, score.gradient)
     normal = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
+    beta = score.beta if method == Method.AEFLOW else float(method.has_flow)
     total = np.zeros(len(table))
-    for name, weight in ((score.flow, score.beta), (score.reconstruction, 1 - score.beta)):
+    for name, weight in ((score.flow, beta), (score.reconstruction, 1 - beta)):
         if weight == 0:
             continue
         values = component(table, name)

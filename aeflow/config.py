@@ -5,7 +5,7 @@
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ from aeflow.settings import (
     FeatureSettings,
     FitSettings,
 )
+from aeflow.types import Method
 from aeflow.validation import NAME, Strict, validate
 
 
@@ -76,9 +77,10 @@ class Variant(Strict):
     """A cell of the study: a method and what is different for it."""
 
     name: str = Field(pattern=NAME, description="Name in paths and tables.")
-    method: Literal["aeflow", "gradient"] = Field(
-        "aeflow",
-        description="aeflow; gradient: the trivial baseline, one number per image, no training.",
+    method: Method = Field(
+        Method.AEFLOW,
+        description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
+        "the trivial baseline, one number per image, no training.",
     )
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this variant."
@@ -94,7 +96,7 @@ class Study(CellSettings):
         [DatasetEntry(name="chest_xray")], min_length=1, description="What to run on."
     )
     variants: list[Variant] = Field(
-        [Variant(name="aeflow"), Variant(name="gradient", method="gradient")],
+        [Variant(name="aeflow"), Variant(name="gradient", method=Method.GRADIENT)],
         min_length=1,
         description="What to run.",
     )
@@ -180,12 +182,12 @@ class Study(CellSettings):
             other.name
             for other in self.variants
             if other.method == method
-            and (method == "gradient" or self.fit_settings(dataset, other.name) == fit)
+            and (not method.trained or self.fit_settings(dataset, other.name) == fit)
         )
 
     def seeds_of(self, variant: str) -> list[int]:
         """Return the seeds of a variant; one that draws no random numbers needs only the first."""
-        return self.seeds[:1] if self.variant(variant).method == "gradient" else self.seeds
+        return self.seeds if self.variant(variant).method.trained else self.seeds[:1]
 
 
 def _origin(entry: DatasetEntry) -> tuple[str | None, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from aeflow.combination import Method, component, pred_score
+from aeflow.combination import component, pred_score
 from aeflow.errors import DataError
 from aeflow.metrics import (
     RANKING_METRICS,
@@ -22,7 +22,7 @@ from aeflow.metrics import (
 )
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from aeflow.thresholds import Threshold, fit_threshold
-from aeflow.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, Split
+from aeflow.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, AnomalyMap, Method, Split
 from aeflow.validation import Strict
 
 PIXEL_METRICS = ("pixel_auroc", "aupro")
@@ -142,7 +142,7 @@ def evaluate_scores(
         "threshold": fitted.value,
         "threshold_rule": fitted.rule,
         "val_auroc": image_auroc(gt_label[validation], scores[validation]),
-        **{name: pixel.get(score.map, {}).get(name) for name in PIXEL_METRICS},
+        **{name: pixel.get(_map_of(method, score), {}).get(name) for name in PIXEL_METRICS},
     }
     return {
         **metrics,
@@ -162,6 +162,13 @@ def evaluate_scores(
         "n_test_normal": int((gt_label[test] == NORMAL).sum()),
         "n_test_anomalous": int((gt_label[test] == ANOMALOUS).sum()),
     }
+
+
+def _map_of(method: Method, score: ScoreSettings) -> AnomalyMap:
+    """Return the configured map, or the only one that the method makes."""
+    if method == Method.AUTOENCODER:
+        return AnomalyMap.DIFFERENCE
+    return AnomalyMap.FLOW if method == Method.FLOW else score.map
 
 
 def _judge_test(

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from aeflow.errors import DataError
+from aeflow.errors import ConfigError, DataError
 from aeflow.files import atomic_path
 from aeflow.models.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
-BATCH = 32
+BATCH = 16
 
 
 class FeatureSource:
@@ -47,12 +47,16 @@ class FeatureSource:
         pixels = torch.from_numpy(self._images[rows]).to(self.device, non_blocking=True)
         return pixels.permute(0, 3, 1, 2).float() / 255
 
-    def features(self, rows: NDArray[np.int64], images: Tensor) -> Tensor:
-        """Return the features z of `rows`, whose `images` are given, (B, C, h, w), float32."""
+    def features(self, rows: NDArray[np.int64], images: Tensor | None = None) -> Tensor:
+        """Return the features z of `rows`, (B, C, h, w), float32.
+
+        Their `images` are read if they are not given and there is no cache.
+        """
         if self._cache is not None:
             cached = torch.from_numpy(self._cache[rows]).to(self.device, non_blocking=True)
             return cached.permute(0, 3, 1, 2).float()
         assert self._encoder is not None
+        images = self.images(rows) if images is None else images
         if self._encoder.finetune:
             z: Tensor = self._encoder(images)
             return z.float()
@@ -77,6 +81,7 @@ def extract_features(
         out: an .npy file.
 
     Raises:
+        ConfigError: the maps are not as large as the encoder's stride says.
         DataError: a feature is beyond the range of half precision, or `out` cannot be written.
     """
     side = images.shape[1] // encoder.stride
@@ -87,13 +92,14 @@ def extract_features(
         logger.info("features would take %.1f GiB, more than %.1f: not cached", gib, max_gib)
         shape = (0, *shape[1:])
     source = FeatureSource(images, device, encoder=encoder)
+    _check_side(source)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
     with atomic_path(out) as part, part.open("wb") as file, torch.inference_mode():
         np.lib.format.write_array_header_1_0(file, header)
         for start in tqdm(range(0, shape[0], BATCH), "features", disable=None, unit="batch"):
             rows = np.arange(start, min(start + BATCH, shape[0]))
-            z = source.features(rows, source.images(rows))
+            z = source.features(rows)
             if not z.isfinite().all():
                 raise DataError(
                     f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "
@@ -102,3 +108,16 @@ def extract_features(
             file.write(z.permute(0, 2, 3, 1).half().cpu().contiguous().numpy().data)
     logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shape[1:], gib)
     return {"cached": cached, "shape": list(shape[1:]), "images": len(images)}
+
+
+def _check_side(source: FeatureSource) -> None:
+    first = np.arange(1)
+    images = source.images(first)
+    with torch.inference_mode():
+        found = source.features(first, images).shape[2:]
+    if found != (source.side, source.side):
+        raise ConfigError(
+            f"encoder.stage: maps of images of {images.shape[-1]} pixels are {found[0]} x "
+            f"{found[1]}, which is not the side divided by the stride {source.stride}: choose "
+            "another stage, or a data.image_size that is a multiple of its stride."
+        )

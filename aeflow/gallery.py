@@ -54,18 +54,19 @@ def write_gallery(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
     Args:
         path: an .npz file.
-        arrays: `image` and `reconstruction` uint8 (K, s, s, 3), `difference` uint8 (K, s, s),
-            `flow_map` float (K, h, w) in the flow's own resolution, `mask` bool (K, s, s), and
-            any further arrays of length K.
+        arrays: `image` uint8 (K, s, s, 3), `mask` bool (K, s, s), and any further arrays of
+            length K. With a decoder `reconstruction` uint8 (K, s, s, 3) and `difference` uint8
+            (K, s, s), with a flow `flow_map` float (K, h, w) in the flow's own resolution.
     """
     packed = dict(arrays)
-    for name in STRIPS:
+    for name in packed.keys() & set(STRIPS):
         pictures = packed.pop(name)
         strip = Image.fromarray(pictures.reshape(-1, *pictures.shape[2:]))
         jpeg = io.BytesIO()
         strip.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
         packed[f"{name}_jpeg"] = np.frombuffer(jpeg.getvalue(), dtype=np.uint8)
-    packed["flow_map"] = packed["flow_map"].astype(np.float16)
+    if "flow_map" in packed:
+        packed["flow_map"] = packed["flow_map"].astype(np.float16)
     with atomic_path(path) as part:
         np.savez_compressed(part, allow_pickle=False, **packed)
 
@@ -79,16 +80,18 @@ def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        for name in STRIPS:
+        for name in [name for name in STRIPS if f"{name}_jpeg" in arrays]:
             strip = np.asarray(Image.open(io.BytesIO(arrays.pop(f"{name}_jpeg").tobytes())))
             arrays[name] = strip.reshape(-1, strip.shape[1], *strip.shape[1:])
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run score_images.") from error
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} is no gallery: delete it and run score_images again.") from error
-    arrays["difference"] = arrays["difference"] / 255
-    side = arrays["image"].shape[1]
-    arrays["flow_map"] = np.stack([_enlarge(values, side) for values in arrays["flow_map"]])
+    if "difference" in arrays:
+        arrays["difference"] = arrays["difference"] / 255
+    if "flow_map" in arrays:
+        side = arrays["image"].shape[1]
+        arrays["flow_map"] = np.stack([_enlarge(values, side) for values in arrays["flow_map"]])
     return arrays
 
 

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from aeflow.data.prepared import Prepared
 from aeflow.features import FeatureSource
 from aeflow.gallery import SIDE, choose_images, write_gallery
-from aeflow.models.aeflow import AEFlow
+from aeflow.models.aeflow import AEFlow, AEFlowOutput
 from aeflow.pixel_metrics import PixelMetrics
 from aeflow.scoring import (
     difference_map,
     flow_map,
     flow_scores,
-    local_energy,
+    local_density,
     reconstruction_scores,
 )
 from aeflow.types import SCORE_TABLE_COLUMNS, AnomalyMap, Split
@@ -48,19 +48,24 @@ def score_images(
     model.eval()
     rows = prepared.rows(Split.VALIDATION, Split.TEST)
     parts: list[pd.DataFrame] = []
-    pixel = {name: PixelMetrics() for name in AnomalyMap} if len(prepared.masks) else {}
+    pixel: dict[AnomalyMap, PixelMetrics] = {}
     for start in tqdm(range(0, len(rows), BATCH), "scoring", disable=None, unit="batch"):
         batch = rows[start : start + BATCH]
-        images, reconstruction, z, log_det = run_model(source, model, batch)
-        scores = flow_scores(z, log_det) | reconstruction_scores(images, reconstruction)
+        images, out = run_model(source, model, batch)
+        scores: dict[str, Tensor] = {}
+        maps: dict[AnomalyMap, Tensor] = {}
+        if model.flow is not None:
+            flow = flow_scores(out.z, out.log_det)
+            scores |= {name.value: values for name, values in flow.items()}
+            maps[AnomalyMap.FLOW] = flow_map(out.z, images.shape[-1])
+        if out.reconstruction is not None:
+            recon = reconstruction_scores(images, out.reconstruction)
+            scores |= {name.value: values for name, values in recon.items()}
+            maps[AnomalyMap.DIFFERENCE] = difference_map(images, out.reconstruction)
         parts.append(
-            pd.DataFrame({str(name): value.cpu().double() for name, value in scores.items()})
+            pd.DataFrame({name: values.cpu().double() for name, values in scores.items()})
         )
-        if pixel:
-            maps = {
-                AnomalyMap.FLOW: flow_map(z, images.shape[-1]),
-                AnomalyMap.DIFFERENCE: difference_map(images, reconstruction),
-            }
+        if len(prepared.masks):
             _update_pixel_metrics(pixel, maps, prepared, batch)
     table = prepared.index.iloc[rows][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
     table = pd.concat([table, pd.concat(parts, ignore_index=True)], axis=1)
@@ -70,11 +75,13 @@ def score_images(
 
 def run_model(
     source: FeatureSource, model: AEFlow, rows: NDArray[np.int64]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images and reconstructions in [0, 1], (B, 3, H, W), z' (B, C, h, w), log_det (B,)."""
+) -> tuple[Tensor, AEFlowOutput]:
+    """Return images (B, 3, H, W) and the model's output, both with pixels in [0, 1]."""
     images = source.images(rows)
-    out = model(source.features(rows, images))
-    return images, model.decoder.pixels(out.reconstruction), out.z, out.log_det
+    out: AEFlowOutput = model(source.features(rows, images))
+    if model.decoder is not None and out.reconstruction is not None:
+        out = out._replace(reconstruction=model.decoder.pixels(out.reconstruction))
+    return images, out
 
 
 def _update_pixel_metrics(
@@ -88,8 +95,8 @@ def _update_pixel_metrics(
         mask = prepared.mask(int(row))
         if mask is None or prepared.index["split"].iloc[row] != Split.TEST:
             continue
-        for name, metric in pixel.items():
-            metric.update(on_host[name][position], mask)
+        for name, values in on_host.items():
+            pixel.setdefault(name, PixelMetrics()).update(values[position], mask)
 
 
 @torch.inference_mode()
@@ -101,23 +108,25 @@ def save_gallery(
     positions, reasons = choose_images(test)
     rows = prepared.rows(Split.TEST)[positions]
     chosen = test.iloc[positions]
-    images, reconstruction, z, _ = run_model(source, model, rows)
+    images, out = run_model(source, model, rows)
     masks = [prepared.mask(int(row)) for row in rows]
     empty = np.zeros(prepared.images.shape[1:3], dtype=bool)
     mask = torch.from_numpy(np.stack([empty if m is None else m for m in masks])).float()
-    difference = difference_map(images, reconstruction)
     arrays: dict[str, Any] = {
         "image_id": chosen["image_id"].to_numpy(dtype=str),
         "gt_label": chosen["gt_label"].to_numpy(),
         "defect": chosen["defect"].to_numpy(dtype=str),
         "pick": np.array(reasons),
         "image": _picture(images),
-        "reconstruction": _picture(reconstruction),
-        "difference": _picture(difference[:, None])[..., 0],
-        "flow_map": -torch.exp(-local_energy(z)).cpu().numpy(),
         "mask": _picture(mask[:, None])[..., 0] >= 128,
         "has_mask": np.array([m is not None for m in masks]),
     }
+    if out.reconstruction is not None:
+        difference = difference_map(images, out.reconstruction)
+        arrays["reconstruction"] = _picture(out.reconstruction)
+        arrays["difference"] = _picture(difference[:, None])[..., 0]
+    if model.flow is not None:
+        arrays["flow_map"] = local_density(out.z).cpu().numpy()
     components = table.columns.difference(list(SCORE_TABLE_COLUMNS))
     arrays |= {f"score_{name}": chosen[name].to_numpy() for name in components}
     write_gallery(path, arrays)

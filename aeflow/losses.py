@@ -36,6 +36,16 @@ def reconstruction_loss(target: Tensor, reconstruction: Tensor) -> Tensor:
     return F.mse_loss(reconstruction, target, reduction="none").mean(dim=(1, 2, 3))
 
 
-def total_loss(flow: Tensor, reconstruction: Tensor, alpha: float) -> Tensor:
-    """Return L = alpha * L_flow + (1 - alpha) * L_recon."""
-    return alpha * flow + (1 - alpha) * reconstruction
+def total_loss(flow: Tensor | None, reconstruction: Tensor | None, alpha: float) -> Tensor:
+    """Return L = alpha * L_flow + (1 - alpha) * L_recon; a part alone is the loss, unweighted.
+
+    Raises:
+        ValueError: there is no part.
+    """
+    if flow is not None and reconstruction is not None:
+        return alpha * flow + (1 - alpha) * reconstruction
+    if flow is None and reconstruction is None:
+        raise ValueError("A loss needs L_flow, L_recon or both.")
+    alone = reconstruction if flow is None else flow
+    assert alone is not None
+    return alone

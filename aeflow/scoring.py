@@ -17,6 +17,11 @@ def local_energy(z: Tensor) -> Tensor:
     return 0.5 * z.square().mean(dim=1)
 
 
+def local_density(z: Tensor) -> Tensor:
+    """Return -exp(-local energy) at each position, (B, C, h, w) -> (B, h, w)."""
+    return -torch.exp(-local_energy(z))
+
+
 def flow_scores(z: Tensor, log_det: Tensor) -> dict[FlowScore, Tensor]:
     """Return every definition of S_flow, each (B,).
 
@@ -24,15 +29,14 @@ def flow_scores(z: Tensor, log_det: Tensor) -> dict[FlowScore, Tensor]:
         z: z', (B, C, h, w).
         log_det: (B,), nats.
     """
-    energy = local_energy(z)
-    latent_energy = energy.mean(dim=(1, 2))
-    density_map = -torch.exp(-energy)
+    latent_energy = local_energy(z).mean(dim=(1, 2))
+    local = local_density(z)
     return {
         FlowScore.DENSITY: -torch.exp(-latent_energy - 0.5 * LOG_2PI),
         FlowScore.LATENT_ENERGY: latent_energy,
         FlowScore.NLL: flow_nll(z, log_det, "nats_per_dim"),
-        FlowScore.LOCAL_DENSITY_MEAN: density_map.mean(dim=(1, 2)),
-        FlowScore.LOCAL_DENSITY_MAX: density_map.amax(dim=(1, 2)),
+        FlowScore.LOCAL_DENSITY_MEAN: local.mean(dim=(1, 2)),
+        FlowScore.LOCAL_DENSITY_MAX: local.amax(dim=(1, 2)),
     }
 
 
@@ -55,8 +59,8 @@ def reconstruction_scores(
 
 
 def flow_map(z: Tensor, size: int) -> Tensor:
-    """Return -exp(-local energy), bilinear to (B, size, size): FastFlow's map."""
-    density = -torch.exp(-local_energy(z))
+    """Return the local density, bilinear to (B, size, size): FastFlow's map."""
+    density = local_density(z)
     return F.interpolate(density[:, None], (size, size), mode="bilinear", align_corners=False)[
         :, 0
     ]

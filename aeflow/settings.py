@@ -58,7 +58,7 @@ class EncoderSettings(Strict):
         "wide_resnet50_2",
         pattern=NAME,
         description="`wide_resnet50_2` (the paper's), `efficientnet_lite0` (its weights come "
-        "with a Python package), or any convolutional timm or torchvision backbone.",
+        "with a Python package), or any timm or convolutional torchvision backbone.",
     )
     stage: int = Field(
         3, ge=1, le=6, description="Stage whose output is z; stage k has stride 2^(k+1)."
@@ -82,11 +82,12 @@ class FlowSettings(Strict):
         ge=1,
         description="Hidden width of the conv subnet; null: as many as its input (UR). PA: 256.",
     )
-    standardise: Literal["none", "channel", "position"] = Field(
+    standardise: Literal["none", "channel", "position", "whiten"] = Field(
         "none",
         description="A fixed affine step before the first coupling step, from the training "
-        "normals' mean and sd per channel, or per channel and position; its log-determinant "
-        "counts. Not in the paper: raw features cost a flow many epochs to scale.",
+        "normals' mean and sd per channel, or per channel and position; whiten: mean and "
+        "covariance of the channels at each position (a Gaussian per position, as in PaDiM). Its "
+        "log-determinant counts. Not in the paper: raw features cost a flow many epochs to scale.",
     )
     clamp: float = Field(
         2.0, gt=0, le=10, description="The log-scale of a step stays within +-clamp."
@@ -119,6 +120,10 @@ class TrainingSettings(Strict):
     batch_size: int = Field(64, ge=1, description="Images per step.")
     lr: float = Field(2e-3, gt=0, le=1, description="Adam's learning rate.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Adam's weight decay (L2).")
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="cosine: from lr down to 0 at the last step, along half a cosine.",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first-moment decay.")
     gradient_clip: float | None = Field(
         None, gt=0, description="Clip the gradient's norm to this; null: never."

@@ -25,7 +25,6 @@ from aeflow.settings import FitSettings
 from aeflow.training_state import Progress, load_state, save_state
 
 logger = logging.getLogger(__name__)
-PARTS = ("loss", "flow_nll", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -116,12 +115,11 @@ class Trainer:
 
     @torch.no_grad()
     def _standardise(self, train: NDArray[np.int64]) -> None:
-        if self.model.flow.standardisation is None:
+        flow = self.model.flow
+        if flow is None or flow.standardisation is None:
             return
-        batches = (
-            self.source.features(rows, self.source.images(rows)) for rows in self._batches(train)
-        )
-        self.model.flow.standardisation.fit(batches)
+        batches = (self.source.features(rows) for rows in self._batches(train))
+        flow.standardisation.fit(batches)
 
     def _batches(self, rows: NDArray[np.int64], start: int = 0) -> Iterator[NDArray[np.int64]]:
         size = self.settings.training.batch_size
@@ -145,36 +143,41 @@ class Trainer:
         self.model.train()
         order = np.random.default_rng((self.seed, epoch)).permutation(train)
         for batch in self._batches(order, start=self.progress.images):
-            rows = np.sort(batch)  # one sweep over the files
-            # A fine-tuned encoder may draw random numbers (dropout): a resumed run, the same ones.
-            torch.manual_seed(_seed_of_step(self.seed, epoch, self.progress.images))
-            loss, parts = self._losses(rows)
-            step = self.progress.images // self.settings.training.batch_size + 1
-            _check_finite(parts, f"in epoch {epoch}, step {step}")
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if (limit := self.settings.training.gradient_clip) is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-            self.optimizer.step()
-            sums = self.progress.sums
-            self.progress.sums = [
-                s + part * len(rows) for s, part in zip(sums, parts, strict=True)
-            ]
-            self.progress.images += len(rows)
+            self._set_lr(epoch - 1 + self.progress.images / len(train))
+            self.train_step(np.sort(batch))  # one sweep over the files
             if received:
                 self._save(started)
                 logger.info("stopped by signal %d, state saved", received[0])
                 raise SystemExit(128 + received[0])
 
+    def train_step(self, rows: NDArray[np.int64]) -> None:
+        """Train on one batch and count it in `progress`.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        epoch, images = self.progress.epoch, self.progress.images
+        # A fine-tuned encoder may draw random numbers (dropout): a resumed run, the same ones.
+        torch.manual_seed(_seed_of_step(self.seed, epoch, images))
+        loss, parts = self._losses(rows)
+        step = images // self.settings.training.batch_size + 1
+        _check_finite(parts, f"in epoch {epoch}, step {step}")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if (limit := self.settings.training.gradient_clip) is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        _add(self.progress.sums, parts, len(rows))
+        self.progress.images += len(rows)
+
     def _finish_epoch(
         self, epoch: int, n_train: int, validation: NDArray[np.int64]
     ) -> dict[str, float]:
         progress = self.progress
-        train_means = [value / n_train for value in progress.sums]
         val_means = self._validate(validation)
         _check_finite(val_means, f"of the validation normals after epoch {epoch}")
-        row = {f"train_{part}": mean for part, mean in zip(PARTS, train_means, strict=True)}
-        row |= {f"val_{part}": mean for part, mean in zip(PARTS, val_means, strict=True)}
+        row = {f"train_{part}": total / n_train for part, total in progress.sums.items()}
+        row |= {f"val_{part}": mean for part, mean in val_means.items()}
         progress.history.append({"epoch": epoch, **row})
         last = self.settings.training.epoch_rule == "last"
         if last or row["val_loss"] < progress.best_loss:
@@ -183,42 +186,62 @@ class Trainer:
                 name: tensor.detach().cpu().clone()
                 for name, tensor in self.model.state_dict().items()
             }
-        progress.epoch, progress.images, progress.sums = epoch + 1, 0, [0.0, 0.0, 0.0]
+        progress.epoch, progress.images, progress.sums = epoch + 1, 0, {}
         logger.info("epoch %d %s", epoch, " ".join(f"{k} {v:.5f}" for k, v in row.items()))
         return row
 
     @torch.no_grad()
-    def _validate(self, rows: NDArray[np.int64]) -> list[float]:
+    def _validate(self, rows: NDArray[np.int64]) -> dict[str, float]:
         self.model.eval()
-        sums = [0.0, 0.0, 0.0]
+        sums: dict[str, float] = {}
         for batch in self._batches(rows):
-            parts = self._losses(batch)[1]
-            sums = [s + part * len(batch) for s, part in zip(sums, parts, strict=True)]
-        return [value / len(rows) for value in sums]
+            _add(sums, self._losses(batch)[1], len(batch))
+        return {part: total / len(rows) for part, total in sums.items()}
 
-    def _losses(self, rows: NDArray[np.int64]) -> tuple[Tensor, list[float]]:
-        """Return the loss of a batch, and the total, flow and reconstruction loss as numbers."""
-        images = self.source.images(rows)
+    def _losses(self, rows: NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch, and as numbers the loss and those of its parts there are."""
+        images = None if self.model.decoder is None else self.source.images(rows)
         with autocast(self.settings.training, self.source.device):
             out: AEFlowOutput = self._forward(self.source.features(rows, images))
-        loss = self.settings.loss
-        flow = flow_nll(out.z, out.log_det, loss.flow_scale).mean()
-        target = self.model.decoder.target(images)
-        reconstruction = reconstruction_loss(target, out.reconstruction).mean()
-        total = total_loss(flow, reconstruction, loss.alpha)
-        return total, torch.stack((total, flow, reconstruction)).tolist()
+        parts: dict[str, Tensor] = {}
+        if self.model.flow is not None:
+            nll = flow_nll(out.z, out.log_det, self.settings.loss.flow_scale)
+            parts["flow_nll"] = nll.mean()
+        if self.model.decoder is not None and images is not None:
+            assert out.reconstruction is not None
+            target = self.model.decoder.target(images)
+            parts["reconstruction"] = reconstruction_loss(target, out.reconstruction).mean()
+        loss = total_loss(
+            parts.get("flow_nll"), parts.get("reconstruction"), self.settings.loss.alpha
+        )
+        numbers = torch.stack((loss, *parts.values())).tolist()  # one transfer from the device
+        return loss, dict(zip(("loss", *parts), numbers, strict=True))
+
+    def _set_lr(self, epochs_done: float) -> None:
+        """Set the learning rate from the position alone, so that a resumed run has the same."""
+        training = self.settings.training
+        share = 0.0 if training.lr_schedule == "constant" else epochs_done / training.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.lr * (1 + math.cos(math.pi * share)) / 2
 
 
 def _seed_of_step(*position: int) -> int:
     return int(np.random.SeedSequence(position).generate_state(1)[0])
 
 
-def _check_finite(parts: list[float], where: str) -> None:
-    """Raise a TrainingError if the total, flow or reconstruction loss is not finite."""
-    if not all(math.isfinite(part) for part in parts):
+def _add(sums: dict[str, float], parts: dict[str, float], images: int) -> None:
+    """Add a batch's mean losses to the sums over images."""
+    for part, mean in parts.items():
+        sums[part] = sums.get(part, 0.0) + mean * images
+
+
+def _check_finite(parts: dict[str, float], where: str) -> None:
+    """Raise a TrainingError if the loss or a part of it is not finite."""
+    if not all(math.isfinite(part) for part in parts.values()):
+        listed = ", ".join(f"{name} {value}" for name, value in parts.items() if name != "loss")
         raise TrainingError(
-            f"The loss is {parts[0]} {where} (flow {parts[1]}, reconstruction {parts[2]}): lower "
-            "training.lr or set training.gradient_clip."
+            f"The loss is {parts['loss']} {where} ({listed}): lower training.lr or set "
+            "training.gradient_clip."
         )
 
 

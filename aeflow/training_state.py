@@ -25,7 +25,7 @@ class Progress:
     Attributes:
         epoch: the epoch that is being trained, from 1.
         images: images of this epoch that were trained on.
-        sums: sums over them of the total loss, its flow part and its reconstruction part.
+        sums: sums over them of the total loss and of its parts, by name.
         history: a row per finished epoch.
         best_epoch, best_loss: the epoch kept so far and its validation loss.
         seconds: time spent in earlier runs.
@@ -33,7 +33,7 @@ class Progress:
 
     epoch: int = 1
     images: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_loss: float = float("inf")

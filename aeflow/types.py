@@ -11,6 +11,34 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class Method(StrEnum):
+    """How an image gets its scores.
+
+    `flow` is AE-FLOW without its decoder, `autoencoder` without its flow, `gradient` the trivial
+    baseline: one number per image, no training.
+    """
+
+    AEFLOW = "aeflow"
+    FLOW = "flow"
+    AUTOENCODER = "autoencoder"
+    GRADIENT = "gradient"
+
+    @property
+    def trained(self) -> bool:
+        """Whether a model is fitted."""
+        return self != Method.GRADIENT
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether the model has a flow: S_flow, a flow map, L_flow."""
+        return self in (Method.AEFLOW, Method.FLOW)
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether the model has a decoder: S_recon, a difference map, L_recon."""
+        return self in (Method.AEFLOW, Method.AUTOENCODER)
+
+
 class FlowScore(StrEnum):
     """Definitions of S_flow, all "higher is more anomalous" (spec: Anomaly score)."""
 

@@ -11,6 +11,7 @@ from sklearn import metrics
 
 from aeflow.evaluation import evaluate_scores
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.types import Method
 from benchmarks.comparison import Measurement, compare
 from benchmarks.quantities import Action
 
@@ -64,7 +65,7 @@ def evaluate(table: pd.DataFrame, replicates: int, betas: list[float]) -> Action
             evaluate_scores(
                 table,
                 {},
-                method="aeflow",
+                method=Method.AEFLOW,
                 score=ScoreSettings(beta=beta, scaling="standardised"),
                 threshold=ThresholdSettings(),
                 evaluation=EvaluationSettings(bootstrap_replicates=replicates),

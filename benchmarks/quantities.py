@@ -9,6 +9,7 @@ from threading import Event, Thread
 Action = Callable[[], object]
 MIB_IN_KB = 1024
 MATRIX_SIDE = 2048
+FORKED = 0x40  # PF_FORKNOEXEC of the kernel's sched.h
 
 
 def seconds(action: Action) -> float:
@@ -21,7 +22,8 @@ def seconds(action: Action) -> float:
 def peak_mib(action: Action) -> float:
     """Return the highest memory of this process and all its children during `action`, MiB.
 
-    Sampled, proportional set size: pages that processes share are counted once.
+    Sampled, proportional set size: pages that processes share are counted once. Of children,
+    those count that run a program of their own, as all that we start do.
     """
     done, samples = Event(), [_family_mib()]
 
@@ -81,4 +83,14 @@ def _family(process: Path) -> Iterator[Path]:
     with suppress(OSError):
         for listed in process.glob("task/*/children"):
             for child in listed.read_text().split():
-                yield from _family(Path("/proc") / child)
+                if not _uses_its_parents_memory(Path("/proc") / child):
+                    yield from _family(Path("/proc") / child)
+
+
+def _uses_its_parents_memory(process: Path) -> bool:
+    """Tell whether a child has not started its program yet: until then memory counts twice."""
+    try:
+        flags = (process / "stat").read_text().rpartition(")")[2].split()[6]
+    except OSError:  # it has ended meanwhile
+        return True
+    return bool(int(flags) & FORKED)

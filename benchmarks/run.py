@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+import pandas as pd
 
 from aeflow.files import write_json
 
@@ -75,7 +75,9 @@ def table(measurements: list[dict[str, Any]]) -> str:
         )
     peaks = [m["matrix_product_gflops"] for m in measurements if m["matrix_product_gflops"]]
     peak = f"{max(peaks):.0f} GFLOP/s" if peaks else "not measured"
-    return f"{tabulate(rows, HEADERS, disable_numparse=True)}\n\n{NOTES.format(peak=peak)}"
+    shown = pd.DataFrame(rows, columns=list(HEADERS))
+    lines = shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
+    return f"{lines}\n\n{NOTES.format(peak=peak)}"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
 
     identity = validate(Identity, json.loads(given.identity), "--identity")
     settings = load_settings(JudgingSettings, given.settings)
-    if (given.train is None) != (identity.method == "gradient"):
+    if (given.train is None) != (not identity.method.trained):
         parser.error("--train belongs to every method but gradient")
     training = {"fit_seconds": 0.0, "best_epoch": None}
     if given.train is not None:

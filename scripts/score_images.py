@@ -1,23 +1,24 @@
 """Compute every score component of the validation and test images (aeflow.inference)."""
 
 import argparse
-import json
 from pathlib import Path
 
 from aeflow.assembly import assemble
-from aeflow.checkpoints import load_checkpoint
+from aeflow.checkpoints import load_checkpoint, origin
 from aeflow.data.prepared import open_prepared
 from aeflow.devices import set_up
-from aeflow.files import read_json, sha256_file, write_json, write_text
+from aeflow.files import read_json, write_json, write_text
 from aeflow.inference import save_gallery, score_images
 from aeflow.logging import script
 from aeflow.settings import FitSettings
+from aeflow.types import Method
 from aeflow.validation import load_settings
 
 
 def main(arguments: list[str]) -> None:
     """Write the score table, the pixel metrics and the gallery."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", type=Method, required=True, help="a trained one")
     parser.add_argument("--settings", required=True, help="FitSettings as JSON")
     parser.add_argument("--fpr-limit", type=float, required=True, help="of AUPRO")
     for name in ("images", "masks", "index", "features", "features-manifest", "weights"):
@@ -32,15 +33,8 @@ def main(arguments: list[str]) -> None:
     settings = load_settings(FitSettings, args.settings)
     device = set_up(settings.training)
     prepared = open_prepared(args.images, args.masks, args.index)
-    source, model = assemble(prepared, settings, device, args.features, args.weights)
-    data = read_json(args.features_manifest)
-    expected = {
-        "settings": json.loads(args.settings),
-        "features_sha256": data["features_sha256"],
-        "images_sha256": data["images_sha256"],
-        "weights_sha256": data["weights_sha256"],
-        "index_sha256": sha256_file(args.index),
-    }
+    source, model = assemble(prepared, settings, args.method, device, args.features, args.weights)
+    expected = origin(args.method, settings, args.features_manifest, args.index)
     load_checkpoint(model, args.model, args.summary, expected)
     table, pixel = score_images(prepared, source, model, args.fpr_limit)
     save_gallery(args.gallery, prepared, source, model, table)

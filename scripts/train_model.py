@@ -8,20 +8,22 @@ from pathlib import Path
 import pandas as pd
 
 from aeflow.assembly import assemble
-from aeflow.checkpoints import save_tensors, versions
+from aeflow.checkpoints import origin, save_tensors, versions
 from aeflow.data.prepared import open_prepared
 from aeflow.devices import set_up
-from aeflow.files import read_json, sha256_file, write_json, write_text
+from aeflow.files import sha256_file, write_json, write_text
 from aeflow.logging import script
 from aeflow.provenance import code_digest
 from aeflow.settings import FitSettings
 from aeflow.training import Trainer
+from aeflow.types import Method
 from aeflow.validation import load_settings
 
 
 def main(arguments: list[str]) -> None:
     """Write the checkpoint, its summary and the history."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", type=Method, required=True, help="a trained one")
     parser.add_argument("--settings", required=True, help="FitSettings as JSON")
     parser.add_argument("--seed", type=int, required=True)
     for name in ("images", "masks", "index", "features", "features-manifest", "weights"):
@@ -35,17 +37,9 @@ def main(arguments: list[str]) -> None:
     settings = load_settings(FitSettings, args.settings)
     device = set_up(settings.training, args.seed)
     prepared = open_prepared(args.images, args.masks, args.index)
-    source, model = assemble(prepared, settings, device, args.features, args.weights)
-    data = read_json(args.features_manifest)
-    identity = {
-        "settings": json.loads(args.settings),
-        "seed": args.seed,
-        "features_sha256": data["features_sha256"],
-        "images_sha256": data["images_sha256"],
-        "weights_sha256": data["weights_sha256"],
-        "index_sha256": sha256_file(args.index),
-        "versions": versions(),
-    }
+    source, model = assemble(prepared, settings, args.method, device, args.features, args.weights)
+    identity = origin(args.method, settings, args.features_manifest, args.index)
+    identity |= {"seed": args.seed, "versions": versions()}
     # An unfinished training is not continued by other code.
     whole = json.dumps([identity, code_digest(Path("scripts/train_model.py"))], sort_keys=True)
     fingerprint = hashlib.sha256(whole.encode()).hexdigest()

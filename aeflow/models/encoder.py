@@ -103,7 +103,7 @@ def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvisi
 
 def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
     """Cut after the last map that has the stage's stride: the end of that stage."""
-    model: Any = timm.create_model(architecture)
+    model = _create_timm(architecture)
     model.load_state_dict(load_file(weights))
     stride = 2 ** (stage + 1)
     end_of = {info["reduction"]: number for number, info in enumerate(model.feature_info)}
@@ -111,6 +111,13 @@ def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, 
         raise ConfigError(_no_such_stage(architecture, stage, end_of))
     end = end_of[stride]
     return _TimmMap(model, end), model.feature_info[end]["num_chs"], stride
+
+
+def _create_timm(architecture: str) -> Any:
+    try:  # transformers: images of any size; their position embeddings are interpolated
+        return timm.create_model(architecture, dynamic_img_size=True)
+    except TypeError:  # convolutional networks have no such argument and no such limit
+        return timm.create_model(architecture)
 
 
 def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str:

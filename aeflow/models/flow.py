@@ -4,11 +4,12 @@ Contract of every module here: `forward(z)` returns `(z', log_det)`, `inverse(z'
 `(z, -log_det)`; z and z' are (B, C, h, w), log_det is (B,) in nats, summed over C, h, w.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from aeflow.models.standardisation import Standardisation, Whitening
 from aeflow.models.subnets import ResNetSubnet, conv_subnet
 from aeflow.settings import FlowSettings
 
@@ -66,45 +67,6 @@ def _permute(z: Tensor, index: Tensor) -> Tensor:
     return z.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
 
 
-class Standardisation(nn.Module):
-    """A fixed affine map: z -> (z - mean) / sd, per channel or per channel and position."""
-
-    mean: Tensor
-    log_sd: Tensor
-
-    # Share of the mean variance that is added to each: a constant channel must not explode.
-    FLOOR = 0.01
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("log_sd", torch.zeros(shape))
-
-    def fit(self, batches: Iterable[Tensor]) -> None:
-        """Take mean and sd from batches of features, (B, C, h, w), each seen once."""
-        count, total, squares = 0, self.mean.double(), self.mean.double()
-        over = (0,) if self.mean.shape[1] > 1 else (0, 2, 3)
-        for z in batches:
-            count += z.numel() // self.mean.numel()
-            total = total + z.double().sum(over).view_as(total)
-            squares = squares + z.double().square().sum(over).view_as(total)
-        variance = squares / count - (total / count) ** 2
-        variance = variance.clamp(min=0) + self.FLOOR * variance.mean()
-        self.mean.copy_(total / count)
-        self.log_sd.copy_(0.5 * variance.log())
-
-    def _log_det(self, z: Tensor) -> Tensor:
-        return -self.log_sd.expand(z.shape[1:]).sum()
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (z', log_det), the latter the same for every image."""
-        return (z - self.mean) * (-self.log_sd).exp(), self._log_det(z)
-
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (z, -log_det)."""
-        return z * self.log_sd.exp() + self.mean, -self._log_det(z)
-
-
 class NormalizingFlow(nn.Module):
     """Coupling steps in a row, after a standardisation where the settings ask for one.
 
@@ -116,12 +78,16 @@ class NormalizingFlow(nn.Module):
 
     def __init__(self, channels: int, side: int, settings: FlowSettings) -> None:
         super().__init__()
-        sides = {"channel": 1, "position": side}
-        self.standardisation = (
-            None
-            if settings.standardise == "none"
-            else Standardisation(channels, *(2 * [sides[settings.standardise]]))
-        )
+        self.standardisation: Standardisation | Whitening | None
+        match settings.standardise:
+            case "none":
+                self.standardisation = None
+            case "channel":
+                self.standardisation = Standardisation(channels, 1, 1)
+            case "position":
+                self.standardisation = Standardisation(channels, side, side)
+            case "whiten":
+                self.standardisation = Whitening(channels, side)
 
         def subnet(channels_in: int, channels_out: int) -> nn.Module:
             if settings.subnet == "resnet":

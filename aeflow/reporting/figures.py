@@ -18,7 +18,7 @@ from aeflow.reporting.display import percent
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.reporting.tables import main_table, results_table
 from aeflow.settings import ScoreSettings
-from aeflow.types import ANOMALOUS, Split
+from aeflow.types import ANOMALOUS, Method, Split
 from aeflow.validation import validate
 
 Array = npt.NDArray[np.float64]
@@ -140,7 +140,7 @@ def combined_score(scores: pd.DataFrame, metrics: dict[str, Any]) -> Array:
     """Return the score that the run's threshold was fitted to, one per row of its score table."""
     where = f"settings.score of the metrics of {metrics['variant']}"
     settings = validate(ScoreSettings, metrics["settings"].get("score"), where)
-    return np.asarray(pred_score(scores, metrics["method"], settings), dtype=np.float64)
+    return np.asarray(pred_score(scores, Method(metrics["method"]), settings), dtype=np.float64)
 
 
 def _draw_histograms(axes: Axes, scores: pd.DataFrame, values: Array) -> None:
@@ -174,7 +174,7 @@ def plot_training(
     parts = {
         part: title
         for part, title in _CURVES.items()
-        if any(history[f"val_{part}"].notna().any() for history in histories)
+        if any(f"val_{part}" in history for history in histories)
     }
     with style.context(STYLE):
         figure = Figure(figsize=(3 * len(parts), 2.9), layout="constrained")

@@ -25,6 +25,12 @@ _COLOURS = matplotlib.colormaps["inferno"]
 _ROW_INCHES = 1.0
 _TEXT_COLOURS = {NORMAL: "#004C7A", ANOMALOUS: "#9A4200"}  # dark enough for small print
 _DPI = 110  # keeps the PNG of ten rows below a megabyte
+_MAPS = {"difference": "difference", "flow_map": "flow map"}  # array -> title
+_EXPLAINED = {
+    "difference": "Difference: |input − reconstruction|. ",
+    "flow_map": "Flow map: higher where the flow finds the features less likely; the overlay lays "
+    "it over the input. ",
+}
 _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
 
@@ -73,6 +79,8 @@ def plot_panels(
 ) -> Illustration:
     """Draw input, reconstruction, difference, flow map, overlay and mask of chosen cases.
 
+    What the method does not make (a flow alone reconstructs nothing) has no column.
+
     Args:
         gallery: Arrays of `read_gallery`, K test images.
         scores: The run's score table: a standardised score needs the validation normals too.
@@ -93,8 +101,10 @@ def plot_panels(
     threshold = metrics["threshold"]
     cases = choose_cases(gallery["gt_label"], pred_score, threshold)
     rows = [case.index for case in cases]
-    scales = {name: _scale(gallery[name][rows]) for name in ("difference", "flow_map")}
-    titles = ["input", "reconstruction", "difference", "flow map", "overlay"]
+    scales = {name: _scale(gallery[name][rows]) for name in _MAPS if name in gallery}
+    titles = ["input"]
+    titles += ["reconstruction", "difference"] if "difference" in gallery else []
+    titles += ["flow map", "overlay"] if "flow_map" in gallery else []
     titles += ["mask"] if gallery["has_mask"][rows].any() else []
     with style.context(STYLE):
         size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
@@ -102,7 +112,7 @@ def plot_panels(
         figure = Figure(figsize=size, layout=tight, dpi=_DPI)
         grid = figure.subplots(len(cases), len(titles), squeeze=False)
         for axes, case in zip(grid, cases, strict=True):
-            _draw_row(axes, gallery, case.index, scales)
+            _draw_row(dict(zip(titles, axes, strict=True)), gallery, case.index, scales)
             label = _label(gallery, case, pred_score[case.index], threshold)
             colour = _TEXT_COLOURS[int(gallery["gt_label"][case.index])]
             axes[0].set_ylabel(
@@ -110,18 +120,16 @@ def plot_panels(
             )
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title, loc="center", fontsize=9)
-        for column, name in ((2, "difference"), (3, "flow_map")):
+        for name, scale in scales.items():
+            column = titles.index(_MAPS[name])
             below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
-            scale = ScalarMappable(scales[name], _COLOURS)
-            bar = figure.colorbar(scale, below, orientation="horizontal")
+            bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
             bar.locator = MaxNLocator(3)
             bar.ax.tick_params(labelsize=7)
     run = "{dataset}, {category}, {variant}, seed {seed}".format(**metrics)
-    text = (
-        "Difference: |input − reconstruction|. Flow map: higher where the flow finds the "
-        "features less likely; the overlay lays it over the input. One scale for all rows. Chosen "
-        "by their score from the test images kept at scoring, up to two of each kind; a score at "
-        "or above the threshold calls an image anomalous."
+    text = "".join(_EXPLAINED[name] for name in scales) + (
+        "One scale for all rows. Chosen by their score from the test images kept at scoring, "
+        "up to two of each kind; a score at or above the threshold calls an image anomalous."
     )
     return Illustration(figure, Caption(metrics["dataset"], f"Example images of {run}", text))
 
@@ -133,30 +141,30 @@ def _scale(maps: Array) -> Normalize:
 
 
 def _draw_row(
-    axes: Array, gallery: dict[str, Array], index: int, scales: dict[str, Normalize]
+    panels: dict[str, Axes], gallery: dict[str, Array], index: int, scales: dict[str, Normalize]
 ) -> None:
-    image, flow_map = gallery["image"][index], gallery["flow_map"][index].astype(np.float64)
-    heat = np.asarray(scales["flow_map"](flow_map))[..., None]
-    opacity = _OVERLAY * heat
-    overlay = (1 - opacity) * image / 255 + opacity * _COLOURS(heat[..., 0])[..., :3]
-    difference = gallery["difference"][index].astype(np.float64)
-    axes[0].imshow(image)
-    axes[1].imshow(gallery["reconstruction"][index])
-    axes[2].imshow(difference, cmap=_COLOURS, norm=scales["difference"])
-    axes[3].imshow(flow_map, cmap=_COLOURS, norm=scales["flow_map"])
-    axes[4].imshow(overlay)
-    if len(axes) > 5 and gallery["has_mask"][index]:
-        axes[5].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
-    for panel in axes:
+    image = gallery["image"][index]
+    panels["input"].imshow(image)
+    if "reconstruction" in panels:
+        panels["reconstruction"].imshow(gallery["reconstruction"][index])
+    for name, scale in scales.items():
+        values = gallery[name][index].astype(np.float64)
+        panels[_MAPS[name]].imshow(values, cmap=_COLOURS, norm=scale)
+    if "overlay" in panels:
+        heat = np.asarray(scales["flow_map"](gallery["flow_map"][index].astype(np.float64)))
+        opacity = _OVERLAY * heat[..., None]
+        panels["overlay"].imshow((1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3])
+    if "mask" in panels and gallery["has_mask"][index]:
+        panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
+    for panel in panels.values():
         _bare(panel)
 
 
 def _bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[], aspect="equal")
-    if axes.images:
-        axes.spines[:].set_visible(False)
-        return
     axes.spines[:].set_visible(False)
+    if axes.images:
+        return
     axes.text(
         0.5,
         0.5,

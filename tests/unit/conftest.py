@@ -34,9 +34,9 @@ def train(tiny: TinyStudy, torch_as_it_was: None) -> Callable[..., Path]:
     """Return a function that trains on the tiny study and returns the folder of its results."""
     from scripts.train_model import main
 
-    def run(name: str, seed: int = 0, **changes: dict[str, Any]) -> Path:
+    def run(name: str, seed: int = 0, method: str = "aeflow", **changes: dict[str, Any]) -> Path:
         out = tiny.folder.parent / name
-        main(tiny.train_arguments(out, seed, **changes))
+        main(tiny.train_arguments(out, seed, method, **changes))
         return out
 
     return run

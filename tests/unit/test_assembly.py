@@ -17,6 +17,7 @@ from aeflow.inference import score_images
 from aeflow.models.aeflow import AEFlow
 from aeflow.models.encoder import load_encoder
 from aeflow.training import Trained, Trainer
+from aeflow.types import Method
 from tests.unit.tiny import TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def build(prepared: Prepared, lite0: Path, tmp_path: Path) -> Build:
         cache = tmp_path / f"{limit}.npy"
         extract_features(prepared.images, load_encoder(lite0, 3), CPU, limit, cache)
         torch.manual_seed(0)
-        return assemble(prepared, tiny_settings(**changes), CPU, cache, lite0)
+        return assemble(prepared, tiny_settings(**changes), Method.AEFLOW, CPU, cache, lite0)
 
     return make
 
@@ -150,7 +151,7 @@ def test_a_cache_of_other_images_is_refused(
     cache = tmp_path / "short.npy"
     np.save(cache, np.zeros((25, 4, 4, 112), dtype=np.float16))
     with pytest.raises(DataError, match=rf"{cache} holds 25 images.*26.*extract_features"):
-        assemble(prepared, tiny_settings(), CPU, cache, lite0)
+        assemble(prepared, tiny_settings(), Method.AEFLOW, CPU, cache, lite0)
 
 
 def test_with_a_cache_the_encoders_file_is_not_needed(
@@ -158,5 +159,7 @@ def test_with_a_cache_the_encoders_file_is_not_needed(
 ) -> None:
     cache = tmp_path / "f.npy"
     np.save(cache, np.zeros((26, 4, 4, 8), dtype=np.float16))
-    source, _ = assemble(prepared, tiny_settings(), CPU, cache, tmp_path / "nowhere")
+    source, _ = assemble(
+        prepared, tiny_settings(), Method.AEFLOW, CPU, cache, tmp_path / "nowhere"
+    )
     assert (source.channels, source.stride) == (8, 16)

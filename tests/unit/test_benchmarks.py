@@ -1,6 +1,8 @@
 """The benchmarks run, describe themselves, and do the same work on both sides. No times here."""
 
 import mmap
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from aeflow.evaluation import RANKING_METRICS, evaluate_scores
 from aeflow.files import read_json
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.types import Method
 from benchmarks import comparison, evaluation, preparation, quantities, run
 from benchmarks.comparison import compare
 
@@ -90,6 +93,20 @@ def test_peak_memory_includes_children_and_what_was_freed() -> None:
     assert 90 < quantities.peak_mib(own) - before < 120
     started = [sys.executable, "-S", "-c", child]
     assert 90 < quantities.peak_mib(lambda: subprocess.run(started, check=True)) - before < 130
+
+
+def test_a_child_counts_when_it_runs_a_program_of_its_own() -> None:
+    """Before that it borrows the memory of the process that starts it."""
+    forked = os.fork()
+    if forked == 0:
+        signal.pause()
+    with subprocess.Popen(["sleep", "60"]) as started:
+        found = [path.name for path in quantities._family(Path(f"/proc/{os.getpid()}"))]
+        started.kill()
+    os.kill(forked, signal.SIGKILL)
+    os.waitpid(forked, 0)
+    assert {str(os.getpid()), str(started.pid)} <= set(found)  # and helpers of earlier tests
+    assert str(forked) not in found
 
 
 @pytest.mark.parametrize("topic", [*ARITHMETIC, "evaluation"])
@@ -172,7 +189,7 @@ def test_both_sides_find_the_same_metrics() -> None:
     ours = evaluate_scores(
         table,
         {},
-        method="aeflow",
+        method=Method.AEFLOW,
         score=ScoreSettings(),
         threshold=ThresholdSettings(),
         evaluation=EvaluationSettings(bootstrap_replicates=0),

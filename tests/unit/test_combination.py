@@ -8,6 +8,7 @@ from scipy import stats
 from aeflow.combination import pred_score, standardise
 from aeflow.errors import DataError
 from aeflow.settings import ScoreSettings
+from aeflow.types import Method
 
 
 @pytest.fixture
@@ -30,23 +31,23 @@ def table():
 
 def test_raw_score_is_the_weighted_sum(table):
     expected = [-0.55, -0.36, -0.14, -0.01, -0.44, -0.22]  # 0.9 density + 0.1 ssim
-    assert pred_score(table, "aeflow", ScoreSettings()) == pytest.approx(expected)
+    assert pred_score(table, Method.AEFLOW, ScoreSettings()) == pytest.approx(expected)
 
 
 def test_standardised_score_uses_validation_normals_only(table):
     score = ScoreSettings(flow="nll", scaling="standardised", beta=0.25)
     nll, ssim = table["nll"].to_numpy(), table["ssim"].to_numpy()
     expected = 0.25 * stats.zmap(nll, nll[:3]) + 0.75 * stats.zmap(ssim, ssim[:3])
-    before = pred_score(table, "aeflow", score)
+    before = pred_score(table, Method.AEFLOW, score)
     assert before == pytest.approx(expected)
     table.loc[3:, ["nll", "ssim"]] = [[1e6, 1e6], [-1e6, 0.0], [7.0, 7.0]]
-    assert pred_score(table, "aeflow", score)[:3].tolist() == before[:3].tolist()
+    assert pred_score(table, Method.AEFLOW, score)[:3].tolist() == before[:3].tolist()
 
 
 def test_gradient_is_one_column_as_it_is(table):
     for name in ("high_gradient", "low_gradient"):
         score = ScoreSettings(gradient=name, scaling="standardised")
-        assert pred_score(table, "gradient", score).tolist() == table[name].tolist()
+        assert pred_score(table, Method.GRADIENT, score).tolist() == table[name].tolist()
 
 
 @pytest.mark.parametrize(
@@ -54,27 +55,26 @@ def test_gradient_is_one_column_as_it_is(table):
 )
 def test_component_of_weight_zero_is_not_read(table, beta, kept, dropped):
     score = ScoreSettings(beta=beta)
-    assert (
-        pred_score(table.drop(columns=dropped), "aeflow", score).tolist() == table[kept].tolist()
-    )
+    found = pred_score(table.drop(columns=dropped), Method.AEFLOW, score)
+    assert found.tolist() == table[kept].tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_component_that_is_not_finite_names_image_and_column(table, value):
     table.loc[4, "density"] = value
     with pytest.raises(DataError, match=r"Image 'e' has density = (nan|inf|-inf).*1 such image"):
-        pred_score(table, "aeflow", ScoreSettings())
+        pred_score(table, Method.AEFLOW, ScoreSettings())
 
 
 def test_component_that_is_no_number_names_image_and_column(table):
     table["density"] = table["density"].astype(str).replace("-0.1", "")
     with pytest.raises(DataError, match="Image 'c' has density"):
-        pred_score(table, "aeflow", ScoreSettings())
+        pred_score(table, Method.AEFLOW, ScoreSettings())
 
 
 def test_missing_component_lists_the_columns(table):
     with pytest.raises(DataError, match=r"no column 'latent_energy' \(columns: image_id, .*nll"):
-        pred_score(table, "aeflow", ScoreSettings(flow="latent_energy"))
+        pred_score(table, Method.AEFLOW, ScoreSettings(flow="latent_energy"))
 
 
 def test_constant_component_has_no_scale_even_where_its_sd_rounds_above_zero(table):
@@ -82,13 +82,13 @@ def test_constant_component_has_no_scale_even_where_its_sd_rounds_above_zero(tab
     assert constant[:3].std() > 0  # the trap: three times 0.1 has an sd of 1e-17
     score = ScoreSettings(reconstruction="mse", scaling="standardised")
     with pytest.raises(DataError, match=r"'mse' is 0\.1 on all 3 validation normals"):
-        pred_score(table, "aeflow", score)
+        pred_score(table, Method.AEFLOW, score)
 
 
 def test_standardisation_needs_validation_normals(table):
     score = ScoreSettings(scaling="standardised")
     with pytest.raises(DataError, match="'density' cannot be standardised without"):
-        pred_score(table[3:], "aeflow", score)
+        pred_score(table[3:], Method.AEFLOW, score)
 
 
 def test_standardised_normals_have_mean_0_and_sd_1():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aeflow.cards import load_dataset_card, load_encoder_card
+from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
 from aeflow.config_files import default_yaml, schema_json
 from aeflow.errors import ConfigError
@@ -94,6 +94,18 @@ def test_an_unknown_card_suggests_the_closest() -> None:
         load_encoder_card("wide_resnet50")
 
 
+def test_encoders_with_a_card_or_weights_need_no_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["efficientnet_lite0", "resnet18"]
+    (tmp_path / "resnet18.json").touch()
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    check_encoders(names, tmp_path)
+    (tmp_path / "resnet18.json").unlink()
+    with pytest.raises(ConfigError, match="look-up of encoders was killed"):
+        check_encoders(names, tmp_path)
+
+
 def test_an_entry_names_its_card_edition_and_split() -> None:
     study = Study.model_validate(
         {
@@ -142,6 +154,8 @@ def test_an_entry_without_what_it_needs(entry: dict[str, str], message: str) -> 
         ({"image": "(?P<defect>.)"}, "no group named split"),
         ({"image": "(?P<split>.)"}, "no group named defect"),
         ({"image_list": "list.csv"}, "test_fraction is missing"),
+        ({"image": "(?P<split"}, r"^card: image: is no regular expression"),
+        ({"image": "(?P<split>.)(?P<defect>.)", "groups": "*.csv"}, "groups: is no regular"),
         (
             {"image": "(?P<split>.)(?P<defect>.)", "mask": "{defect}{stem}"},
             "mask uses stem, no group of image",

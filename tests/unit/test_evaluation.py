@@ -13,6 +13,7 @@ from sklearn import metrics as sklearn_metrics
 from aeflow.errors import ConfigError, DataError
 from aeflow.evaluation import check_scores, evaluate_scores, read_scores
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.types import Method
 from scripts.evaluate_scores import main
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def score_table(val_normal=60, val_anomalous=30, test_normal=50, test_anomalous=
     return table
 
 
-def evaluate(table, pixel=None, method="aeflow", threshold=None, replicates=50, **score):
+def evaluate(table, pixel=None, method=Method.AEFLOW, threshold=None, replicates=50, **score):
     return evaluate_scores(
         table,
         pixel or {},
@@ -221,8 +222,8 @@ def test_gradient_method_scores_by_its_column():
     table = score_table().drop(columns=list(COMPONENTS))
     table["low_gradient"] = np.arange(len(table), dtype=float)  # test anomalies are the last rows
     table["high_gradient"] = -table["low_gradient"]
-    assert evaluate(table, method="gradient")["image_auroc"] == 1
-    assert evaluate(table, method="gradient", gradient="high_gradient")["image_auroc"] == 0
+    assert evaluate(table, method=Method.GRADIENT)["image_auroc"] == 1
+    assert evaluate(table, method=Method.GRADIENT, gradient="high_gradient")["image_auroc"] == 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aeflow.data.prepared import open_array
-from aeflow.errors import DataError
+from aeflow.errors import ConfigError, DataError
 from aeflow.features import GIB, FeatureSource, extract_features
 from aeflow.models.encoder import Encoder, load_encoder
 
@@ -52,6 +52,23 @@ def test_the_cache_holds_the_encoders_features_in_half_precision(
     # Half precision has 11 significant bits; a unit of the last one may be lost.
     np.testing.assert_allclose(written, expected, rtol=2**-11, atol=1e-4)
     assert not np.array_equal(written[0], written[1])
+
+
+@pytest.mark.parametrize("limit", [20.0, 0.0])
+def test_maps_of_another_size_than_the_stride_says_are_refused(
+    images: np.ndarray, tmp_path: Path, limit: float
+) -> None:
+    """A stage without padding: 64 pixels give 15 x 15, and a cache of 16 x 16 would be garbage."""
+    body = nn.Conv2d(3, 4, 5, stride=4)
+    encoder = Encoder(_Listed(body), channels=4, stride=4)
+    with pytest.raises(ConfigError, match=r"64 pixels are 15 x 15, .* stride 4"):
+        extract_features(images, encoder, CPU, limit, tmp_path / "f.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Listed(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [super().forward(x)]
 
 
 def test_cached_and_computed_features_are_the_same_numbers(
@@ -129,6 +146,6 @@ def test_features_beyond_half_precision_are_an_error(images: np.ndarray, tmp_pat
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [70_000 * nn.functional.avg_pool2d(x, 16).clamp(min=1)]
 
-    with pytest.raises(DataError, match=r"images 0 to 31 .*half precision.*encoder\.stage"):
+    with pytest.raises(DataError, match=r"images 0 to 15 .*half precision.*encoder\.stage"):
         extract_features(images, Encoder(Large(), 3, 16), CPU, 20.0, tmp_path / "f.npy")
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from aeflow.errors import DataError
-from aeflow.files import atomic_path, read_json, sha256_file, write_json, write_text
+from aeflow.files import (
+    atomic_path,
+    check_writable,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -61,6 +68,8 @@ def test_an_error_leaves_the_old_file(path: Path, error: type[BaseException]) ->
         (errno.EDQUOT, "the disk quota is used up"),
         (errno.EROFS, "the file system is read-only"),
         (errno.EACCES, "no permission"),
+        (errno.EPERM, "no permission"),
+        (errno.EISDIR, "there is a folder of that name"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence(path: Path, number: int, words: str) -> None:
@@ -174,3 +183,13 @@ def test_the_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = os.urandom(300_000)
     (tmp_path / "x").write_bytes(content)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_to_be_made_is_writable_where_its_parent_is(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not/yet/there")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file where a folder is needed"):
+        check_writable(tmp_path / "file/below")
+    with pytest.raises(DataError, match=r"^Cannot write /sys/aeflow: "):
+        check_writable(Path("/sys/aeflow"))

@@ -103,11 +103,11 @@ def test_pixel_metrics_are_those_of_test_images_whose_mask_is_known(
             mask = tiny.masks[row["mask_row"]]
         truth.append(mask)
         with torch.no_grad():
-            x, reconstruction, z, _ = run_model(source, model, np.array([number]))
-        density = -torch.exp(-0.5 * (z**2).mean(1, keepdim=True))
+            x, out = run_model(source, model, np.array([number]))
+        density = -torch.exp(-0.5 * (out.z**2).mean(1, keepdim=True))
         map_ = F.interpolate(density, (32, 32), mode="bilinear", align_corners=False)
         values["flow"].append(map_[0, 0].numpy())
-        values["difference"].append((x - reconstruction).abs().mean(1)[0].numpy())
+        values["difference"].append((x - out.reconstruction).abs().mean(1)[0].numpy())
     assert len(truth) == 6
     assert pixel.keys() == values.keys()
     for name, maps in values.items():
@@ -142,11 +142,11 @@ def test_a_tanh_decoder_is_scored_in_pixels(tiny: TinyStudy) -> None:
     model = AEFlow(6, 4, 8, settings.flow, settings.decoder)
     prepared, source = opened(tiny)
     with torch.no_grad():
-        _, reconstruction, _, _ = run_model(source, model, np.arange(4))
+        _, out = run_model(source, model, np.arange(4))
         raw = model(source.features(np.arange(4), source.images(np.arange(4)))).reconstruction
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     sd = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    torch.testing.assert_close(reconstruction, (raw * sd + mean).clamp(0, 1))
+    torch.testing.assert_close(out.reconstruction, (raw * sd + mean).clamp(0, 1))
     assert prepared.images.dtype == np.uint8
 
 
@@ -157,7 +157,15 @@ def test_the_scripts_output_is_read_back_as_it_was(
     out = train("out")
     scores = tmp_path / "scores.csv"
     settings = json.dumps(tiny_settings().model_dump(mode="json"))
-    arguments = ["--settings", settings, "--fpr-limit", "0.3", *tiny.inputs()]
+    arguments = [
+        "--method",
+        "aeflow",
+        "--settings",
+        settings,
+        "--fpr-limit",
+        "0.3",
+        *tiny.inputs(),
+    ]
     arguments += [
         "--model",
         str(out / "model.safetensors"),

@@ -11,7 +11,6 @@ import logging, sys
 from pathlib import Path
 from aeflow.errors import DataError
 from aeflow.logging import script
-from aeflow.training_state import logger
 sys.argv[0] = "scripts/make_thing.py"
 def main(arguments):
     print(arguments)
@@ -20,7 +19,7 @@ def main(arguments):
     logging.getLogger("elsewhere").warning("a warning")
     BODY
 script(main)
-""".replace("from aeflow.training_state import logger\n", "")
+"""
 
 
 def run(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -75,3 +74,20 @@ def test_without_a_log_file_everything_goes_to_stderr() -> None:
 def test_an_exit_status_is_kept(body: str, status: int, tmp_path: Path) -> None:
     done = run(body, "--log", str(tmp_path / "log"))
     assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_a_full_disk_does_not_bury_the_sentence_in_errors_of_the_log() -> None:
+    done = run("raise DataError('the disk is full')", "--log", "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "make_thing.py: the disk is full\n"
+
+
+def test_a_log_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = tmp_path / "file/log"
+    done = run("pass", "--log", str(log))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"make_thing.py: Cannot write {log}: there is a file where a folder is needed: move it "
+        "away.\n"
+    )

@@ -149,9 +149,9 @@ def scripted_validation(
     """Let the validation loss be `losses`, and collect the model's tensors at each epoch."""
     seen: list[dict[str, torch.Tensor]] = []
 
-    def validate(trainer: Trainer, rows: np.ndarray) -> list[float]:
+    def validate(trainer: Trainer, rows: np.ndarray) -> dict[str, float]:
         seen.append({name: t.clone() for name, t in trainer.model.state_dict().items()})
-        return [losses[len(seen) - 1], 1.0, 1.0]
+        return {"loss": losses[len(seen) - 1], "flow_nll": 1.0, "reconstruction": 1.0}
 
     monkeypatch.setattr(Trainer, "_validate", validate)
     return seen
@@ -194,11 +194,11 @@ def test_the_step_is_counted_from_1_in_each_epoch(
     steps = 0
     losses = Trainer._losses
 
-    def broken(trainer: Trainer, rows: np.ndarray) -> tuple[torch.Tensor, list[float]]:
+    def broken(trainer: Trainer, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
         nonlocal steps
         loss, parts = losses(trainer, rows)
         steps += trainer.model.training
-        return (loss, [math.inf, *parts[1:]]) if steps == 5 else (loss, parts)
+        return loss, (parts | {"loss": math.inf} if steps == 5 else parts)
 
     monkeypatch.setattr(Trainer, "_losses", broken)
     with pytest.raises(TrainingError, match=r"inf in epoch 2, step 2 \("):

@@ -126,6 +126,15 @@ def test_everything_that_a_model_holds_is_resumed(
     assert digests(train("out", **changes)) == expected
 
 
+def test_the_learning_rate_is_resumed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digests(train("undisturbed", training={"lr_schedule": "cosine"}))
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train("out", training={"lr_schedule": "cosine"})
+    assert digests(train("out", training={"lr_schedule": "cosine"})) == expected
+
+
 def test_the_time_of_the_first_run_counts(
     tiny: TinyStudy, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

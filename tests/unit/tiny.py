@@ -83,7 +83,9 @@ class TinyStudy:
     def _option(self, name: str, file: str) -> tuple[str, str]:
         return f"--{name}", str(self.folder / file)
 
-    def train_arguments(self, out: Path, seed: int = 0, **changes: dict[str, Any]) -> list[str]:
+    def train_arguments(
+        self, out: Path, seed: int = 0, method: str = "aeflow", **changes: dict[str, Any]
+    ) -> list[str]:
         """Return the arguments of train_model; `changes` are to keys of SETTINGS."""
         outputs = {
             "state": "state.safetensors",
@@ -92,7 +94,7 @@ class TinyStudy:
             "history": "history.csv",
         }
         settings = json.dumps(tiny_settings(**changes).model_dump(mode="json"))
-        chosen = ["--settings", settings, "--seed", str(seed)]
+        chosen = ["--method", method, "--settings", settings, "--seed", str(seed)]
         written = [
             part for name, file in outputs.items() for part in (f"--{name}", str(out / file))
         ]

@@ -58,7 +58,7 @@ class Repository:
         return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
 
     def command(self, *arguments: str, overlay: str = "tiny.yaml") -> list[str]:
-        return ["snakemake", "--cores", "2", "--configfile", overlay, *arguments]
+        return ["snakemake", "--configfile", overlay, "--cores", "2", *arguments]
 
     def snakemake(
         self, *arguments: str, overlay: str = "tiny.yaml", check: bool = True
@@ -85,6 +85,12 @@ class Repository:
 
     def results(self, study: str = "tiny") -> Path:
         return self.folder / "results" / study
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A copy in which nothing was run. Not to be changed."""
+    return Repository(copy_repository(tmp_path_factory.mktemp("clone")))
 
 
 @pytest.fixture(scope="session")

@@ -19,22 +19,48 @@ from tests.workflow.conftest import Repository, copy_repository
             ["no category 'brik'", "did you mean 'brick'"],
         ),
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
+        (
+            {
+                "variants": [
+                    {"name": "known", "settings": {"encoder": {"name": "resnet18"}}},
+                    {"name": "unknown", "settings": {"encoder": {"name": "resnet1x8"}}},
+                ]
+            },
+            ["no 'resnet1x8'", "did you mean resnet18", "Cards in config/encoders: efficientnet"],
+        ),
     ],
 )
 def test_a_wrong_configuration_is_refused(
-    finished_tiny: Repository, overrides: dict[str, object], words: list[str]
+    clone: Repository, overrides: dict[str, object], words: list[str]
 ) -> None:
     settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    done = finished_tiny.snakemake("--config", *settings, check=False)
-    assert done.returncode != 0
+    done = clone.snakemake("--config", *settings, check=False)
+    assert done.returncode == 1
+    sentence = done.stderr.splitlines()[-1]
     for word in words:
-        assert word in done.stderr
+        assert word in sentence
     assert "Traceback" not in done.stderr
 
 
-def test_the_papers_study_can_be_planned(finished_tiny: Repository) -> None:
+@pytest.mark.parametrize(
+    "mode",
+    [["--dry-run"], ["--mode", "subprocess", "--target-jobs", "all:"], ["--lint"]],
+    ids=lambda mode: mode[0],
+)
+def test_a_wrong_configuration_is_told_on_stderr_in_every_mode(
+    clone: Repository, mode: list[str]
+) -> None:
+    """A dry run sends what Snakemake has to say to stdout; a job on a cluster reads it again."""
+    done = clone.snakemake(*mode, "--config", "flwo=1", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("configuration: unknown key 'flwo'")
+    assert "Traceback" not in done.stderr
+    assert "flwo" not in done.stdout
+
+
+def test_the_papers_study_can_be_planned(clone: Repository) -> None:
     """A dry run of config.yaml: nothing of it is there, and nothing is downloaded."""
-    plan = finished_tiny.plan(overlay="config/config.yaml")
+    plan = clone.plan(overlay="config/config.yaml")
     assert plan["fetch_data"] == 1
     assert plan["train_model"] == 3
     assert plan["score_images"] == 3

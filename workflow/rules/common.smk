@@ -2,28 +2,33 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
-from aeflow.cards import ENCODER_CARDS, load_encoder_card
+from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
 from aeflow.config import Study
 from aeflow.errors import AeflowError
+from aeflow.files import check_writable
 from aeflow.provenance import code_digest
 from aeflow.validation import validate
 
 try:
     STUDY = validate(Study, config, "configuration")
     CARDS = STUDY.load_cards()
+    used = {
+        STUDY.cell(d.name, v.name).encoder.name for d in STUDY.datasets for v in STUDY.variants
+    }
+    check_encoders(sorted(used), Path("data/manifests/weights"))
 except AeflowError as error:
-    raise WorkflowError(str(error))
+    # Not raised: a dry run would report it on stdout.
+    sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
 # Name of each archive -> the first dataset of the study that reads it.
 ARCHIVES = {entry.archive: entry.name for entry in reversed(STUDY.datasets)}
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
-TRAINED = [v.name for v in STUDY.variants if v.method != "gradient"]
-BASELINES = [v.name for v in STUDY.variants if v.method == "gradient"]
+TRAINED = [v.name for v in STUDY.variants if v.method.trained]
+BASELINES = [v.name for v in STUDY.variants if not v.method.trained]
 
 
 def one_of(names):
@@ -79,6 +84,17 @@ def score_table(dataset, category, variant, seed):
 
 def metrics_of(dataset, category, variant, seed):
     return f"{RESULTS}/metrics/{dataset}/{category}/{variant}/seed{seed}.json"
+
+
+def check_output_folders():
+    """End with a sentence where no rule could write; Snakemake would end with a traceback."""
+    outputs = [str(path) for rule in workflow.rules for path in rule.output]
+    try:
+        # Up to the first wildcard, folders are the same for all jobs of a rule.
+        for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
+            check_writable(folder)
+    except AeflowError as error:
+        sys.exit(str(error))
 
 
 # For data.smk
@@ -164,18 +180,16 @@ def train_summary(wildcards):
 def identity(wildcards):
     variant = STUDY.variant(wildcards.variant)
     encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
-    trained = variant.method != "gradient"
+    trained = variant.method.trained
     content = {
         "study": STUDY.study,
         "dataset": wildcards.dataset,
         "category": wildcards.category,
-    }
-    content |= {
         "variant": variant.name,
         "method": variant.method,
         "seed": int(wildcards.seed),
+        "encoder": f"{encoder.name}-stage{encoder.stage}" if trained else None,
     }
-    content["encoder"] = f"{encoder.name}-stage{encoder.stage}" if trained else None
     return json.dumps(content, sort_keys=True)
 
 

@@ -25,12 +25,13 @@ rule score_images:
     threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     params:
         code=code("score_images"),
+        method=lambda w: STUDY.variant(w.variant).method,
         settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
         fpr_limit=STUDY.evaluation.fpr_limit,
     message:
         "Score {wildcards.dataset}, {wildcards.category} with {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "python scripts/score_images.py --settings {params.settings:q}"
+        "python scripts/score_images.py --method {params.method} --settings {params.settings:q}"
         " --fpr-limit {params.fpr_limit} --images {input.images} --masks {input.masks}"
         " --index {input.index} --features {input.features}"
         " --features-manifest {input.features_manifest} --weights {input.weights}"

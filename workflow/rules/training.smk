@@ -23,13 +23,15 @@ rule train_model:
     threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     params:
         code=code("train_model"),
+        method=lambda w: STUDY.variant(w.variant).method,
         settings=lambda w: as_json(STUDY.fit_settings(w.dataset, w.variant)),
         # Not an output: Snakemake deletes those before each attempt, and a killed training resumes.
         state=f"{RESULTS}/scratch/{CELL}.safetensors",
     message:
         "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        "python scripts/train_model.py --settings {params.settings:q} --seed {wildcards.seed}"
+        "python scripts/train_model.py --method {params.method} --settings {params.settings:q}"
+        " --seed {wildcards.seed}"
         " --images {input.images} --masks {input.masks} --index {input.index}"
         " --features {input.features} --features-manifest {input.features_manifest}"
         " --weights {input.weights} --state {params.state} --model {output.model}"

@@ -15,20 +15,20 @@ from aeflow.checkpoints import save_tensors
 from aeflow.errors import ConfigError, DataError
 from aeflow.models.encoder import Encoder, load_encoder
 
-Write = Callable[[str, str], tuple[nn.Module, Path]]
+Write = Callable[..., tuple[nn.Module, Path]]
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Return a function that makes a random model that has seen images, and its file."""
 
-    def make(library: str, architecture: str) -> tuple[nn.Module, Path]:
+    def make(library: str, architecture: str, side: int = 64) -> tuple[nn.Module, Path]:
         torch.manual_seed(5)
         if library == "timm":
             model = timm.create_model(architecture)
         else:
             model = torchvision.models.get_model(architecture, weights=None)
-        model.train()(torch.randn(4, 3, 64, 64))
+        model.train()(torch.randn(4, 3, side, side))
         facts = {"library": library, "architecture": architecture}
         facts |= {"mean": json.dumps([0.5, 0.4, 0.3]), "sd": json.dumps([0.2, 0.3, 0.4])}
         path = tmp_path / f"{architecture}.safetensors"
@@ -106,6 +106,19 @@ def test_stage_3_has_stride_16_in_every_timm_model(
     assert encoder.stride == 16
     assert z.shape == (1, encoder.channels, 4, 4)
     torch.testing.assert_close(z, expected)
+
+
+def test_a_vision_transformer_takes_images_of_any_size(write: Write) -> None:
+    """It was made for 224 x 224; all its blocks have stride 16, and its last one is stage 3."""
+    model, path = write("timm", "vit_tiny_patch16_224", side=224)
+    encoder = load_encoder(path, 3)
+    x = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = model.forward_intermediates(
+            normalised(x), indices=[11], intermediates_only=True
+        )[0]
+        torch.testing.assert_close(encoder(x), expected)
+        assert encoder(torch.rand(1, 3, 96, 96)).shape == (1, 192, 6, 6)
 
 
 @pytest.mark.parametrize(
