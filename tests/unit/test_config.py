@@ -154,6 +154,8 @@ def test_an_entry_without_what_it_needs(entry: dict[str, str], message: str) -> 
         ({"image": "(?P<defect>.)"}, "no group named split"),
         ({"image": "(?P<split>.)"}, "no group named defect"),
         ({"image_list": "list.csv"}, "test_fraction is missing"),
+        ({"image": "(?P<split"}, r"^card: image: is no regular expression"),
+        ({"image": "(?P<split>.)(?P<defect>.)", "groups": "*.csv"}, "groups: is no regular"),
         (
             {"image": "(?P<split>.)(?P<defect>.)", "mask": "{defect}{stem}"},
             "mask uses stem, no group of image",

@@ -24,7 +24,7 @@ CARD = {
     "title": "Toy",
     "licence": "none",
     "citation": "none",
-    "archive": {"name": "toy.zip"},
+    "files": [{"name": "toy.zip"}],
     "layout": {
         "image": r"toy/(?P<split>train|test)/(?P<defect>good|bad)/(?P<stem>[^/]+)\.\w+",
         "normal": "good",
