@@ -288,6 +288,19 @@ def test_a_drawn_test_has_its_share_of_both_and_follows_the_seed() -> None:
     assert (found.drawn_test, names(found.records, "test")) == (0, {"own.png"})
 
 
+def test_patients_with_healthy_and_sick_images_are_drawn_by_the_healthy_ones() -> None:
+    records = [image(f"{n}.png", group=f"p{n}") for n in range(20)]
+    records += [image(f"{n}s{k}.png", label=1, group=f"p{n}") for n in range(20) for k in range(n)]
+    for seed in range(4):
+        found = assign_splits(records, settings(split_seed=seed), test_fraction=0.2).records
+        assert len(names(found, "test")) == 4
+        patients = {record.group for record in found if record.split == "test"}
+        sick = {
+            record.source for record in records if record.gt_label and record.group in patients
+        }
+        assert names(found, "test", 1) == sick
+
+
 def test_only_test_images_keep_their_masks() -> None:
     records = [image(f"{n}.png") for n in range(9)]
     records += [replace(image(f"s{n}.png", label=1), mask=f"m{n}.png") for n in range(9)]
