@@ -61,10 +61,11 @@ def test_a_wrong_configuration_is_told_on_stderr_in_every_mode(
 def test_the_papers_study_can_be_planned(clone: Repository) -> None:
     """A dry run of config.yaml: nothing of it is there, and nothing is downloaded."""
     plan = clone.plan(overlay="config/config.yaml")
-    assert plan["fetch_data"] == 1
-    assert plan["train_model"] == 3
-    assert plan["score_images"] == 3
-    assert plan["evaluate_scores"] == 7
+    assert plan["fetch_data"] == 7  # one of OCT for both of its rows
+    # Categories: 3 of bTAD, 15 of MVTec AD, none in the 6 other rows. Three seeds.
+    assert plan["prepare_images"] == 24
+    assert plan["train_model"] == plan["score_images"] == 72
+    assert plan["evaluate_scores"] == 24 * (3 + 3 + 1)
 
 
 def test_a_tampered_checkpoint_is_found(tiny: Repository) -> None:
