@@ -1,5 +1,7 @@
 """One anomaly score per image from its score components."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -85,3 +87,36 @@ def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Sco
             values = standardise(values, values[normal.to_numpy()], name)
         total += weight * values
     return total
+
+
+def check_same_images(tables: Sequence[pd.DataFrame]) -> None:
+    """Check that score tables describe the same images in the same order, as seeds do.
+
+    Raises:
+        DataError: names the first image that differs.
+    """
+    first = tables[0]
+    for number, table in enumerate(tables[1:], start=2):
+        if len(table) != len(first):
+            raise DataError(
+                f"Score table {number} has {len(table)} images and the first has {len(first)}: "
+                f"compare tables of one dataset, category and split."
+            )
+        for name in ("image_id", "split", "gt_label"):
+            differs = table[name].to_numpy() != first[name].to_numpy()
+            if differs.any():
+                image_id = first["image_id"].iloc[int(differs.argmax())]
+                raise DataError(
+                    f"Score table {number} differs from the first in the {name} of image "
+                    f"'{image_id}': compare tables of one dataset, category and split."
+                )
+
+
+def pred_scores(tables: Sequence[pd.DataFrame], method: Method, score: ScoreSettings) -> Scores:
+    """Return `pred_score` of several seeds' tables as columns, shape (N, seeds).
+
+    Raises:
+        DataError: the tables describe other images, or a score cannot be combined.
+    """
+    check_same_images(tables)
+    return np.column_stack([pred_score(table, method, score) for table in tables])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.combination import pred_score, standardise
+from aeflow.combination import pred_score, pred_scores, standardise
 from aeflow.errors import DataError
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method
@@ -96,3 +96,26 @@ def test_standardised_normals_have_mean_0_and_sd_1():
     found = standardise(values, values, "nll")
     assert found.mean() == pytest.approx(0, abs=1e-9)
     assert found.std() == pytest.approx(1)
+
+
+def test_seeds_are_columns(table):
+    other = table.assign(density=table["density"] / 2)
+    found = pred_scores([table, other], Method.AEFLOW, ScoreSettings())
+    assert found.shape == (6, 2)
+    for column, part in zip(found.T, (table, other), strict=True):
+        assert column.tolist() == pred_score(part, Method.AEFLOW, ScoreSettings()).tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[:-1], "Score table 2 has 5 images and the first has 6"),
+        (lambda t: t.assign(image_id=list("abXdef")), "in the image_id of image 'c'"),
+        (lambda t: t.assign(gt_label=[0, 0, 0, 1, 1, 1]), "in the gt_label of image 'e'"),
+        (lambda t: t.assign(split=["test"] * 6), "in the split of image 'a'"),
+        (lambda t: t[::-1], "in the image_id of image 'a'"),
+    ],
+)
+def test_seeds_have_the_same_images(table, change, message):
+    with pytest.raises(DataError, match=message):
+        pred_scores([table, change(table)], Method.AEFLOW, ScoreSettings())

@@ -9,6 +9,7 @@ from sklearn import metrics as sklearn_metrics
 
 from aeflow import metrics
 from aeflow.metrics import (
+    auroc_of_columns,
     bootstrap_intervals,
     f1_max_threshold,
     image_auroc,
@@ -68,6 +69,15 @@ def test_auroc_is_the_mann_whitney_statistic(gt_label, pred_score):
     anomalous, normal = pred_score[gt_label == 1], pred_score[gt_label == 0]
     statistic = stats.mannwhitneyu(anomalous, normal).statistic
     assert image_auroc(gt_label, pred_score) == statistic / (anomalous.size * normal.size)
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+def test_auroc_of_columns_is_that_of_each_column(decimals):
+    gt_label, first = draw(11, decimals=decimals)
+    scores = np.column_stack([first, -first, np.abs(first), np.full(first.size, 0.1), gt_label])
+    expected = [image_auroc(gt_label, column) for column in scores.T]
+    assert auroc_of_columns(gt_label, scores).tolist() == expected
+    assert np.isnan(auroc_of_columns(np.zeros_like(gt_label), scores)).all()
 
 
 @samples
@@ -256,11 +266,18 @@ def test_bootstrap_of_perfect_scores_and_without_threshold_or_replicates():
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
-    """True AUROC of N(0,1) against N(1,1) is Phi(1/sqrt 2); sensitivity at 0.5 is Phi(0.5)."""
+    """True AUROC of N(0,1) against N(1,1) is Phi(1/sqrt 2); sensitivity at 0.5 is Phi(0.5).
+
+    F1 and accuracy are then the same number, as the classes are equally many. Precision over
+    recall is integrated at the normal quantiles. Not oracle_f1: a highest value is biased upward.
+    """
+    right = stats.norm.cdf(0.5)
+    recall = (np.arange(10_000) + 0.5) / 10_000
+    false_alarms = stats.norm.sf(stats.norm.isf(recall) + 1)
     truth = {
         "image_auroc": stats.norm.cdf(1 / np.sqrt(2)),
-        "sensitivity": stats.norm.cdf(0.5),
-        "specificity": stats.norm.cdf(0.5),
+        "image_aupr": (recall / (recall + false_alarms)).mean(),
+        **dict.fromkeys(("sensitivity", "specificity", "f1", "accuracy"), right),
     }
     evaluation = EvaluationSettings(bootstrap_replicates=200, confidence=0.9)
     repeats = 300
