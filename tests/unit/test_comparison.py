@@ -1,0 +1,276 @@
+"""DeLong's test against its definition, a published example and simulation; Holm by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from aeflow.comparison import (
+    Comparison,
+    auroc_covariance,
+    compare_aurocs,
+    holm,
+    mean_comparison,
+    seed_differences,
+)
+
+# DeLong, DeLong and Clarke-Pearson (1988): albumin, total protein, K-G score and whether surgery
+# failed to help (0), of 43 patients with ovarian cancer; as printed in the SAS/STAT User's Guide,
+# PROC LOGISTIC, "Comparing Receiver Operating Characteristic Curves".
+OVARIAN = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0
+1.6 5.6 5 1   3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1
+4.3 7.0 4 1   3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1
+3.0 4.7 8 0   4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1
+3.2 5.1 5 1   2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1
+3.5 6.2 5 1   2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1
+3.6 6.6 5 1
+"""
+
+
+def draw(seed, normal=40, anomalous=30, columns=2, decimals=None, shift=(1.0, 1.0)):
+    """Labels and correlated scores (N, columns) of two shifted normal distributions."""
+    generator = np.random.default_rng(seed)
+    gt_label = generator.permutation(np.repeat([0, 1], [normal, anomalous]))
+    shared = generator.normal(size=(gt_label.size, 1))
+    own = generator.normal(size=(gt_label.size, columns))
+    scores = (shared + own) / np.sqrt(2) + np.outer(gt_label, np.resize(shift, columns))
+    return gt_label, scores if decimals is None else scores.round(decimals)
+
+
+def components_by_definition(gt_label, scores):
+    """V10 (m,) and V01 (n,): the kernel of every pair, written out."""
+    anomalous, normal = scores[gt_label == 1], scores[gt_label == 0]
+    kernel = [[1.0 if x > y else 0.5 if x == y else 0.0 for y in normal] for x in anomalous]
+    v10 = [sum(row) / len(normal) for row in kernel]
+    v01 = [sum(row[j] for row in kernel) / len(anomalous) for j in range(len(normal))]
+    return np.array(v10), np.array(v01)
+
+
+def covariance_by_definition(gt_label, scores):
+    parts = [components_by_definition(gt_label, column) for column in scores.T]
+    size = len(parts)
+    found = np.zeros((size, size))
+    for r in range(size):
+        for s in range(size):
+            for k in (0, 1):
+                first, second = parts[r][k], parts[s][k]
+                n = len(first)
+                products = (first - first.mean()) * (second - second.mean())
+                found[r, s] += products.sum() / (n - 1) / n
+    return found
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.parametrize(("normal", "anomalous"), [(25, 18), (2, 2), (3, 40)])
+def test_midranks_equal_the_definition_over_all_pairs(decimals, normal, anomalous):
+    gt_label, scores = draw(1, normal, anomalous, columns=3, decimals=decimals)
+    auroc, covariance = auroc_covariance(gt_label, scores)
+    assert auroc == pytest.approx([roc_auc_score(gt_label, s) for s in scores.T], abs=1e-14)
+    assert covariance == pytest.approx(covariance_by_definition(gt_label, scores), abs=1e-15)
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_the_paired_test_by_definition(decimals):
+    gt_label, scores = draw(2, decimals=decimals, shift=(1.5, 0.8))
+    found = compare_aurocs(gt_label, scores[:, 0], scores[:, 1], confidence=0.9)
+    covariance = covariance_by_definition(gt_label, scores)
+    error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    auroc = [roc_auc_score(gt_label, s) for s in scores.T]
+    difference = auroc[0] - auroc[1]
+    assert [found.first, found.second] == pytest.approx(auroc, abs=1e-14)
+    assert found.standard_error == pytest.approx(error, rel=1e-12)
+    assert found.z == pytest.approx(difference / error)
+    assert found.p_value == pytest.approx(stats.chi2.sf((difference / error) ** 2, 1))
+    assert [found.low, found.high] == pytest.approx(
+        stats.norm.interval(0.9, difference, error), rel=1e-9
+    )
+    assert found.reason is None
+
+
+def test_the_published_example():
+    alb, protein, score, helped = np.array(OVARIAN.split(), dtype=float).reshape(-1, 4).T
+    gt_label = (helped == 0).astype(int)
+    scores = np.column_stack([-alb, score, -protein])
+    auroc, covariance = auroc_covariance(gt_label, scores)
+    assert auroc.round(4).tolist() == [0.7366, 0.7258, 0.6478]
+    assert np.sqrt(np.diag(covariance)).round(4).tolist() == [0.0927, 0.1028, 0.1000]
+    for first, expected in (
+        (-alb, [0.0108, 0.0953, -0.1761, 0.1976]),
+        (-protein, [-0.0780, 0.1046, -0.2830, 0.1271]),
+    ):
+        found = compare_aurocs(gt_label, first, score)
+        values = [found.difference, found.standard_error, found.low, found.high]
+        assert np.round(values, 4).tolist() == expected
+    assert found.z**2 == pytest.approx(0.5554, abs=5e-5)
+    assert found.p_value == pytest.approx(0.4561, abs=5e-5)
+
+
+def test_swapping_the_scores_turns_the_sign_and_scaling_changes_nothing():
+    gt_label, (first, second) = (lambda y, s: (y, s.T))(*draw(3))
+    found, swapped = (
+        compare_aurocs(gt_label, first, second),
+        compare_aurocs(gt_label, 1e6 * second - 3, np.exp(first)),
+    )
+    assert swapped.difference == -found.difference
+    assert (swapped.low, swapped.high) == (-found.high, -found.low)
+    assert swapped.p_value == found.p_value
+
+
+def test_several_seeds_are_a_contrast_of_their_mean():
+    gt_label, scores = draw(4, columns=5, shift=(1.2, 0.9, 1.0, 0.5, 0.8))
+    found = compare_aurocs(gt_label, scores[:, :3], scores[:, 3:])
+    contrast = np.array([1 / 3, 1 / 3, 1 / 3, -1 / 2, -1 / 2])
+    auroc = np.array([roc_auc_score(gt_label, s) for s in scores.T])
+    error = np.sqrt(contrast @ covariance_by_definition(gt_label, scores) @ contrast)
+    assert found.first == pytest.approx(auroc[:3].mean())
+    assert found.second == pytest.approx(auroc[3:].mean())
+    assert found.difference == pytest.approx(contrast @ auroc)
+    assert found.standard_error == pytest.approx(error, rel=1e-10)
+
+
+def test_the_same_seed_twice_is_no_more_evidence():
+    gt_label, scores = draw(5)
+    once = compare_aurocs(gt_label, scores[:, 0], scores[:, 1])
+    thrice = compare_aurocs(gt_label, scores[:, [0, 0, 0]], scores[:, [1, 1]])
+    assert thrice.p_value == pytest.approx(once.p_value)
+    assert thrice.standard_error == pytest.approx(once.standard_error)
+
+
+def test_what_cannot_be_tested_is_no_number():
+    gt_label, scores = draw(6)
+    first = scores[:, 0]
+    same = compare_aurocs(gt_label, first, 3 * first + 1)
+    assert (same.difference, same.standard_error, same.p_value) == (0, None, None)
+    assert "difference is 0 for every image" in same.reason
+    seeds = compare_aurocs(gt_label, np.column_stack([first] * 3), first[:, None])
+    assert (seeds.difference, seeds.p_value) == (0, None)
+    # A perfect score against a constant one: every component is 1 and 1/2.
+    perfect = compare_aurocs(gt_label, gt_label + 0.0, np.zeros(gt_label.size))
+    assert (perfect.difference, perfect.low, perfect.p_value) == (0.5, None, None)
+    assert "difference is 0.5 for every image" in perfect.reason
+    for labels, reason in (
+        (np.zeros(4, int), "There are no anomalous images."),
+        (np.ones(4, int), "There are no normal images."),
+        (np.zeros(0, int), "There are no images."),
+    ):
+        scores = np.arange(float(labels.size))
+        assert compare_aurocs(labels, scores, -scores) == Comparison(reason=reason)
+    few = compare_aurocs(np.array([0, 0, 1]), np.array([1.0, 2, 3]), np.array([3.0, 1, 2]))
+    assert (few.first, few.second, few.p_value) == (1, 0.5, None)
+    assert "there are 2 and 1" in few.reason
+    with pytest.raises(ValueError, match="there are 2 and 1"):
+        auroc_covariance(np.array([0, 0, 1]), np.ones((3, 2)))
+
+
+def test_wrong_shapes_and_numbers_are_refused():
+    gt_label, scores = draw(7)
+    with pytest.raises(ValueError, match="one for each label"):
+        compare_aurocs(gt_label[1:], scores[:, 0], scores[:, 1])
+    with pytest.raises(ValueError, match="finite"):
+        compare_aurocs(gt_label, scores[:, 0], np.full(gt_label.size, np.nan))
+    with pytest.raises(ValueError, match="seeds of the first"):
+        seed_differences(gt_label, scores[:, [0, 1, 0]], scores)
+    with pytest.raises(ValueError, match="no anomalous"):
+        seed_differences(np.zeros_like(gt_label), scores, scores)
+
+
+@pytest.mark.parametrize("shift", [(1.0, 1.0), (1.4, 0.7)])
+def test_interval_and_test_are_calibrated(shift):
+    """The true AUROC is Phi(shift / sqrt 2); shifts that are equal are the null hypothesis."""
+    truth = np.subtract(*stats.norm.cdf(np.array(shift) / np.sqrt(2)))
+    repeats, covered, rejected = 400, 0, 0
+    for seed in range(repeats):
+        gt_label, scores = draw(seed, normal=60, anomalous=60, shift=shift)
+        found = compare_aurocs(gt_label, scores[:, 0], scores[:, 1], confidence=0.9)
+        covered += found.low <= truth <= found.high
+        rejected += found.p_value < 0.1
+    # The binomial sd of a share of 400 at 0.9 is 0.015; the bounds leave 3 of them.
+    assert 0.855 < covered / repeats < 0.945
+    if truth == 0:
+        assert rejected == repeats - covered
+    else:
+        assert rejected > 0.9 * repeats
+
+
+def test_categories_are_averaged_and_their_variances_add():
+    parts = [compare_aurocs(y, *s.T) for y, s in (draw(8), draw(9, 20, 50, shift=(2, 1)))]
+    found = mean_comparison(parts)
+    error = np.sqrt(parts[0].standard_error ** 2 + parts[1].standard_error ** 2) / 2
+    assert found.difference == pytest.approx((parts[0].difference + parts[1].difference) / 2)
+    assert found.first == pytest.approx((parts[0].first + parts[1].first) / 2)
+    assert found.standard_error == pytest.approx(error)
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(found.difference) / error))
+    assert mean_comparison(parts[:1]).p_value == pytest.approx(parts[0].p_value)
+
+
+def test_a_mean_needs_every_category():
+    gt_label, scores = draw(8)
+    whole = compare_aurocs(gt_label, *scores.T)
+    same = compare_aurocs(gt_label, scores[:, 0], scores[:, 0])
+    found = mean_comparison([whole, same])
+    assert (found.difference, found.p_value) == (whole.difference / 2, None)
+    assert "for every image" in found.reason
+    lacking = mean_comparison([whole, Comparison(reason="There are no normal images.")])
+    assert lacking == Comparison(reason="There are no normal images.")
+
+
+def test_seed_differences_are_replicates():
+    gt_label, scores = draw(10, columns=6, shift=(1.2, 1.0, 1.1, 0.6, 0.7, 0.4))
+    first, second = scores[:, :3], scores[:, 3:]
+    found = seed_differences(gt_label, first, second)
+    pairs = [compare_aurocs(gt_label, first[:, k], second[:, k]) for k in range(3)]
+    assert found.difference == [pair.difference for pair in pairs]
+    assert found.p_value == [pair.p_value for pair in pairs]
+    expected = stats.ttest_1samp(found.difference, 0).confidence_interval(0.95)
+    assert [found.low, found.high] == pytest.approx(list(expected))
+    assert found.mean == pytest.approx(np.mean(found.difference))
+    assert found.sd == pytest.approx(np.std(found.difference, ddof=1))
+
+
+def test_a_method_without_seeds_stands_beside_every_seed():
+    gt_label, scores = draw(11, columns=3)
+    found = seed_differences(gt_label, scores[:, :2], scores[:, 2:])
+    assert found.p_value == [
+        compare_aurocs(gt_label, s, scores[:, 2]).p_value for s in scores.T[:2]
+    ]
+    one = seed_differences(gt_label, scores[:, :1], scores[:, 2:])
+    assert (one.sd, one.low, one.high) == (None, None, None)
+    assert one.mean == one.difference[0]
+
+
+def test_holm_by_hand():
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 must not be smaller than 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9, 0.6]).tolist() == [1, 1, 1]
+    assert holm([0.04]).tolist() == [0.04]
+    assert holm([]).tolist() == []
+
+
+def test_holm_rejects_as_the_published_example_does():
+    # R package HDLSSkST, help page of Holm: rejected at 0.05 are the third and the last.
+    p_value = [0.50, 0.01, 0.001, 0.69, 0.02, 0.05, 0.0025]
+    assert (holm(p_value) < 0.05).tolist() == [False, False, True, False, False, False, True]
+
+
+def test_holm_takes_ties_and_leaves_out_what_was_not_tested():
+    assert holm([0.02, np.nan, 0.02, np.nan, 0.5]) == pytest.approx(
+        [0.06, np.nan, 0.06, np.nan, 0.5], nan_ok=True
+    )
+    assert np.isnan(holm([np.nan, np.nan])).all()
+    assert holm(np.array([None, 0.03], dtype=float))[1] == 0.03
+
+
+def test_holm_is_the_step_down_procedure_at_every_level():
+    generator = np.random.default_rng(0)
+    for size in (2, 5, 9):
+        p_value = generator.random(size).round(1) ** 2
+        corrected = holm(p_value)
+        assert (np.diff(corrected[np.argsort(p_value, kind="stable")]) >= 0).all()
+        for level in (0.013, 0.05, 0.2, 0.7):
+            rejected = np.zeros(size, dtype=bool)
+            for step, index in enumerate(np.argsort(p_value, kind="stable")):
+                if p_value[index] > level / (size - step):
+                    break
+                rejected[index] = True
+            assert (corrected <= level).tolist() == rejected.tolist()
