@@ -8,6 +8,7 @@ import pandas as pd
 
 from aeflow.errors import DataError
 from aeflow.files import atomic_path, read_json
+from aeflow.replicates import over_seeds
 
 RUN = ["dataset", "category", "variant", "seed"]
 # Shares in [0, 1], higher is better. The human tables show them in percent.
@@ -75,7 +76,8 @@ def main_table(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         dataset, variant, method, encoder, n_seeds, n_categories, threshold_rule, then
-        `<metric>_mean` and `<metric>_sd` of every metric and of fit_seconds.
+        `<metric>_mean`, `_sd`, `_low` and `_high` (`over_seeds`) of every metric and of
+        fit_seconds.
 
     Raises:
         DataError: a seed of a variant lacks a category that another seed has.
@@ -101,12 +103,8 @@ def main_table(results: pd.DataFrame) -> pd.DataFrame:
         )
     columns = [*METRICS, "fit_seconds"]
     per_seed = results.groupby([*cell, "seed"], sort=False)[columns].mean(skipna=False)
-    over_seeds = per_seed.groupby(cell, sort=False)
-    mean, sd = over_seeds.mean(skipna=False), over_seeds.std(ddof=1, skipna=False)
-    for column in columns:
-        table[f"{column}_mean"] = mean[column]
-        table[f"{column}_sd"] = sd[column]
-    return table.drop(columns="runs").reset_index()
+    summary = over_seeds(per_seed.reset_index(), cell, columns).set_index(cell)
+    return table.drop(columns="runs").join(summary.drop(columns="n_seeds")).reset_index()
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
