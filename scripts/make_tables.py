@@ -6,7 +6,7 @@ from pathlib import Path
 from aeflow.files import write_text
 from aeflow.logging import script
 from aeflow.reporting.display import main_display, results_display
-from aeflow.reporting.published import load_published, published_display, published_table
+from aeflow.reporting.published import claims_display, claims_table, load_published
 from aeflow.reporting.tables import read_main, read_results, write_table
 
 
@@ -22,12 +22,12 @@ def main(arguments: list[str]) -> None:
     tables = {
         "results": results_display(read_results(options.results)),
         "main": main_display(means),
-        "published": published_display(means, published),
+        "claims": claims_display(means, published),
     }
     for name, table in tables.items():
         write_text(options.folder / f"{name}.md", table.markdown())
         write_text(options.folder / f"{name}.tex", table.latex(long=name == "results"))
-    write_table(published_table(means, published), options.folder / "published.csv")
+    write_table(claims_table(means, published), options.folder / "claims.csv")
 
 
 if __name__ == "__main__":

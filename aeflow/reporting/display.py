@@ -151,7 +151,12 @@ def results_display(results: pd.DataFrame) -> DisplayTable:
     )
 
 
+def interval(low: float, high: float) -> str:
+    """Format an interval of shares as percent, `75.0–85.0`; NaN gives an empty cell."""
+    return "" if np.isnan(low) else f"{percent(low)}–{percent(high)}"
+
+
 def intervals(results: pd.DataFrame) -> list[str]:
     """Return the bootstrap interval of each run's AUROC in percent, or an empty string."""
     ends = zip(results["image_auroc_low"], results["image_auroc_high"], strict=True)
-    return ["" if np.isnan(low) else f"{percent(low)}–{percent(high)}" for low, high in ends]
+    return [interval(low, high) for low, high in ends]

@@ -15,7 +15,7 @@ from aeflow.cards import DatasetCard
 from aeflow.reporting import sections
 from aeflow.reporting.display import DisplayTable, main_display
 from aeflow.reporting.illustration import Caption, read_caption
-from aeflow.reporting.published import Published, published_display
+from aeflow.reporting.published import Published, claims_display
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def build_report(
         study=study,
         summary=sections.summary(main),
         main=main_display(main),
-        published=published_display(main, published),
+        claims=claims_display(main, published),
         sources=list(published.sources.values()),
         datasets=datasets,
         cost=sections.cost(main),

@@ -1,12 +1,15 @@
-"""The paper's and the reproductions' numbers, and ours beside them."""
+"""The paper's and the reproductions' numbers, and ours beside them: does it reproduce?"""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from aeflow.reporting.display import DisplayTable, percent, plain
+from aeflow.reporting.display import LABELS, DisplayTable, interval, number, percent, plain
+from aeflow.types import Method
 from aeflow.validation import NAME, Strict, load_yaml, validate
 
 Percent = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?$")]
@@ -17,16 +20,14 @@ COMPARED = {
     "sensitivity": "SEN",
     "specificity": "SPE",
 }
-_COLUMNS = [
-    "dataset",
-    "who",
-    "detail",
-    *COMPARED.values(),
-    "F1 (oracle)",
-    "AUC gap",
-    "threshold from",
-    "remark",
+ORACLE = "test (oracle)"
+PAPER_ENCODER = "wide_resnet50_2-stage3"
+CLAIM_COLUMNS = [
+    *["dataset", "who", "detail", "metric", "printed", "published"],
+    *["variant", "encoder", "ours_metric", "ours_mean", "ours_sd", "ours_low", "ours_high"],
+    *["n_seeds", "difference", "verdict", "why"],
 ]
+_OURS = ["variant", "encoder", "ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"]
 
 
 class Source(Strict):
@@ -35,7 +36,9 @@ class Source(Strict):
     title: str
     citation: str
     url: str
-    threshold: str = Field(description="Images the threshold was fitted on.")
+    threshold: Literal["not stated", "validation", "test (oracle)"] = Field(
+        description="Images the threshold was fitted on."
+    )
     differs: str = Field(description="What differs from this pipeline, in sentences.")
 
 
@@ -76,78 +79,136 @@ def load_published(path: Path) -> Published:
     return validate(Published, load_yaml(path), str(path))
 
 
-def published_table(main: pd.DataFrame, published: Published) -> pd.DataFrame:
-    """Return the published rows of each of the study's datasets, then ours, as strings.
+def claims_table(
+    main: pd.DataFrame, published: Published, variants: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return every published number beside ours, with a verdict.
+
+    The rule: `within` if our 95 % interval over seeds (Student's, `main.csv`) reaches the
+    published value, give or take half a unit of its last printed digit ("96" is 95.5 to 96.5);
+    else `above` or `below`: ours lies above or below it. Few seeds make a wide interval, so
+    `within` means "not shown to differ", not "equal". `not run`: the study has no such dataset or
+    variant. `not comparable`: `why` says why; there is no verdict without an interval, and none
+    where they fitted the threshold on test labels, but for F1, which stands beside our oracle F1.
 
     Args:
         main: Output of `main_table`.
-        published: Numbers of others. A dataset that is not in both is left out.
+        published: Numbers of others.
+        variants: those of ours to stand beside, a row each; None: each dataset's first variant of
+            the method aeflow.
+
+    Returns:
+        `CLAIM_COLUMNS`: shares in [0, 1] but for `printed`, the percent as printed; NaN where
+        there is no value. `difference` is ours minus theirs.
     """
-    rows: list[dict[str, str]] = []
-    for dataset in main["dataset"].unique():
-        theirs = [row for row in published.numbers if row.dataset == dataset]
-        rows += [_their_row(row, published.sources[row.who]) for row in theirs]
-        paper = next((row.image_auroc for row in theirs if row.who == "paper"), None)
-        ours = main[main["dataset"] == dataset] if theirs else main[:0]
-        rows += [_our_row(row, paper) for _, row in ours.iterrows()]
-    return pd.DataFrame(rows, columns=_COLUMNS, dtype=str)
+    rows = []
+    for theirs in published.numbers:
+        ours = _ours(main, theirs.dataset, variants)
+        for metric in COMPARED:
+            printed = getattr(theirs, metric)
+            if printed is not None:
+                claim = {"metric": metric, "printed": printed}
+                rows += [_judged(theirs, claim, published.sources[theirs.who], o) for o in ours]
+    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 
-def published_display(main: pd.DataFrame, published: Published) -> DisplayTable:
-    """Return `published_table` for people, with a note on what differs."""
-    table = published_table(main, published)
-    cells = table.rename(columns=lambda name: name[0].upper() + name[1:])
-    if table.empty:
-        return plain(cells, "No numbers are published for the datasets of this study.")
+def claims_display(
+    main: pd.DataFrame, published: Published, variants: Sequence[str] | None = None
+) -> DisplayTable:
+    """Return `claims_table` for people, with the rule and a note on what differs."""
+    table = claims_table(main, published, variants)
+    values = zip(table["ours_mean"], table["ours_sd"], strict=True)
+    ends = zip(table["ours_low"], table["ours_high"], strict=True)
+    cells = pd.DataFrame(
+        {
+            "Dataset": table["dataset"],
+            "Who": table["who"],
+            "Detail": table["detail"],
+            "Metric": [LABELS[metric] for metric in table["metric"]],
+            "Published": table["printed"],
+            "Variant": table["variant"].astype(object).fillna(""),
+            "Ours": [percent(mean, sd) for mean, sd in values],
+            "95 % interval": [interval(low, high) for low, high in ends],
+            "Seeds": [number(count) for count in table["n_seeds"]],
+            "Difference": [_points(difference) for difference in table["difference"]],
+            "Verdict": table["verdict"],
+            "Why": table["why"],
+        }
+    )
+    if not set(table["dataset"]) & set(main["dataset"]):
+        return plain(cells[:0], "No numbers are published for the datasets of this study.")
     notes = [
-        "Percent; ours mean ± sd over seeds. F1, ACC, SEN and SPE compare only with rows whose "
-        "threshold was fitted alike. AUC gap: ours minus the paper's, in points. Published "
-        "numbers are quoted as printed, empty where unknown.",
-        *(
-            f"{who}: {source.differs}"
-            for who, source in published.sources.items()
-            if who in set(table["who"])
-        ),
+        "Percent; ours mean ± sd over seeds, Student's interval of the mean. Within: the interval "
+        "reaches the published value, give or take half a unit of its last printed digit, so a "
+        "difference is not shown; above, below: ours is. Published numbers are quoted as printed.",
+        *(f"{who}: {source.differs}" for who, source in published.sources.items()),
     ]
     return plain(cells, "\n".join(notes))
 
 
-def _their_row(row: PublishedNumbers, source: Source) -> dict[str, str]:
-    return {
-        "dataset": row.dataset,
-        "who": row.who,
-        "detail": row.detail,
-        **{label: getattr(row, metric) or "" for metric, label in COMPARED.items()},
-        "F1 (oracle)": "",
-        "AUC gap": "",
-        "threshold from": source.threshold,
-        "remark": row.remark,
+def _ours(
+    main: pd.DataFrame, dataset: str, variants: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Return our rows to stand beside a dataset's numbers; one empty row if there are none."""
+    rows = main[main["dataset"] == dataset]
+    if variants is None:
+        rows = rows[rows["method"] == Method.AEFLOW][:1]
+    else:
+        rows = rows[rows["variant"].isin(list(variants))]
+    return rows.to_dict("records") or [{}]  # type: ignore[return-value]
+
+
+def _judged(
+    theirs: PublishedNumbers, claim: dict[str, str], source: Source, ours: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a row of the claims table."""
+    metric, printed = claim["metric"], claim["printed"]
+    value = float(printed) / 100
+    row: dict[str, Any] = {
+        "dataset": theirs.dataset,
+        "who": theirs.who,
+        "detail": theirs.detail,
+        **claim,
     }
+    row |= {"published": value, "difference": np.nan, **dict.fromkeys(_OURS, np.nan)}
+    remarks = [theirs.remark] if theirs.remark else []
+    if not ours:
+        why = ["this study has no such dataset or variant", *remarks]
+        return row | {"ours_metric": metric, "verdict": "not run", "why": "; ".join(why)}
+    oracle = source.threshold == ORACLE and metric != "image_auroc"
+    name = "oracle_f1" if oracle and metric == "f1" else metric
+    ends = {f"ours_{end}": ours[f"{name}_{end}"] for end in ("mean", "sd", "low", "high")}
+    row |= {**ends, **{key: ours[key] for key in ("variant", "encoder", "n_seeds")}}
+    if name == "oracle_f1":
+        remarks.append("both F1 at a threshold fitted on test labels")
+    elif oracle:
+        remarks.append("their threshold was fitted on test labels, ours on validation images")
+    elif metric != "image_auroc" and source.threshold == "not stated":
+        remarks.append("their threshold is not stated")
+    if ours["encoder"] != PAPER_ENCODER:
+        remarks.append(f"our encoder is {ours['encoder']}, the paper's {PAPER_ENCODER}")
+    comparable = not oracle or name == "oracle_f1"
+    if comparable:
+        row["difference"] = ends["ours_mean"] - value
+    if comparable and np.isnan(ends["ours_mean"]):
+        remarks.insert(0, "this study has no such value")
+    elif comparable and np.isnan(ends["ours_low"]):
+        remarks.insert(0, "one seed has no interval")
+    half = 10.0 ** -len(printed.partition(".")[2]) / 200
+    verdict = _verdict(value, half, ends) if comparable else "not comparable"
+    return row | {"ours_metric": name, "verdict": verdict, "why": "; ".join(remarks)}
 
 
-def _our_row(row: pd.Series, paper_auroc: str | None) -> dict[str, str]:
-    gap = "" if paper_auroc is None else _gap(row["image_auroc_mean"], float(paper_auroc))
-    encoder = f"encoder {row['encoder']}, " if pd.notna(row["encoder"]) else ""
-    rule = row["threshold_rule"] if pd.notna(row["threshold_rule"]) else ""
-    seeds = f"{row['n_seeds']} seed{'s' if row['n_seeds'] > 1 else ''}"
-    shares = {
-        metric: percent(row[f"{metric}_mean"], row[f"{metric}_sd"])
-        for metric in [*COMPARED, "oracle_f1"]
-    }
-    return {
-        "dataset": row["dataset"],
-        "who": "ours",
-        "detail": row["variant"],
-        **{label: shares[metric] for metric, label in COMPARED.items()},
-        "F1 (oracle)": shares["oracle_f1"],
-        "AUC gap": gap,
-        "threshold from": f"validation ({rule})" if rule else "",
-        "remark": encoder + seeds,
-    }
+def _verdict(value: float, half: float, ours: dict[str, float]) -> str:
+    low, high = ours["ours_low"], ours["ours_high"]
+    if np.isnan(low):
+        return "not comparable"
+    slack = half + 1e-9  # an interval that ends at the rounding's end reaches it
+    if low > value + slack:
+        return "above"
+    return "below" if high < value - slack else "within"
 
 
-def _gap(auroc: float, paper_percent: float) -> str:
-    """Return our AUROC (a share) minus the paper's (percent), in points, with a sign."""
-    if pd.isna(auroc):
-        return ""
-    return f"{100 * auroc - paper_percent:+.1f}".replace("-", "−")
+def _points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with a sign."""
+    return "" if np.isnan(difference) else f"{100 * difference:+.1f}".replace("-", "−")

@@ -205,7 +205,7 @@ def judging(wildcards):
 
 FIGURES = f"{RESULTS}/figures"
 HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"published.{ending}" for ending in ("csv", "md", "tex")]
+HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
 TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"

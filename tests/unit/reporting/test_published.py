@@ -1,13 +1,17 @@
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from aeflow.errors import ConfigError
 from aeflow.reporting.published import (
+    COMPARED,
     Published,
+    claims_display,
+    claims_table,
     load_published,
-    published_display,
-    published_table,
 )
 from aeflow.reporting.tables import main_table, results_table
 
@@ -15,52 +19,142 @@ CONFIG = Path(__file__).parents[3] / "config" / "published.yaml"
 SOURCE = {"title": "t", "citation": "c", "url": "u", "threshold": "not stated", "differs": "All."}
 
 
-def published(**number):
+def published(threshold="not stated", **number):
     numbers = [{"dataset": "tiles", "who": "paper", **number}]
-    return Published.model_validate({"sources": {"paper": SOURCE}, "numbers": numbers})
+    source = SOURCE | {"threshold": threshold}
+    return Published.model_validate({"sources": {"paper": source}, "numbers": numbers})
 
 
-def test_numbers_are_quoted_as_printed_and_ours_stand_beside(make_run):
-    runs = [make_run(seed=seed, image_auroc=auroc) for seed, auroc in ((0, 0.7), (1, 0.8))]
+def main_of(make_run, *values, **changes):
+    """The main table of a seed per value of AUROC."""
+    runs = [make_run(seed=seed, image_auroc=v, **changes) for seed, v in enumerate(values)]
+    return main_table(results_table(runs))
+
+
+def only(table):
+    (row,) = table.to_dict("records")
+    return row
+
+
+def test_a_claim_stands_beside_ours(make_run):
+    main = main_of(make_run, 0.7, 0.8, 0.9)
+    row = only(claims_table(main, published(image_auroc="92.00", remark="Rounded")))
+    assert (row["printed"], row["published"], row["variant"]) == ("92.00", 0.92, "aeflow")
+    expected = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval(0.95)
+    assert [row["ours_low"], row["ours_high"]] == pytest.approx(list(expected))
+    assert (row["ours_mean"], row["ours_sd"]) == pytest.approx((0.8, 0.1))
+    assert (row["n_seeds"], row["verdict"]) == (3, "within")
+    assert row["difference"] == pytest.approx(-0.12)
+    assert row["why"] == "Rounded; our encoder is tiny-stage3, the paper's wide_resnet50_2-stage3"
+
+
+@pytest.mark.parametrize(
+    ("printed", "verdict"),
+    [
+        # Our interval is 0.8 -+ 4.303 x 0.01 / sqrt 3: from 77.516 to 82.484.
+        ("80.00", "within"),
+        ("82.48", "within"),
+        ("82.49", "below"),
+        ("82.50", "below"),
+        ("82.5", "within"),  # 82.45 is rounded to it
+        ("83", "below"),
+        ("77.52", "within"),
+        ("77.51", "above"),
+        ("77.50", "above"),
+        ("77.5", "within"),
+    ],
+)
+def test_the_rule_of_the_verdict(make_run, printed, verdict):
+    main = main_of(make_run, 0.79, 0.8, 0.81)
+    assert only(claims_table(main, published(image_auroc=printed)))["verdict"] == verdict
+
+
+def test_one_seed_has_a_difference_and_no_verdict(make_run):
+    row = only(claims_table(main_of(make_run, 0.9), published(image_auroc="85")))
+    assert (row["difference"], row["verdict"]) == (pytest.approx(0.05), "not comparable")
+    assert row["why"].startswith("one seed has no interval; our encoder")
+
+
+def test_what_was_not_run_has_empty_cells(make_run):
+    main = main_of(make_run, 0.8, 0.9, dataset="mine")
+    row = only(claims_table(main, published(f1="96", remark="All but AUC rounded")))
+    assert (row["published"], row["verdict"]) == (0.96, "not run")
+    assert row["why"] == "this study has no such dataset or variant; All but AUC rounded"
+    for name in ("variant", "ours_mean", "ours_low", "n_seeds", "difference"):
+        assert pd.isna(row[name])
+    gradient = main_of(make_run, 0.8, 0.9, method="gradient")
+    assert only(claims_table(gradient, published(f1="96")))["verdict"] == "not run"
+
+
+def test_a_value_that_we_lack(make_run):
+    main = main_of(make_run, None, 0.9)
+    row = only(claims_table(main, published(image_auroc="85")))
+    assert (row["verdict"], np.isnan(row["difference"])) == ("not comparable", True)
+    assert row["why"].startswith("this study has no such value")
+
+
+def test_a_threshold_from_test_labels_compares_with_the_oracle_only(make_run):
+    main = main_of(make_run, 0.7, 0.8, encoder="wide_resnet50_2-stage3")
+    numbers = published("test (oracle)", image_auroc="75.0", f1="81.12", accuracy="71.71")
+    auroc, f1, accuracy = claims_table(main, numbers).to_dict("records")
+    assert (auroc["verdict"], auroc["why"]) == ("within", "")
+    assert (f1["ours_metric"], f1["ours_mean"], f1["verdict"]) == ("oracle_f1", 0.9, "above")
+    assert f1["why"] == "both F1 at a threshold fitted on test labels"
+    assert (accuracy["ours_mean"], accuracy["verdict"]) == (pytest.approx(0.65), "not comparable")
+    assert np.isnan(accuracy["difference"])
+    assert "fitted on test labels, ours on validation images" in accuracy["why"]
+    same = claims_table(main, published("validation", f1="60"))
+    assert (only(same)["ours_metric"], only(same)["why"]) == ("f1", "")
+    assert "their threshold is not stated" in only(claims_table(main, published(f1="60")))["why"]
+
+
+def test_whose_numbers_stand_beside(make_run):
+    runs = [
+        make_run(seed=seed, variant=variant, method=method)
+        for variant, method in (("plain", "flow"), ("a", "aeflow"), ("b", "aeflow"))
+        for seed in (0, 1)
+    ]
     main = main_table(results_table(runs))
-    theirs, ours = published_table(main, published(image_auroc="92.00", f1="96")).to_dict(
-        "records"
-    )
-    assert (theirs["AUC"], theirs["F1"], theirs["ACC"]) == ("92.00", "96", "")
-    assert (theirs["threshold from"], theirs["AUC gap"]) == ("not stated", "")
-    assert (ours["who"], ours["detail"]) == ("ours", "aeflow")
-    assert (ours["AUC"], ours["AUC gap"]) == ("75.0 ± 7.1", "−17.0")
-    assert (ours["F1"], ours["F1 (oracle)"]) == ("60.0 ± 0.0", "90.0 ± 0.0")
-    assert ours["threshold from"] == "validation (f1_max)"
-    assert ours["remark"] == "encoder tiny-stage3, 2 seeds"
+    first = claims_table(main, published(image_auroc="80", f1="60"))
+    assert first["variant"].tolist() == ["a", "a"]
+    assert first["metric"].tolist() == ["image_auroc", "f1"]
+    named = claims_table(main, published(image_auroc="80"), ["b", "plain"])
+    assert named["variant"].tolist() == ["plain", "b"]
+    assert claims_table(main, published(image_auroc="80"), ["c"])["verdict"].tolist() == [
+        "not run"
+    ]
 
 
-def test_no_gap_without_both_numbers(make_run):
-    main = main_table(results_table([make_run()]))
-    assert published_table(main, published(f1="96"))["AUC gap"].tolist() == ["", ""]
-    nothing = make_run(image_auroc=None, threshold_rule=None, encoder=None)
-    table = published_table(main_table(results_table([nothing])), published(image_auroc="96"))
-    ours = table.iloc[1]
-    assert (ours["AUC"], ours["AUC gap"], ours["threshold from"]) == ("", "", "")
-    assert ours["remark"] == "1 seed"
-
-
-def test_better_than_the_paper_is_a_positive_gap(make_run):
-    main = main_table(results_table([make_run(image_auroc=0.9)]))
-    assert published_table(main, published(image_auroc="85"))["AUC gap"].tolist() == ["", "+5.0"]
+def test_the_table_for_people(make_run):
+    main = main_of(make_run, 0.7, 0.8)
+    table = claims_display(main, published(image_auroc="92.00", f1="96"))
+    row = table.cells.iloc[0].to_dict()
+    assert (row["Metric"], row["Published"], row["Ours"]) == ("AUROC", "92.00", "75.0 ± 7.1")
+    assert (row["95 % interval"], row["Difference"]) == ("11.5–138.5", "−17.0")
+    assert (row["Seeds"], row["Verdict"]) == ("2", "within")
+    assert table.cells["Difference"].tolist()[1] == "−36.0"
+    assert "paper: All." in table.note
+    better = claims_display(main_of(make_run, 0.9), published(image_auroc="85"))
+    assert better.cells["Difference"].item() == "+5.0"
 
 
 def test_a_dataset_nobody_published(make_run):
-    main = main_table(results_table([make_run(dataset="mine")]))
-    table = published_display(main, published(f1="96"))
+    table = claims_display(main_of(make_run, 0.8, dataset="mine"), published(f1="96"))
     assert table.cells.empty
     assert "No numbers are published" in table.note
-    assert "AUC" in table.markdown()
+    assert "Published" in table.markdown()
 
 
-def test_the_note_says_what_differs(make_run):
-    main = main_table(results_table([make_run()]))
-    assert "paper: All." in published_display(main, published(f1="96")).note
+def test_every_number_of_the_projects_file_has_a_row(make_run):
+    given = load_published(CONFIG)
+    main = main_of(make_run, 0.8, 0.9, dataset="chest_xray")
+    table = claims_table(main, given)
+    count = sum(getattr(row, metric) is not None for row in given.numbers for metric in COMPARED)
+    assert len(table) == count == 36
+    run = table["dataset"] == "chest_xray"
+    assert (table["verdict"][~run] == "not run").all()
+    assert (table["verdict"][run] != "not run").all()
+    assert table["ours_mean"].notna().equals(run)
 
 
 def test_mistakes_are_named(tmp_path):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from aeflow.gallery import write_gallery
+from aeflow.reporting.published import CLAIM_COLUMNS
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,21 +48,13 @@ def test_from_metrics_to_the_report(
         *["--published", "config/published.yaml", "--folder", tables],
     )
     assert sorted(path.name for path in tables.iterdir()) == [
-        *["main.csv", "main.md", "main.tex", "published.csv", "published.md", "published.tex"],
+        *["claims.csv", "claims.md", "claims.tex", "main.csv", "main.md", "main.tex"],
         *["results.csv", "results.md", "results.tex"],
     ]
-    published = pd.read_csv(tables / "published.csv", dtype=str, keep_default_na=False)
-    assert list(published.columns[:8]) == [
-        "dataset",
-        "who",
-        "detail",
-        "AUC",
-        "F1",
-        "ACC",
-        "SEN",
-        "SPE",
-    ]
-    assert list(published["who"]) == ["paper", "PA", "PA", "PA", "UR", "ours", "ours"]
+    claims = pd.read_csv(tables / "claims.csv", dtype={"printed": str})
+    assert list(claims.columns) == CLAIM_COLUMNS
+    assert claims["printed"][0] == "98.15"
+    assert set(claims["verdict"][claims["dataset"] == "oct2017"]) == {"not run"}
 
     scores.to_csv(tmp_path / "scores.csv", index=False)
     difference = (255 * gallery["difference"]).astype(np.uint8)
