@@ -126,7 +126,7 @@ def test_right_and_wrong_certain_and_uncertain_by_hand(small):
     assert (found["n_members"], found["n_test"], found["reasons"]) == (2, 6, {})
 
 
-def test_no_choice_sees_a_test_label(small):
+def test_no_choice_sees_a_test_image(small):
     other = small.copy()
     other.loc[5:, "gt_label"] = [1, 1, 0, 0, 0, 1]
     before, after = (evaluate_ensemble(t, ThresholdSettings()) for t in (small, other))
@@ -135,6 +135,8 @@ def test_no_choice_sees_a_test_label(small):
     assert before["right_certain"] + before["wrong_certain"] == (
         after["right_certain"] + after["wrong_certain"]
     )
+    other.loc[5:, "uncertainty"] += 10
+    assert evaluate_ensemble(other, ThresholdSettings())["certain_limit"] == 2
 
 
 def test_counts_agree_with_scikit_learn():
