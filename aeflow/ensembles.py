@@ -26,6 +26,14 @@ from aeflow.settings import ScoreSettings, ThresholdSettings
 from aeflow.thresholds import fit_threshold
 from aeflow.types import NORMAL, SCORE_TABLE_COLUMNS, Method, Split
 
+_AT_THRESHOLD = (
+    *(*THRESHOLD_METRICS, "threshold", "threshold_rule", "certain_limit"),
+    *("right_certain", "wrong_certain", "right_uncertain", "wrong_uncertain"),
+    *("error_rate", "error_rate_certain", "error_rate_uncertain"),
+    *("aurc", "aurc_optimal", "aurc_excess"),
+)
+_ALL = (*RANKING_METRICS, "member_auroc_mean", *_AT_THRESHOLD)
+
 
 def ensemble_scores(
     tables: Sequence[pd.DataFrame], method: Method, score: ScoreSettings
@@ -145,15 +153,6 @@ def evaluate_ensemble(ensemble: pd.DataFrame, threshold: ThresholdSettings) -> d
         else:
             reasons[f"error_rate_{name}"] = f"No test image is {name}."
     return found | {"reasons": reasons}
-
-
-_AT_THRESHOLD = (
-    *(*THRESHOLD_METRICS, "threshold", "threshold_rule", "certain_limit"),
-    *("right_certain", "wrong_certain", "right_uncertain", "wrong_uncertain"),
-    *("error_rate", "error_rate_certain", "error_rate_uncertain"),
-    *("aurc", "aurc_optimal", "aurc_excess"),
-)
-_ALL = (*RANKING_METRICS, "member_auroc_mean", *_AT_THRESHOLD)
 
 
 def _table(wrong: Array, certain: Array) -> dict[str, int]:
