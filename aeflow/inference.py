@@ -26,7 +26,7 @@ from aeflow.scoring import (
 from aeflow.types import SCORE_TABLE_COLUMNS, AnomalyMap, Split
 
 logger = logging.getLogger(__name__)
-BATCH = 32
+BATCH = 16
 
 
 @torch.inference_mode()
@@ -108,28 +108,40 @@ def save_gallery(
     positions, reasons = choose_images(test)
     rows = prepared.rows(Split.TEST)[positions]
     chosen = test.iloc[positions]
-    images, out = run_model(source, model, rows)
-    masks = [prepared.mask(int(row)) for row in rows]
-    empty = np.zeros(prepared.images.shape[1:3], dtype=bool)
-    mask = torch.from_numpy(np.stack([empty if m is None else m for m in masks])).float()
+    starts = range(0, max(len(rows), 1), BATCH)
+    batches = [_pictures(prepared, source, model, rows[i : i + BATCH]) for i in starts]
     arrays: dict[str, Any] = {
         "image_id": chosen["image_id"].to_numpy(dtype=str),
         "gt_label": chosen["gt_label"].to_numpy(),
         "defect": chosen["defect"].to_numpy(dtype=str),
         "pick": np.array(reasons),
+        **{name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]},
+    }
+    components = table.columns.difference(list(SCORE_TABLE_COLUMNS))
+    arrays |= {f"score_{name}": chosen[name].to_numpy() for name in components}
+    write_gallery(path, arrays)
+
+
+def _pictures(
+    prepared: Prepared, source: FeatureSource, model: AEFlow, rows: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return what the gallery shows of some images: see `write_gallery`."""
+    images, out = run_model(source, model, rows)
+    masks = [prepared.mask(int(row)) for row in rows]
+    empty = np.zeros(prepared.images.shape[1:3], dtype=bool)
+    mask = torch.from_numpy(np.stack([empty if m is None else m for m in masks])).float()
+    pictures: dict[str, NDArray[Any]] = {
         "image": _picture(images),
         "mask": _picture(mask[:, None])[..., 0] >= 128,
         "has_mask": np.array([m is not None for m in masks]),
     }
     if out.reconstruction is not None:
         difference = difference_map(images, out.reconstruction)
-        arrays["reconstruction"] = _picture(out.reconstruction)
-        arrays["difference"] = _picture(difference[:, None])[..., 0]
+        pictures["reconstruction"] = _picture(out.reconstruction)
+        pictures["difference"] = _picture(difference[:, None])[..., 0]
     if model.flow is not None:
-        arrays["flow_map"] = local_density(out.z).cpu().numpy()
-    components = table.columns.difference(list(SCORE_TABLE_COLUMNS))
-    arrays |= {f"score_{name}": chosen[name].to_numpy() for name in components}
-    write_gallery(path, arrays)
+        pictures["flow_map"] = local_density(out.z).cpu().numpy()
+    return pictures
 
 
 def _picture(values: Tensor) -> NDArray[np.uint8]:
