@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from aeflow.combination import pred_score
@@ -51,6 +52,14 @@ def test_roc_of_two_seeds_and_two_categories(make_run):
     np.testing.assert_allclose(dots, [[0.3, 0.6], [0.3, 0.7]])
     thin = [line for line in lines if line.get_linewidth() < 0.7]
     assert len(thin) == 2
+
+
+def test_the_legend_pushes_nothing_out_of_the_figure(make_run, tmp_path):
+    runs = [make_run(variant="aeflow_difference", seed=seed) for seed in (0, 1)]
+    plot_roc(runs).save(tmp_path / "roc.png", tmp_path / "roc.svg")
+    pixels = np.asarray(Image.open(tmp_path / "roc.png").convert("L"))
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()
 
 
 def test_roc_lines_of_many_variants_differ(make_run):
