@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 import textwrap
@@ -38,8 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("aeflow").addHandler(logging.NullHandler())  # findings are printed instead
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except AeflowError as error:
         print(f"aeflow: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 

@@ -193,3 +193,15 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
         error = capsys.readouterr().err
         assert error.startswith("aeflow: ")
         assert words in error
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_to_print() -> None:
+    """`aeflow datasets | head -1`: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "aeflow", "datasets"]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.stderr == ""
