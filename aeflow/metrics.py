@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import pandas as pd
 
 from aeflow.settings import EvaluationSettings
 from aeflow.types import ANOMALOUS, NORMAL
@@ -143,7 +143,8 @@ def auroc_of_columns(gt_label: Array, pred_score: Array) -> Array:
         return np.full(pred_score.shape[1], np.nan)
     anomalous = gt_label == ANOMALOUS
     m, n = np.count_nonzero(anomalous), np.count_nonzero(~anomalous)
-    rank_sum = rankdata(pred_score, axis=0)[anomalous].sum(axis=0)
+    # Not scipy.stats.rankdata: that import takes longer than all metrics together.
+    rank_sum = pd.DataFrame(pred_score).rank().to_numpy()[anomalous].sum(axis=0)
     # Doubled ranks are whole numbers: one rounding, in the division.
     return np.asarray((2 * rank_sum - m * (m + 1)) / (2 * m * n))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from aeflow.errors import DataError
 
@@ -35,7 +35,7 @@ def t_interval(
     mean, sd = np.asarray(mean, dtype=np.float64), np.asarray(sd, dtype=np.float64)
     n = np.asarray(n, dtype=np.float64)
     freedom = np.where(n >= 2, n - 1, np.nan)
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * sd / np.sqrt(freedom + 1)
+    half = special.stdtrit(freedom, (1 + confidence) / 2) * sd / np.sqrt(freedom + 1)
     return mean - half, mean + half
 
 
