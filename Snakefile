@@ -18,6 +18,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
+include: "workflow/rules/fusion.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
 
@@ -36,8 +37,8 @@ localrules:
 rule all:
     default_target: True
     input:
-        scores=[score_table(*cell) for cell in trained_cells()],
-        metrics=[metrics_of(*cell) for cell in cells()],
+        scores=[score_table(cell) for cell in SCORED],
+        metrics=[metrics_of(cell) for cell in CELLS],
         tables=TABLES,
         figures=figures(),
         report=f"{RESULTS}/report.html",

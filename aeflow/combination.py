@@ -8,9 +8,14 @@ import pandas as pd
 
 from aeflow.errors import DataError
 from aeflow.settings import ScoreSettings
-from aeflow.types import NORMAL, Method, Split
+from aeflow.types import NORMAL, SCORE_TABLE_COLUMNS, Method, Split
 
 Scores = npt.NDArray[np.float64]
+
+
+def components(table: pd.DataFrame) -> list[str]:
+    """Return the names of the score components in a score table."""
+    return [name for name in table.columns if name not in SCORE_TABLE_COLUMNS]
 
 
 def component(table: pd.DataFrame, name: str) -> Scores:
@@ -69,7 +74,7 @@ def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Sco
 
     Method `aeflow`: S = beta * S_flow + (1 - beta) * S_recon (Zhao et al. 2023), each as it is
     or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
-    Method `gradient`: one column.
+    Method `gradient`: one column. Method `fusion`: the mean of all columns, each standardised.
 
     Raises:
         DataError: a component is missing, not finite or cannot be standardised.
@@ -77,6 +82,10 @@ def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Sco
     if method == Method.GRADIENT:
         return component(table, score.gradient)
     normal = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
+    if method == Method.FUSION:
+        members = {name: component(table, name) for name in components(table)}
+        scaled = [standardise(s, s[normal.to_numpy()], name) for name, s in members.items()]
+        return np.asarray(np.mean(scaled, axis=0))
     beta = score.beta if method == Method.AEFLOW else float(method.has_flow)
     total = np.zeros(len(table))
     for name, weight in ((score.flow, beta), (score.reconstruction, 1 - beta)):
@@ -120,3 +129,21 @@ def pred_scores(tables: Sequence[pd.DataFrame], method: Method, score: ScoreSett
     """
     check_same_images(tables)
     return np.column_stack([pred_score(table, method, score) for table in tables])
+
+
+def fused_table(
+    tables: Sequence[pd.DataFrame], names: Sequence[str], scores: Scores
+) -> pd.DataFrame:
+    """Return the score table of a fusion: a column with the score of each member.
+
+    Args:
+        tables: the members' score tables.
+        names: of the members, the columns' names.
+        scores: (N, members) `pred_score` of each.
+
+    Raises:
+        DataError: the tables describe other images.
+    """
+    check_same_images(tables)
+    identity = tables[0][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
+    return identity.join(pd.DataFrame(scores, columns=list(names)))

@@ -13,10 +13,9 @@ from PIL import Image
 from scipy import stats
 
 from aeflow.baselines import mean_absolute_gradient
-from aeflow.combination import Scores, component
+from aeflow.combination import Scores, component, components
 from aeflow.data.prepared import Prepared
 from aeflow.errors import DataError
-from aeflow.evaluation import components
 from aeflow.types import ANOMALOUS, NORMAL, Split
 
 MEASURES = ("compressed_bits", "mean_gradient")

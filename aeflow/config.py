@@ -4,14 +4,17 @@
 (`python scripts/write_config.py`). Unknown keys are errors.
 """
 
-from pathlib import Path
-from typing import Any, Self
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from aeflow.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
+from aeflow.cards import DatasetCard
+from aeflow.entries import Ablation, DatasetEntry, Variant
 from aeflow.errors import ConfigError
 from aeflow.settings import (
+    AnalysisSettings,
     CellSettings,
     DataSettings,
     EvaluationSettings,
@@ -19,72 +22,7 @@ from aeflow.settings import (
     FitSettings,
 )
 from aeflow.types import Method
-from aeflow.validation import NAME, Strict, validate
-
-
-class DatasetEntry(Strict):
-    """A dataset of the study: its card, where it comes from, what is different for it."""
-
-    name: str = Field(pattern=NAME, description="Name in paths and tables.")
-    card: str | None = Field(
-        None, pattern=NAME, description="A card in config/datasets/; null: the one called `name`."
-    )
-    edition: str | None = Field(
-        None, pattern=NAME, description="One of the card's editions, such as an image size."
-    )
-    split: Protocol | None = Field(
-        None, description="official or patient_disjoint, where it is not to be the card's."
-    )
-    source: str | None = Field(
-        None,
-        description="Replaces the card's source: a URL (http, https, file), a local archive "
-        "or a folder.",
-    )
-    sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="Checksum of a replaced source."
-    )
-    categories: list[str] | None = Field(
-        None, min_length=1, description="Use only these categories; null: all of the card."
-    )
-    settings: dict[str, Any] = Field(
-        {}, description="Keys of encoder, flow, ... that differ for this dataset."
-    )
-
-    @property
-    def card_name(self) -> str:
-        """Name of the card."""
-        return self.card or self.name
-
-    @property
-    def archive(self) -> str:
-        """Name of the fetched archive: entries of one card share it, an own source is its own."""
-        if self.source is not None:
-            return self.name
-        return self.card_name if self.edition is None else f"{self.card_name}-{self.edition}"
-
-    def load_card(self, folder: Path = DATASET_CARDS) -> DatasetCard:
-        """Read the entry's card, with its edition and its split.
-
-        Raises:
-            ConfigError: there is no such card or edition, or it has no such category.
-        """
-        card = load_dataset_card(self.card_name, folder, edition=self.edition)
-        card.check_categories(self.categories)
-        return card if self.split is None else card.model_copy(update={"split": self.split})
-
-
-class Variant(Strict):
-    """A cell of the study: a method and what is different for it."""
-
-    name: str = Field(pattern=NAME, description="Name in paths and tables.")
-    method: Method = Field(
-        Method.AEFLOW,
-        description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
-        "the trivial baseline, one number per image, no training.",
-    )
-    settings: dict[str, Any] = Field(
-        {}, description="Keys of encoder, flow, ... that differ for this variant."
-    )
+from aeflow.validation import NAME, validate
 
 
 class Study(CellSettings):
@@ -100,24 +38,71 @@ class Study(CellSettings):
         min_length=1,
         description="What to run.",
     )
+    ablations: list[Ablation] = Field([], description="What to change, one key at a time.")
     data: DataSettings = DataSettings()
     features: FeatureSettings = FeatureSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key, names in (
-            ("datasets", [entry.name for entry in self.datasets]),
-            ("variants", [variant.name for variant in self.variants]),
-            ("seeds", [str(seed) for seed in self.seeds]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{key} names {', '.join(twice)} twice")
         if any(seed < 0 for seed in self.seeds):
             raise ValueError("seeds must not be negative")
         if self.data.center_crop is not None and self.data.center_crop > self.data.image_size:
             raise ValueError("data.center_crop is larger than data.image_size")
+        names = {
+            "datasets": [entry.name for entry in self.datasets],
+            "ablations": [ablation.name for ablation in self.ablations],
+            "variants": [variant.name for variant in self.variants],
+            "seeds": [str(seed) for seed in self.seeds],
+        }
+        for key, listed in names.items():
+            _check_unique(key, listed)
+        for ablation in self.ablations:
+            self._check_ablation(ablation)
+        _check_unique("variants and ablations", [v.name for v in self.all_variants])
+        self._check_names()
+        self._check_archives()
+        for entry in self.datasets:
+            for variant in self.variants_on(entry.name):
+                self.cell(entry.name, variant.name)  # settings of every cell are valid
+        return self
+
+    def _check_ablation(self, ablation: Ablation) -> None:
+        changed = [variant for variant in self.variants if variant.name == ablation.of]
+        where = f"ablations[{ablation.name}]"
+        _check_known(f"{where}.of", [ablation.of], [v.name for v in self.variants])
+        if not (changed[0].method.trained or changed[0].method.peer):
+            raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
+
+    def _check_names(self) -> None:
+        """Check the names that entries use of one another."""
+        datasets = [entry.name for entry in self.datasets]
+        known = [variant.name for variant in self.all_variants]
+        for variant in self.all_variants:
+            where = f"variants[{variant.name}]"
+            _check_known(f"{where}.datasets", variant.datasets or [], datasets)
+            _check_known(f"{where}.members", variant.members, known)
+            if (variant.method == Method.FUSION) != bool(variant.members):
+                raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
+            if variant.members and len(set(variant.members)) < 2:
+                raise ValueError(f"{where}.members: a fusion needs two different variants or more")
+            for member in map(self.variant, variant.members):
+                if member.method == Method.FUSION:
+                    raise ValueError(f"{where}.members: {member.name} is itself a fusion")
+                absent = [d for d in datasets if variant.runs_on(d) and not member.runs_on(d)]
+                if absent:
+                    raise ValueError(f"{where}.members: {member.name} does not run on {absent[0]}")
+        explicit = [variant.name for variant in self.variants]
+        _check_known("analysis.ensembles", self.analysis.ensembles, explicit)
+        _check_known("analysis.reference", [self.reference], explicit)
+        for name in self.analysis.ensembles:
+            if len(self.seeds_of(name)) < 2:
+                raise ValueError(
+                    f"analysis.ensembles: {name} has one seed, and an ensemble needs two or more"
+                )
+
+    def _check_archives(self) -> None:
         origins: dict[str, DatasetEntry] = {}
         for entry in self.datasets:
             other = origins.setdefault(entry.archive, entry)
@@ -126,9 +111,34 @@ class Study(CellSettings):
                     f"datasets {other.name} and {entry.name} would both be fetched to "
                     f"data/raw/{entry.archive}.zip: give one of them another name"
                 )
-            for variant in self.variants:
-                self.cell(entry.name, variant.name)  # settings of every cell are valid
-        return self
+
+    @cached_property
+    def all_variants(self) -> list[Variant]:
+        """The variants, then those of the ablations."""
+        return [
+            *self.variants,
+            *(v for a in self.ablations for v in a.variants(self._explicit(a.of))),
+        ]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Variant]:
+        return {variant.name: variant for variant in self.all_variants}
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], CellSettings]:
+        return {}
+
+    @cached_property
+    def _trainings(self) -> dict[str, dict[str, str]]:
+        return {}
+
+    @property
+    def reference(self) -> str:
+        """The variant that every other is tested against."""
+        return self.analysis.reference or self.variants[0].name
+
+    def _explicit(self, name: str) -> Variant:
+        return next(variant for variant in self.variants if variant.name == name)
 
     def dataset(self, name: str) -> DatasetEntry:
         """Return the entry called `name`."""
@@ -149,15 +159,25 @@ class Study(CellSettings):
         return cards
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`."""
-        return next(variant for variant in self.variants if variant.name == name)
+        """Return the variant called `name`, an ablation's too."""
+        return self._by_name[name]
+
+    def variants_on(self, dataset: str) -> list[Variant]:
+        """Return every variant that runs on a dataset, those of the ablations too."""
+        return [variant for variant in self.all_variants if variant.runs_on(dataset)]
 
     def cell(self, dataset: str, variant: str) -> CellSettings:
         """Return the settings of one cell: the study's, then the dataset's, then the variant's."""
+        key = (dataset, variant)
+        if key not in self._cells:
+            self._cells[key] = self._merged(dataset, variant)
+        return self._cells[key]
+
+    def _merged(self, dataset: str, variant: str) -> CellSettings:
         merged = {key: getattr(self, key).model_dump() for key in CellSettings.model_fields}
         layers = (
             (f"datasets[{dataset}].settings", self.dataset(dataset).settings),
-            (f"variants[{variant}].settings", self.variant(variant).settings),
+            (self._where(variant), self.variant(variant).settings),
         )
         for where, layer in layers:
             for section, keys in layer.items():
@@ -167,27 +187,58 @@ class Study(CellSettings):
             merged = validate(CellSettings, merged, where).model_dump()
         return CellSettings.model_validate(merged)
 
+    def _where(self, variant: str) -> str:
+        """Return the key of the configuration that a variant's settings stand under."""
+        for ablation in self.ablations:
+            if variant in {v.name for v in ablation.variants(self._explicit(ablation.of))}:
+                return f"ablations[{ablation.name}].values ({variant})"
+        return f"variants[{variant}].settings"
+
     def fit_settings(self, dataset: str, variant: str) -> FitSettings:
         """Return the part of a cell's settings that its training depends on."""
-        cell = self.cell(dataset, variant).model_dump()
-        return FitSettings.model_validate({key: cell[key] for key in FitSettings.model_fields})
+        cell = self.cell(dataset, variant)
+        return FitSettings(**{key: getattr(cell, key) for key in FitSettings.model_fields})
 
     def trained_as(self, dataset: str, variant: str) -> str:
         """Return the first variant with the same method and training as `variant`.
 
         Variants that differ in score or threshold alone share its checkpoints and score files.
         """
-        method, fit = self.variant(variant).method, self.fit_settings(dataset, variant)
-        return next(
-            other.name
-            for other in self.variants
-            if other.method == method
-            and (not method.trained or self.fit_settings(dataset, other.name) == fit)
-        )
+        first = self._trainings.setdefault(dataset, {})
+        if not first:
+            shared: dict[tuple[str, ...], str] = {}
+            for other in self.variants_on(dataset):
+                first[other.name] = shared.setdefault(self._training(dataset, other), other.name)
+        return first[variant]
+
+    def _training(self, dataset: str, variant: Variant) -> tuple[str, ...]:
+        """Return what decides a variant's score components."""
+        if variant.method == Method.FUSION:
+            return ("fusion", variant.name)
+        if variant.method == Method.GRADIENT:
+            return ("gradient",)
+        return (variant.method, self.fit_settings(dataset, variant.name).model_dump_json())
 
     def seeds_of(self, variant: str) -> list[int]:
         """Return the seeds of a variant; one that draws no random numbers needs only the first."""
-        return self.seeds if self.variant(variant).method.trained else self.seeds[:1]
+        chosen = self.variant(variant)
+        if chosen.method == Method.FUSION:
+            return max((self.seeds_of(member) for member in chosen.members), key=len)
+        return self.seeds[:1] if chosen.method == Method.GRADIENT else self.seeds
+
+
+def _check_unique(key: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{key} names {', '.join(twice)} twice")
+
+
+def _check_known(key: str, names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ValueError(f"{key} names {name}, which is not in the study ({hint})")
 
 
 def _origin(entry: DatasetEntry) -> tuple[str | None, ...]:

@@ -45,7 +45,7 @@ def _comment(field: FieldInfo, indent: str) -> list[str]:
 
 
 def _entry(key: str, value: Any, indent: str) -> list[str]:
-    nested = isinstance(value, list) and isinstance(value[0], dict)
+    nested = isinstance(value, list) and any(isinstance(item, dict) for item in value)
     text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None)
     if not nested:
         text = text.strip().removeprefix("{").removesuffix("}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from aeflow.combination import component, pred_score
+from aeflow.combination import component, components, pred_score
 from aeflow.errors import DataError
 from aeflow.metrics import (
     RANKING_METRICS,
@@ -95,11 +95,6 @@ def check_scores(table: pd.DataFrame) -> None:
             )
     for name in components(table):
         component(table, name)
-
-
-def components(table: pd.DataFrame) -> list[str]:
-    """Return the names of the score components in a score table."""
-    return [name for name in table.columns if name not in SCORE_TABLE_COLUMNS]
 
 
 def evaluate_scores(

@@ -4,7 +4,7 @@ Every point that the paper leaves open is a key here, with the default of our sp
 PA and UR are the two public student reproductions.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -219,4 +219,23 @@ class EvaluationSettings(Strict):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
     fpr_limit: float = Field(
         0.3, gt=0, le=1, description="AUPRO integrates up to this false-positive rate."
+    )
+
+
+class AnalysisSettings(Strict):
+    """What is computed from stored scores, in seconds, for the variants (not for ablations)."""
+
+    betas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [round(0.05 * step, 2) for step in range(21)],
+        min_length=2,
+        description="Weights of S_flow for which AUROC is computed, for every definition of "
+        "S_flow and S_recon.",
+    )
+    reference: str | None = Field(
+        None,
+        pattern=NAME,
+        description="The variant that every other is tested against (DeLong); null: the first.",
+    )
+    ensembles: list[str] = Field(
+        [], description="Variants whose seeds are made an ensemble (two seeds or more)."
     )

@@ -15,18 +15,29 @@ class Method(StrEnum):
     """How an image gets its scores.
 
     `flow` is AE-FLOW without its decoder, `autoencoder` without its flow, `gradient` the trivial
-    baseline: one number per image, no training.
+    baseline: one number per image, no training. `fusion` is the mean of other variants' scores.
+    `fastflow`, `patchcore`, `padim` and `ganomaly` are anomalib's.
     """
 
     AEFLOW = "aeflow"
     FLOW = "flow"
     AUTOENCODER = "autoencoder"
     GRADIENT = "gradient"
+    FUSION = "fusion"
+    FASTFLOW = "fastflow"
+    PATCHCORE = "patchcore"
+    PADIM = "padim"
+    GANOMALY = "ganomaly"
 
     @property
     def trained(self) -> bool:
-        """Whether a model is fitted."""
-        return self != Method.GRADIENT
+        """Whether a model of ours is fitted."""
+        return self in (Method.AEFLOW, Method.FLOW, Method.AUTOENCODER)
+
+    @property
+    def peer(self) -> bool:
+        """Whether anomalib's model is fitted."""
+        return self in (Method.FASTFLOW, Method.PATCHCORE, Method.PADIM, Method.GANOMALY)
 
     @property
     def has_flow(self) -> bool:

@@ -3,18 +3,22 @@
 import argparse
 from pathlib import Path
 
+from aeflow.cells import unpack_cells
 from aeflow.files import read_json
 from aeflow.logging import script
 from aeflow.reporting.tables import main_table, results_table, write_table
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="the study's results")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells)")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--main", type=Path, required=True)
     options = parser.parse_args(arguments)
-    results = results_table([read_json(path) for path in options.metrics])
+    metrics = options.folder / "metrics"
+    cells = unpack_cells(options.cells)
+    results = results_table([read_json(cell.file(metrics, "json")) for cell in cells])
     write_table(results, options.results)
     write_table(main_table(results), options.main)
 

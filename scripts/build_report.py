@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.config import DatasetEntry
+from aeflow.cells import unpack_cells
+from aeflow.entries import DatasetEntry
 from aeflow.files import read_json, write_text
 from aeflow.logging import script
 from aeflow.reporting.html import build_report
@@ -14,27 +15,34 @@ from aeflow.validation import validate
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True)
     parser.add_argument("--datasets", required=True, help="DatasetEntry of each, as JSON")
     parser.add_argument("--results", type=Path, required=True, help="results.csv")
     parser.add_argument("--main", type=Path, required=True, help="main.csv")
     parser.add_argument("--published", type=Path, required=True, help="config/published.yaml")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True)
-    parser.add_argument("--train", type=Path, nargs="*", default=[])
+    parser.add_argument("--folder", type=Path, required=True, help="the study's results")
+    parser.add_argument(
+        "--cells", required=True, help="JSON (aeflow.cells): whose metrics to show"
+    )
+    parser.add_argument("--trained", required=True, help="the same: whose trainings to show")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="in their order")
     parser.add_argument("--report", type=Path, required=True)
     options = parser.parse_args(arguments)
     entries = [
         validate(DatasetEntry, entry, "--datasets") for entry in json.loads(options.datasets)
     ]
+    cells = unpack_cells(options.cells)
+    shown = {cell.variant for cell in cells}
+    results, means = read_results(options.results), read_main(options.main)
+    metrics, train = options.folder / "metrics", options.folder / "train"
     page = build_report(
         study=options.study,
-        results=read_results(options.results),
-        main=read_main(options.main),
+        results=results[results["variant"].isin(shown)],
+        main=means[means["variant"].isin(shown)],
         published=load_published(options.published),
-        metrics=[read_json(path) for path in options.metrics],
-        trainings=[read_training(path) for path in options.train],
+        metrics=[read_json(cell.file(metrics, "json")) for cell in cells],
+        trainings=[read_training(c.file(train, "json")) for c in unpack_cells(options.trained)],
         figures=options.figures,
         cards={entry.name: entry.load_card() for entry in entries},
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from aeflow.evaluation import Identity, JudgingSettings, evaluate_scores, read_scores
 from aeflow.files import read_json, write_json
 from aeflow.logging import script
+from aeflow.types import Method
 from aeflow.validation import load_settings, validate
 
 
@@ -15,7 +16,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", type=Path, required=True, help="score table, CSV")
     parser.add_argument("--pixel", type=Path, required=True, help="JSON beside the score table")
-    parser.add_argument("--train", type=Path, help="summary of the training, JSON")
+    parser.add_argument(
+        "--train", type=Path, nargs="+", default=[], help="JSON of each training behind the scores"
+    )
     parser.add_argument("--prepared", type=Path, required=True, help="manifest of the images")
     parser.add_argument("--identity", required=True, help="JSON: study, dataset, ... seed")
     parser.add_argument("--settings", required=True, help="JSON: score, threshold, evaluation")
@@ -24,12 +27,9 @@ def main(arguments: list[str]) -> None:
 
     identity = validate(Identity, json.loads(given.identity), "--identity")
     settings = load_settings(JudgingSettings, given.settings)
-    if (given.train is None) != (not identity.method.trained):
+    trainings = [read_json(path) for path in given.train]
+    if not trainings and identity.method != Method.GRADIENT:
         parser.error("--train belongs to every method but gradient")
-    training = {"fit_seconds": 0.0, "best_epoch": None}
-    if given.train is not None:
-        summary = read_json(given.train)
-        training = {name: summary[name] for name in training}
     metrics = evaluate_scores(
         read_scores(given.scores),
         read_json(given.pixel)["pixel"],
@@ -43,7 +43,9 @@ def main(arguments: list[str]) -> None:
         {
             **identity.model_dump(),
             **metrics,
-            **training,
+            "fit_seconds": sum(training["fit_seconds"] for training in trainings),
+            "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
+            "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
             "n_train": read_json(given.prepared)["counts"]["train"],
             "settings": settings.model_dump(mode="json"),
         },

@@ -15,13 +15,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--results", type=Path, required=True, help="results.csv")
     parser.add_argument("--main", type=Path, required=True, help="main.csv")
     parser.add_argument("--published", type=Path, required=True, help="config/published.yaml")
+    parser.add_argument("--variants", nargs="+", required=True, help="those of main.md")
     parser.add_argument("--folder", type=Path, required=True, help="where the tables go")
     options = parser.parse_args(arguments)
     means = read_main(options.main)
     published = load_published(options.published)
     tables = {
         "results": results_display(read_results(options.results)),
-        "main": main_display(means),
+        "main": main_display(means[means["variant"].isin(options.variants)]),
         "claims": claims_display(means, published),
     }
     for name, table in tables.items():

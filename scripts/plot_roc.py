@@ -3,18 +3,21 @@
 import argparse
 from pathlib import Path
 
+from aeflow.cells import unpack_cells
 from aeflow.files import read_json
 from aeflow.logging import script
 from aeflow.reporting.figures import plot_roc
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="of one dataset")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="the study's results")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells), of one dataset")
     parser.add_argument("--png", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     options = parser.parse_args(arguments)
-    metrics = [read_json(path) for path in options.metrics]
+    folder = options.folder / "metrics"
+    metrics = [read_json(cell.file(folder, "json")) for cell in unpack_cells(options.cells)]
     plot_roc(metrics).save(options.png, options.svg)
 
 

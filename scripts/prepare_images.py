@@ -4,8 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
-from aeflow.config import DatasetEntry
 from aeflow.data.prepare import prepare_images
+from aeflow.entries import DatasetEntry
 from aeflow.files import write_json
 from aeflow.logging import script
 from aeflow.settings import DataSettings

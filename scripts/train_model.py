@@ -13,6 +13,7 @@ from aeflow.data.prepared import open_prepared
 from aeflow.devices import set_up
 from aeflow.files import sha256_file, write_json, write_text
 from aeflow.logging import script
+from aeflow.memory import peak_rss_mib
 from aeflow.provenance import code_digest
 from aeflow.settings import FitSettings
 from aeflow.training import Trainer
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
             "best_epoch": trained.best_epoch,
             "epochs_run": len(trained.history),
             "fit_seconds": round(trained.fit_seconds, 3),
+            "peak_rss_mib": peak_rss_mib(),
             "parameters": sum(tensor.numel() for tensor in model.parameters()),
             "model_sha256": sha256_file(args.model),
             "history_sha256": sha256_file(args.history),

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aeflow.combination import component, pred_score
-from aeflow.evaluation import components
+from aeflow.combination import component, components, pred_score
 from aeflow.reporting.display import percent
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.reporting.tables import main_table, results_table

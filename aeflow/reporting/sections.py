@@ -137,14 +137,19 @@ def reasons(metrics: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def cost(main: pd.DataFrame) -> DisplayTable:
-    """Return the training time per model."""
+    """Return training time and memory per model."""
     cells = main[["dataset", "variant"]].copy()
     cells.columns = pd.Index(["Dataset", "Variant"])
-    cells["Seconds per model"] = [
-        number(mean, 1) + (f" ± {number(sd, 1)}" if not np.isnan(sd) else "")
-        for mean, sd in zip(main["fit_seconds_mean"], main["fit_seconds_sd"], strict=True)
-    ]
-    return plain(cells[cells["Seconds per model"] != ""], "Mean ± sd over seeds; wall time.")
+    for name, label in (("fit_seconds", "Seconds per model"), ("peak_rss_mib", "Memory (MiB)")):
+        cells[label] = [
+            number(mean, 1) + (f" ± {number(sd, 1)}" if not np.isnan(sd) else "")
+            for mean, sd in zip(main[f"{name}_mean"], main[f"{name}_sd"], strict=True)
+        ]
+    return plain(
+        cells[cells["Memory (MiB)"] != ""],
+        "Mean ± sd over seeds; wall time, and the largest resident set of the training's process "
+        "(mapped files included). A fusion's are its members': the sum, and the largest.",
+    )
 
 
 def settings(

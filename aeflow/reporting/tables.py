@@ -29,7 +29,7 @@ _FROM_METRICS = [
     *["dataset", "category", "variant", "method", "encoder", "seed"],
     *["image_auroc", "image_aupr", "f1", "accuracy", "sensitivity", "specificity", "threshold"],
     *["oracle_f1", "pixel_auroc", "aupro", *_COUNTS, "fit_seconds"],
-    *["val_auroc", "threshold_rule", "oracle_threshold", "best_epoch"],
+    *["val_auroc", "threshold_rule", "oracle_threshold", "best_epoch", "peak_rss_mib"],
 ]
 RESULT_COLUMNS = [*_FROM_METRICS, "image_auroc_low", "image_auroc_high"]
 
@@ -76,8 +76,8 @@ def main_table(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         dataset, variant, method, encoder, n_seeds, n_categories, threshold_rule, then
-        `<metric>_mean`, `_sd`, `_low` and `_high` (`over_seeds`) of every metric and of
-        fit_seconds.
+        `<metric>_mean`, `_sd`, `_low` and `_high` (`over_seeds`) of every metric, val_auroc,
+        fit_seconds and peak_rss_mib.
 
     Raises:
         DataError: a seed of a variant lacks a category that another seed has.
@@ -101,7 +101,7 @@ def main_table(results: pd.DataFrame) -> pd.DataFrame:
             f"Some seeds of {dataset}/{variant} lack a category: "
             "give the metrics of every category for every seed."
         )
-    columns = [*METRICS, "fit_seconds"]
+    columns = [*METRICS, "val_auroc", "fit_seconds", "peak_rss_mib"]
     per_seed = results.groupby([*cell, "seed"], sort=False)[columns].mean(skipna=False)
     summary = over_seeds(per_seed.reset_index(), cell, columns).set_index(cell)
     return table.drop(columns="runs").join(summary.drop(columns="n_seeds")).reset_index()

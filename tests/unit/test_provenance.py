@@ -133,8 +133,8 @@ def test_packages_hold_no_code_in_their_init() -> None:
 
 def test_the_modules_left_out_exist_and_are_few() -> None:
     """A module joins them only if no number of a result depends on its code."""
-    facts = ["cards", "config", "layouts", "settings", "validation"]
-    messages = ["errors", "logging"]
+    facts = ["cards", "cells", "config", "entries", "layouts", "settings", "validation"]
+    messages = ["errors", "logging", "memory"]
     verified = ["data.checksums", "data.download"]  # what they bring is checked by data.fetch
     names = [*facts, *messages, *verified, "files", "provenance"]
     assert {"aeflow", *(f"aeflow.{name}" for name in names)} == SHAPES_NO_NUMBER

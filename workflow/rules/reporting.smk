@@ -1,5 +1,51 @@
 # For people and for papers.
 
+FIGURES = f"{RESULTS}/figures"
+HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
+HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
+TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
+COLUMN = "{dataset}-{category}-{variant}"
+STYLE = "aeflow/reporting/style.mplstyle"
+
+
+def shown_trainings():
+    """Return the trained cells of the named variants."""
+    return [cell for cell in SCORED if cell.variant in TRAINED and cell.variant in NAMED]
+
+
+def trained_columns():
+    """Return every (dataset, category, named variant) that was trained, each once."""
+    return list(dict.fromkeys(cell[:3] for cell in shown_trainings()))
+
+
+def figures():
+    names = [f"roc-{dataset}" for dataset in CARDS]
+    for cell in trained_columns():
+        names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
+    return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
+
+
+def report_figures():
+    """Return the figures of the report: lines as vectors, photographs as pixels."""
+    return [path for path in figures() if path.endswith(".png") == ("panels-" in path)]
+
+
+def card_entries():
+    """Return what the report needs to find the cards."""
+    keys = {"name", "card", "edition", "split"}
+    return json.dumps([entry.model_dump(include=keys) for entry in STUDY.datasets], sort_keys=True)
+
+
+def seeds_of_column(pattern):
+    """Return a function that expands a path over the seeds of a variant."""
+    return lambda wildcards: [
+        pattern.format(**wildcards, seed=seed) for seed in STUDY.seeds_of(wildcards.variant)
+    ]
+
+
+def first_seed(pattern):
+    return lambda w: pattern.format(**w, seed=STUDY.seeds_of(w.variant)[0])
+
 
 rule make_tables:
     input:
@@ -15,16 +61,18 @@ rule make_tables:
     params:
         code=code("make_tables"),
         folder=lambda wildcards, input: str(Path(input.results).parent),
+        named=[variant.name for variant in STUDY.variants],
     message:
         "Write the tables"
     shell:
         "python scripts/make_tables.py --results {input.results} --main {input.main}"
-        " --published {input.published} --folder {params.folder} --log {log}"
+        " --published {input.published} --variants {params.named} --folder {params.folder}"
+        " --log {log}"
 
 
 rule plot_roc:
     input:
-        metrics=lambda w: [metrics_of(*cell) for cell in cells() if cell[0] == w.dataset],
+        metrics=lambda w: [metrics_of(cell) for cell in cells_of(w.dataset)],
         style=STYLE,
     output:
         svg=f"{FIGURES}/roc-{{dataset}}.svg",
@@ -35,10 +83,11 @@ rule plot_roc:
         f"{RESULTS}/benchmarks/plot_roc/{{dataset}}.tsv"
     params:
         code=code("plot_roc"),
+        cells=lambda w: pack_cells(cells_of(w.dataset)),
     message:
         "Plot ROC curves of {wildcards.dataset}"
     shell:
-        "python scripts/plot_roc.py --metrics {input.metrics}"
+        "python scripts/plot_roc.py --folder {RESULTS} --cells {params.cells:q}"
         " --svg {output.svg} --png {output.png} --log {log}"
 
 
@@ -111,12 +160,8 @@ rule build_report:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
         published="config/published.yaml",
-        metrics=[metrics_of(*cell) for cell in cells()],
-        train=[
-            f"{RESULTS}/train/{d}/{c}/{v}/seed{s}.json"
-            for d, c, v, s in trained_cells()
-            if v in TRAINED
-        ],
+        metrics=[metrics_of(cell) for cell in CELLS if cell.variant in NAMED],
+        train=[str(cell.file(Path(RESULTS, "train"), "json")) for cell in shown_trainings()],
         figures=report_figures(),
         template="aeflow/reporting/report.html",
         cards=sorted({f"config/datasets/{entry.card_name}.yaml" for entry in STUDY.datasets}),
@@ -130,10 +175,13 @@ rule build_report:
         code=code("build_report"),
         study=STUDY.study,
         datasets=card_entries(),
+        cells=pack_cells(cell for cell in CELLS if cell.variant in NAMED),
+        trained=pack_cells(shown_trainings()),
     message:
         "Build the report"
     shell:
         "python scripts/build_report.py --study {params.study} --datasets {params.datasets:q}"
         " --results {input.results}"
-        " --main {input.main} --published {input.published} --metrics {input.metrics}"
-        " --train {input.train} --figures {input.figures} --report {output.report} --log {log}"
+        " --main {input.main} --published {input.published} --folder {RESULTS}"
+        " --cells {params.cells:q} --trained {params.trained:q}"
+        " --figures {input.figures} --report {output.report} --log {log}"

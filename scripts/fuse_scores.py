@@ -1,0 +1,41 @@
+"""Collect the scores of several variants in one score table (method fusion)."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from aeflow.combination import fused_table, pred_score
+from aeflow.evaluation import read_scores
+from aeflow.files import write_json, write_text
+from aeflow.logging import script
+from aeflow.settings import ScoreSettings
+from aeflow.types import Method
+from aeflow.validation import validate
+
+
+def main(arguments: list[str]) -> None:
+    """Write the score table; there is no map of several models, hence no pixel metrics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--members", required=True, help="JSON: list of {name, method, score}")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="in their order")
+    parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
+    parser.add_argument("--pixel", type=Path, required=True, help="JSON to write")
+    args = parser.parse_args(arguments)
+    members = json.loads(args.members)
+    tables = [read_scores(path) for path in args.tables]
+    scores = [
+        pred_score(
+            table, Method(member["method"]), validate(ScoreSettings, member["score"], "--members")
+        )
+        for member, table in zip(members, tables, strict=True)
+    ]
+    names = [member["name"] for member in members]
+    fused = fused_table(tables, names, np.column_stack(scores))
+    write_text(args.scores, fused.to_csv(index=False))
+    write_json(args.pixel, {"pixel": {}})
+
+
+if __name__ == "__main__":
+    script(main)
