@@ -12,7 +12,7 @@ import stat
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -136,7 +136,7 @@ def pack_folder(folder: Path, target: Path) -> None:
             except OSError as error:
                 _unreadable(error)
             with content:
-                _store(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
+                store_member(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
 
 
 def archive_kind(path: Path) -> Literal["zip", "tar"]:
@@ -157,7 +157,7 @@ def archive_kind(path: Path) -> Literal["zip", "tar"]:
 def add_file(archive: ZipFile, source: Path, name: str) -> None:
     """Store a file as a member."""
     with source.open("rb") as content:
-        _store(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
+        store_member(archive, name, os.fstat(content.fileno()).st_size, _blocks(content))
 
 
 def add_zip(archive: ZipFile, source: Path, folder: str) -> None:
@@ -170,7 +170,7 @@ def add_zip(archive: ZipFile, source: Path, folder: str) -> None:
         for member in opened.infolist():
             if not member.is_dir():
                 place = _below(folder, member.filename)
-                _store(archive, place, member.file_size, _member_blocks(opened, member))
+                store_member(archive, place, member.file_size, _member_blocks(opened, member))
 
 
 def add_tar(
@@ -197,7 +197,7 @@ def add_tar(
                 _check_size(source, unpacked, max_bytes)
                 content = tar.extractfile(member)
                 assert content is not None  # it is a regular file
-                _store(archive, _below(folder, name), member.size, _blocks(content))
+                store_member(archive, _below(folder, name), member.size, _blocks(content))
     except (OSError, *_DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of writing, such as a full disk; damaged gzip and bzip2 have no number
@@ -268,7 +268,15 @@ def _blocks(content: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _store(archive: ZipFile, name: str, size: int, blocks: Iterator[bytes]) -> None:
+def store_member(archive: ZipFile, name: str, size: int, blocks: Iterable[bytes]) -> None:
+    """Store a member uncompressed, with nothing in it that differs from run to run.
+
+    Args:
+        archive: open for writing.
+        name: of the member.
+        size: in bytes.
+        blocks: its content.
+    """
     member = ZipInfo(name, _FIXED_DATE)
     member.create_system = 3  # Unix, wherever this runs
     member.external_attr = (stat.S_IFREG | 0o644) << 16

@@ -3,18 +3,18 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from zipfile import ZipFile, ZipInfo
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aeflow.data.archives import open_zip
+from aeflow.data.archives import open_zip, store_member
 from aeflow.errors import DataError
+from aeflow.files import require_space
 from aeflow.layouts import Conversion, MedmnistConversion
 
 Picture = tuple[str, NDArray[np.uint8]]
-FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 # PNG is lossless at any level; the lowest is many times faster and hardly larger.
 COMPRESSION = 1
 
@@ -34,16 +34,15 @@ def convert_archive(conversion: Conversion, source: Path, target: Path) -> int:
 
     Raises:
         DataError: the files are not what the conversion expects.
+        NoSpaceError: less is free than the files take, which the images do too, more or less.
     """
+    require_space(target.parent, source.stat().st_size, f"The images of {source.name}")
     number = 0
     with open_zip(source) as files, ZipFile(target, "w") as archive:
         for name, pixels in _pictures(conversion, files):
             content = io.BytesIO()
             Image.fromarray(pixels).save(content, "PNG", compress_level=COMPRESSION)
-            member = ZipInfo(name, FIXED_DATE)
-            member.create_system = 3  # Unix, wherever this runs
-            member.external_attr = 0o100644 << 16
-            archive.writestr(member, content.getvalue())
+            store_member(archive, name, content.tell(), [content.getvalue()])
             number += 1
     if not number:
         raise DataError("the files hold no image that the conversion would keep")

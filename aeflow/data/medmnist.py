@@ -16,6 +16,10 @@ from aeflow.errors import DataError
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 MAX_ROWS = 10_000_000
 MAX_SIDE = 4096
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def medmnist_pictures(
@@ -68,12 +72,9 @@ def _one_split(
 def _shape(stream: IO[bytes]) -> tuple[int, ...]:
     """Read an .npy file's header; the rows follow."""
     version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
+    if version not in _READ_HEADER:
         raise ValueError(f"version {version} of the .npy format")
-    read = np.lib.format.read_array_header_1_0
-    shape, fortran, dtype = (
-        read(stream) if version == (1, 0) else np.lib.format.read_array_header_2_0(stream)
-    )
+    shape, fortran, dtype = _READ_HEADER[version](stream)
     if dtype != np.uint8 or (fortran and len(shape) > 1) or not shape or shape[0] > MAX_ROWS:
         raise ValueError(f"an array of {dtype}, shape {shape}")
     return shape
