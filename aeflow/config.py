@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from aeflow.cards import DatasetCard
+from aeflow.cards import DATASET_CARDS, DatasetCard
 from aeflow.entries import Ablation, DatasetEntry, Variant
 from aeflow.errors import ConfigError
 from aeflow.settings import (
@@ -78,10 +78,12 @@ class Study(CellSettings):
     def _check_names(self) -> None:
         """Check the names that entries use of one another."""
         datasets = [entry.name for entry in self.datasets]
+        # An overlay replaces the datasets and keeps ablations of others, so any card will do.
+        cards = sorted(path.stem for path in DATASET_CARDS.glob("*.yaml"))
         known = [variant.name for variant in self.all_variants]
         for variant in self.all_variants:
             where = f"variants[{variant.name}]"
-            _check_known(f"{where}.datasets", variant.datasets or [], datasets)
+            _check_known(f"{where}.datasets", variant.datasets or [], [*datasets, *cards])
             _check_known(f"{where}.members", variant.members, known)
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
@@ -94,9 +96,9 @@ class Study(CellSettings):
                 if absent:
                     raise ValueError(f"{where}.members: {member.name} does not run on {absent[0]}")
         explicit = [variant.name for variant in self.variants]
-        _check_known("analysis.ensembles", self.analysis.ensembles, explicit)
+        _check_known("analysis.ensembles", self.analysis.ensembles or [], explicit)
         _check_known("analysis.reference", [self.reference], explicit)
-        for name in self.analysis.ensembles:
+        for name in self.analysis.ensembles or []:
             if len(self.seeds_of(name)) < 2:
                 raise ValueError(
                     f"analysis.ensembles: {name} has one seed, and an ensemble needs two or more"
@@ -136,6 +138,13 @@ class Study(CellSettings):
     def reference(self) -> str:
         """The variant that every other is tested against."""
         return self.analysis.reference or self.variants[0].name
+
+    @property
+    def ensembles(self) -> list[str]:
+        """The variants whose seeds are made an ensemble."""
+        if self.analysis.ensembles is not None:
+            return self.analysis.ensembles
+        return [v.name for v in self.variants if len(self.seeds_of(v.name)) > 1]
 
     def _explicit(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)

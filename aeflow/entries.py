@@ -77,7 +77,9 @@ class Variant(Strict):
         "normals first.",
     )
     datasets: list[str] | None = Field(
-        None, min_length=1, description="Only on these datasets; null: on all."
+        None,
+        min_length=1,
+        description="Only on these datasets, as far as the study has them; null: on all.",
     )
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this variant."
@@ -101,7 +103,9 @@ class Ablation(Strict):
         description="Its values. One that `of` has already is trained once, for both.",
     )
     datasets: list[str] | None = Field(
-        None, min_length=1, description="Only on these datasets; null: on all of `of`."
+        None,
+        min_length=1,
+        description="Only on these datasets, as far as the study has them; null: where `of` runs.",
     )
 
     def variants(self, changed: Variant) -> list[Variant]:

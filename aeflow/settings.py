@@ -236,6 +236,8 @@ class AnalysisSettings(Strict):
         pattern=NAME,
         description="The variant that every other is tested against (DeLong); null: the first.",
     )
-    ensembles: list[str] = Field(
-        [], description="Variants whose seeds are made an ensemble (two seeds or more)."
+    ensembles: list[str] | None = Field(
+        None,
+        description="Variants whose seeds are made an ensemble (two seeds or more); null: every "
+        "variant that has them.",
     )
