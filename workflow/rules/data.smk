@@ -1,42 +1,6 @@
 # From a dataset's source to one array of its images.
 
 
-def archive_files(dataset):
-    archive = STUDY.dataset(dataset).archive
-    return {
-        "archive": f"data/raw/{archive}.zip",
-        "manifest": f"data/manifests/raw/{archive}.json",
-    }
-
-
-def archive_identity(archive):
-    """Return what tells one archive from another: its bytes where they are known, not its place.
-
-    A new mirror of the same file then reruns nothing.
-    """
-    entry, card = STUDY.dataset(ARCHIVES[archive]), CARDS[ARCHIVES[archive]]
-    conversion = f" {as_json(card.conversion)}" if card.conversion else ""
-    if entry.source is not None:
-        return (entry.sha256 or entry.source) + conversion
-    facts = [file.sha256 or file.md5 or file.name for file in card.files]
-    return (card.generator or " ".join(facts)) + conversion
-
-
-def source_options(archive):
-    entry = STUDY.dataset(ARCHIVES[archive])
-    return options({"source": entry.source, "sha256": entry.sha256})
-
-
-def card_options(dataset, *keys):
-    """Return the options that name a dataset's card, and those of `keys` that are set."""
-    entry = STUDY.dataset(dataset)
-    return options({"card": entry.card_name} | {key: getattr(entry, key) for key in keys})
-
-
-def options(values):
-    return " ".join(f"--{key} {shlex.quote(value)}" for key, value in values.items() if value)
-
-
 rule fetch_data:
     output:
         archive="data/raw/{archive}.zip",

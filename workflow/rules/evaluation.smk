@@ -1,47 +1,6 @@
 # Metrics from score files alone: another beta, threshold or score definition costs seconds.
 
 
-def scores_of(wildcards, ending):
-    return str(Path(score_table(cell_of(wildcards))).with_suffix(ending))
-
-
-def train_summaries(wildcards):
-    """Return the summaries of the trainings behind a cell: none, one, or those of its members."""
-    cell, variant = cell_of(wildcards), STUDY.variant(wildcards.variant)
-    if variant.method == "gradient":
-        return []
-    if variant.method == "fusion":
-        members = [cell._replace(variant=name) for name in variant.members]
-        members = [member for member in members if member.variant not in BASELINES]
-    else:
-        members = [cell]
-    trained = [m._replace(variant=STUDY.trained_as(m.dataset, m.variant)) for m in members]
-    return [str(member.file(Path(RESULTS, "train"), "json")) for member in dict.fromkeys(trained)]
-
-
-def identity(wildcards):
-    variant = STUDY.variant(wildcards.variant)
-    encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
-    fitted = variant.method.trained or variant.method.peer
-    content = {
-        "study": STUDY.study,
-        "dataset": wildcards.dataset,
-        "category": wildcards.category,
-        "variant": variant.name,
-        "method": variant.method,
-        "seed": int(wildcards.seed),
-        "encoder": f"{encoder.name}-stage{encoder.stage}" if fitted else None,
-    }
-    return json.dumps(content, sort_keys=True)
-
-
-def judging(wildcards):
-    cell = STUDY.cell(wildcards.dataset, wildcards.variant).model_dump(mode="json")
-    content = {"score": cell["score"], "threshold": cell["threshold"]}
-    content["evaluation"] = STUDY.evaluation.model_dump(mode="json")
-    return json.dumps(content, sort_keys=True)
-
-
 rule evaluate_scores:
     input:
         prepared="data/manifests/prepared/{dataset}/{category}.json",
@@ -79,9 +38,10 @@ rule aggregate_metrics:
         f"{RESULTS}/benchmarks/aggregate_metrics.tsv"
     params:
         code=code("aggregate_metrics"),
+        folder=lambda w: RESULTS,
         cells=pack_cells(CELLS),
     message:
         "Collect the metrics of all cells"
     shell:
-        "python scripts/aggregate_metrics.py --cells {params.cells:q} --folder {RESULTS}"
+        "python scripts/aggregate_metrics.py --cells {params.cells:q} --folder {params.folder}"
         " --results {output.results} --main {output.main} --log {log}"

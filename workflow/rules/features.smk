@@ -1,14 +1,6 @@
 # The pretrained encoder: its weights, and its features of every image.
 
 
-def encoder_identity(encoder):
-    """Return what tells one file of weights from another: the card's facts but its source."""
-    if not (ENCODER_CARDS / f"{encoder}.yaml").is_file():
-        return encoder
-    card = load_encoder_card(encoder)
-    return f"{card.library} {card.architecture} {card.weights.sha256} {card.mean} {card.sd}"
-
-
 rule fetch_weights:
     output:
         weights="data/weights/{encoder}.safetensors",

@@ -1,24 +1,6 @@
 # Several variants' scores as the components of one more.
 
 
-def member_tables(wildcards):
-    members = STUDY.variant(wildcards.variant).members
-    return [score_table(cell_of(wildcards)._replace(variant=name)) for name in members]
-
-
-def members_as_json(wildcards):
-    """Return what turns each member's components into its score."""
-    members = [
-        {
-            "name": name,
-            "method": STUDY.variant(name).method,
-            "score": STUDY.cell(wildcards.dataset, name).score.model_dump(mode="json"),
-        }
-        for name in STUDY.variant(wildcards.variant).members
-    ]
-    return json.dumps(members, sort_keys=True)
-
-
 rule fuse_scores:
     input:
         tables=member_tables,

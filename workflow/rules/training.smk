@@ -1,16 +1,6 @@
 # One training per dataset, category, variant and seed.
 
 
-def encoder_files(wildcards, kind):
-    encoder = STUDY.fit_settings(wildcards.dataset, wildcards.variant).encoder
-    stage = f"{encoder.name}-stage{encoder.stage}/{wildcards.dataset}/{wildcards.category}"
-    return {
-        "features": f"data/features/{stage}.npy",
-        "manifest": f"data/manifests/features/{stage}.json",
-        "weights": f"data/weights/{encoder.name}.safetensors",
-    }[kind]
-
-
 rule train_model:
     input:
         prepared="data/manifests/prepared/{dataset}/{category}.json",
