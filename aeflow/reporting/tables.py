@@ -114,15 +114,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Read `results.csv`; a category called 01 stays 01, a variant called NA stays NA.
+    """Read `results.csv`.
 
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = _read(path, _NAMES)
-    if list(table.columns) != RESULT_COLUMNS:
-        raise DataError(f"{path} has other columns than results.csv: run aggregate_metrics again.")
-    return _typed(table)
+    return _typed(read_table(path, _NAMES, RESULT_COLUMNS, "aggregate_metrics"))
 
 
 def read_main(path: Path) -> pd.DataFrame:
@@ -131,7 +128,7 @@ def read_main(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = _read(path, _NAMES)
+    table = _read(path, _NAMES, "aggregate_metrics")
     if not {"dataset", "variant", "n_seeds", f"{METRICS[-1]}_sd"} <= set(table.columns):
         raise DataError(f"{path} has other columns than main.csv: run aggregate_metrics again.")
     return table
@@ -148,13 +145,31 @@ def read_training(path: Path) -> dict[str, Any]:
     return run | dict(read_json(path))
 
 
-def _read(path: Path, names: list[str]) -> pd.DataFrame:
+def read_table(path: Path, names: list[str], columns: list[str], rule: str) -> pd.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Args:
+        path: the CSV.
+        names: columns of text; a category called 01 stays 01, a variant called NA stays NA.
+        columns: all columns, in their order.
+        rule: the rule that makes the table.
+
+    Raises:
+        DataError: the file is missing or has other columns.
+    """
+    table = _read(path, names, rule)
+    if list(table.columns) != columns:
+        raise DataError(f"{path} has other columns than expected: run {rule} again.")
+    return table
+
+
+def _read(path: Path, names: list[str], rule: str) -> pd.DataFrame:
     try:
         return pd.read_csv(
             path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run aggregate_metrics first.") from error
+        raise DataError(f"{path} is missing: run {rule} first.") from error
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 FIGURES = f"{RESULTS}/figures"
 HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
-TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
+HUMAN_for kind in ("weighting", "ensembles"):
+    TABLES += [f"{RESULTS}/tables/{kind}.{ending}" for ending in ("csv", "md", "tex")]
+TABLES += [f"{RESULTS}/tables/{name}.csv" for name in ("weighting_sweep", "risk")]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
 
@@ -20,6 +21,7 @@ def trained_columns():
 
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("weighting", "risk")]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
