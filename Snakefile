@@ -15,6 +15,7 @@ container: "docker://python:3.11-slim"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/ablated.smk"
 include: "workflow/rules/shown.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
@@ -22,6 +23,8 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
 include: "workflow/rules/fusion.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/ablation.smk"
+include: "workflow/rules/complexity.smk"
 include: "workflow/rules/reporting.smk"
 
 

@@ -119,7 +119,7 @@ def read_results(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = _read(path, _NAMES)
+    table = read_table(path, _NAMES)
     if list(table.columns) != RESULT_COLUMNS:
         raise DataError(f"{path} has other columns than results.csv: run aggregate_metrics again.")
     return _typed(table)
@@ -131,7 +131,7 @@ def read_main(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = _read(path, _NAMES)
+    table = read_table(path, _NAMES)
     if not {"dataset", "variant", "n_seeds", f"{METRICS[-1]}_sd"} <= set(table.columns):
         raise DataError(f"{path} has other columns than main.csv: run aggregate_metrics again.")
     return table
@@ -148,13 +148,23 @@ def read_training(path: Path) -> dict[str, Any]:
     return run | dict(read_json(path))
 
 
-def _read(path: Path, names: list[str]) -> pd.DataFrame:
+def read_table(path: Path, names: Sequence[str], rule: str = "aggregate_metrics") -> pd.DataFrame:
+    """Read a table of `write_table`; an empty cell is NaN.
+
+    Args:
+        path: CSV.
+        names: columns that are text, whatever they look like.
+        rule: what makes the table.
+
+    Raises:
+        DataError: the file is missing.
+    """
     try:
         return pd.read_csv(
             path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run aggregate_metrics first.") from error
+        raise DataError(f"{path} is missing: run {rule} first.") from error
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

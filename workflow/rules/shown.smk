@@ -4,6 +4,13 @@ FIGURES = f"{RESULTS}/figures"
 HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
 HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
 TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
+EXPLANATIONS = [
+    f"{name}.{ending}"
+    for name in ("complexity", "complexity_corrected", "defects")
+    for ending in ("csv", "md", "tex")
+]
+TABLES += [f"{RESULTS}/tables/ablations.{ending}" for ending in ("csv", "md", "tex")]
+TABLES += [f"{RESULTS}/tables/{name}" for name in EXPLANATIONS]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
 
@@ -20,6 +27,8 @@ def trained_columns():
 
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
+    names += [f"ablations-{dataset}" for dataset in ablated_datasets()]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("complexity", "defects")]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
