@@ -102,7 +102,7 @@ def read_ensembles(path: Path) -> pd.DataFrame:
         DataError: the file is missing or has other columns.
     """
     names = ["dataset", "variant", "reason"]
-    return read_table(path, names, ENSEMBLE_COLUMNS, "evaluate_ensembles")
+    return read_table(path, ENSEMBLE_COLUMNS, text=names, rule="evaluate_ensembles")
 
 
 def read_risk(path: Path) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def read_risk(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, RISK_COLUMNS[:3], RISK_COLUMNS, "evaluate_ensembles")
+    return read_table(path, RISK_COLUMNS, text=RISK_COLUMNS[:3], rule="evaluate_ensembles")
 
 
 def ensembles_display(table: pd.DataFrame, entries: Sequence[DatasetEntry]) -> DisplayTable:

@@ -119,7 +119,7 @@ def read_results(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return _typed(read_table(path, _NAMES, RESULT_COLUMNS, "aggregate_metrics"))
+    return _typed(_read(path, _NAMES, "aggregate_metrics", RESULT_COLUMNS))
 
 
 def read_main(path: Path) -> pd.DataFrame:
@@ -145,31 +145,38 @@ def read_training(path: Path) -> dict[str, Any]:
     return run | dict(read_json(path))
 
 
-def read_table(path: Path, names: list[str], columns: list[str], rule: str) -> pd.DataFrame:
-    """Read a table that `write_table` wrote.
+def read_table(
+    path: Path, columns: Sequence[str], *, text: Sequence[str], rule: str, flags: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; an empty number is NaN.
 
     Args:
         path: the CSV.
-        names: columns of text; a category called 01 stays 01, a variant called NA stays NA.
-        columns: all columns, in their order.
+        columns: all of its columns, in their order.
+        text: those of names and sentences, an empty one is ""; a category called 01 stays 01.
         rule: the rule that makes the table.
+        flags: columns of True and False.
 
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = _read(path, names, rule)
-    if list(table.columns) != columns:
-        raise DataError(f"{path} has other columns than expected: run {rule} again.")
-    return table
+    table = _read(path, text, rule, columns)
+    table[[*text]] = table[[*text]].fillna("")
+    return table.astype(dict.fromkeys(text, "str") | dict.fromkeys(flags, "bool"))
 
 
-def _read(path: Path, names: list[str], rule: str) -> pd.DataFrame:
+def _read(
+    path: Path, text: Sequence[str], rule: str, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     try:
-        return pd.read_csv(
-            path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""]
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run {rule} first.") from error
+    if columns is not None and list(table.columns) != list(columns):
+        raise DataError(f"{path} has other columns than expected: run {rule} again.")
+    return table
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -102,7 +102,7 @@ def read_sweep(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, [*DEFINITION, "reason"], SWEEP_COLUMNS, "sweep_weighting")
+    return read_table(path, SWEEP_COLUMNS, text=[*DEFINITION, "reason"], rule="sweep_weighting")
 
 
 def read_weighting(path: Path) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def read_weighting(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, [*DEFINITION, "reason"], WEIGHTING_COLUMNS, "sweep_weighting")
+    return read_table(path, WEIGHTING_COLUMNS, text=[*DEFINITION, "reason"], rule="sweep_weighting")
 
 
 def weighting_display(table: pd.DataFrame) -> DisplayTable:

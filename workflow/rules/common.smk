@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from aeflow.ablations import ablation_rows
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
 from aeflow.cells import Cell, pack_cells
 from aeflow.config import Study

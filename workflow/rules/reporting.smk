@@ -7,7 +7,8 @@ rule make_tables:
         main=f"{RESULTS}/tables/main.csv",
         published="config/published.yaml",
     output:
-        [f"{RESULTS}/tables/{name}" for name in HUMAN_TABLES],
+        tables("results", "main", endings=["md", "tex"]),
+        tables("claims"),
     log:
         f"{RESULTS}/logs/make_tables.log",
     benchmark:

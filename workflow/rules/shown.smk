@@ -1,12 +1,21 @@
 # What the tables, figures and the report are made from.
 
 FIGURES = f"{RESULTS}/figures"
-HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_for kind in ("weighting", "ensembles"):
-    TABLES += [f"{RESULTS}/tables/{kind}.{ending}" for ending in ("csv", "md", "tex")]
-TABLES += [f"{RESULTS}/tables/{name}.csv" for name in ("weighting_sweep", "risk")]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
+
+
+def tables(*names, endings=("csv", "md", "tex")):
+    """Return each table as data, for people and for papers."""
+    return [f"{RESULTS}/tables/{name}.{ending}" for name in names for ending in endings]
+
+
+def all_tables():
+    explained = ("complexity", "complexity_corrected", "defects")
+    return [
+        *tables("results", "main", "claims", "ablations", "weighting", "ensembles", *explained),
+        *tables("weighting_sweep", "risk", endings=["csv"]),
+    ]
 
 
 def shown_trainings():
@@ -22,6 +31,8 @@ def trained_columns():
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
     names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("weighting", "risk")]
+    names += [f"ablations-{dataset}" for dataset in ablated_datasets()]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("complexity", "defects")]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
