@@ -94,9 +94,8 @@ def fit_epochs(
     history: list[dict[str, float]] = []
     for epoch in tqdm(range(1, training.epochs + 1), "training", disable=None, unit="epoch"):
         order = np.random.default_rng((seed, epoch)).permutation(train)
-        row = {"epoch": float(epoch)}
         kept.train()
-        row["train_loss"] = _mean(lambda batch: train_step(np.sort(batch)), order, training)
+        row = {"train_loss": _mean(lambda batch: train_step(np.sort(batch)), order, training)}
         kept.eval()
         with torch.no_grad():
             row["val_loss"] = _mean(loss, validation, training)
@@ -106,7 +105,7 @@ def fit_epochs(
                 f"{row['val_loss']} in validation: use another seed or fewer training.epochs."
             )
         logger.info("epoch %d %s", epoch, " ".join(f"{k} {v:.5f}" for k, v in row.items()))
-        history.append(row)
+        history.append({"epoch": epoch, **row})
         if training.epoch_rule == "last" or row["val_loss"] < best_loss:
             best, best_loss, best_epoch = deepcopy(kept.state_dict()), row["val_loss"], epoch
     kept.load_state_dict(best)
