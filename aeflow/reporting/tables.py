@@ -137,6 +137,28 @@ def read_main(path: Path) -> pd.DataFrame:
     return table
 
 
+def read_table(
+    path: Path, columns: Sequence[str], *, text: Sequence[str], flags: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table written by `write_table`; numbers are floats, an empty one is NaN.
+
+    Args:
+        path: the CSV.
+        columns: all of its columns.
+        text: those of names and sentences; an empty one is "".
+        flags: those of True and False.
+
+    Raises:
+        DataError: the file is missing or has other columns.
+    """
+    table = _read(path, [*text])
+    if list(table.columns) != list(columns):
+        raise DataError(f"{path} has other columns than it should: delete it and make it again.")
+    kinds = {name: "float64" for name in columns if name not in (*text, *flags)}
+    table[[*text]] = table[[*text]].fillna("")
+    return table.astype(kinds | dict.fromkeys(text, "str") | dict.fromkeys(flags, "bool"))
+
+
 def read_training(path: Path) -> dict[str, Any]:
     """Read a train JSON and add dataset, category and variant, which its path alone tells.
 
@@ -154,7 +176,7 @@ def _read(path: Path, names: list[str]) -> pd.DataFrame:
             path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run aggregate_metrics first.") from error
+        raise DataError(f"{path} is missing: make it first.") from error
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

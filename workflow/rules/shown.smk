@@ -2,8 +2,11 @@
 
 FIGURES = f"{RESULTS}/figures"
 HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
+HUMAN_TABLES += [f"{name}.{e}" for name in ("claims", "categories") for e in ("csv", "md", "tex")]
 TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
+TABLES += [
+    f"{RESULTS}/tables/{t}.{e}" for t in ("comparison", "choice") for e in ("csv", "md", "tex")
+]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
 
@@ -20,6 +23,9 @@ def trained_columns():
 
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
+    names += [f"variants-{dataset}" for dataset in dict.fromkeys(c.dataset for c in COMPARED)]
+    names += [f"categories-{dataset}" for dataset in with_categories()]
+    names += [f"claims-{dataset}" for dataset in with_published_numbers()]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
@@ -32,7 +38,7 @@ def report_figures():
 
 def card_entries():
     """Return what the report needs to find the cards."""
-    keys = {"name", "card", "edition", "split"}
+    keys = {"name", "card", "edition", "split", "categories"}
     return json.dumps([entry.model_dump(include=keys) for entry in STUDY.datasets], sort_keys=True)
 
 
