@@ -15,7 +15,6 @@ container: "docker://python:3.11-slim"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
-include: "workflow/rules/ablated.smk"
 include: "workflow/rules/shown.smk"
 include: "workflow/rules/analysed.smk"
 include: "workflow/rules/data.smk"
@@ -28,6 +27,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/ablation.smk"
 include: "workflow/rules/complexity.smk"
+include: "workflow/rules/comparison.smk"
 include: "workflow/rules/reporting.smk"
 
 

@@ -146,7 +146,12 @@ def read_training(path: Path) -> dict[str, Any]:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, text: Sequence[str], rule: str, flags: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str],
+    *,
+    text: Sequence[str],
+    rule: str,
+    flags: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Read a table that `write_table` wrote; an empty number is NaN.
 

@@ -111,7 +111,9 @@ def read_weighting(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, WEIGHTING_COLUMNS, text=[*DEFINITION, "reason"], rule="sweep_weighting")
+    return read_table(
+        path, WEIGHTING_COLUMNS, text=[*DEFINITION, "reason"], rule="sweep_weighting"
+    )
 
 
 def weighting_display(table: pd.DataFrame) -> DisplayTable:

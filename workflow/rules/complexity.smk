@@ -37,7 +37,7 @@ rule explain_scores:
         code=code("explain_scores"),
         folder=lambda w: RESULTS,
         cells=pack_cells(explained()),
-        trained=trained_names(),
+        trained=trained_names(explained()),
         tables=lambda w, output: str(Path(output[0]).parent),
     message:
         "Explain the scores: complexity and defects"

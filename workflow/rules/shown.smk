@@ -11,9 +11,10 @@ def tables(*names, endings=("csv", "md", "tex")):
 
 
 def all_tables():
-    explained = ("complexity", "complexity_corrected", "defects")
+    judged = ("results", "main", "claims", "categories", "comparison", "choice", "ablations")
+    explained = ("weighting", "ensembles", "complexity", "complexity_corrected", "defects")
     return [
-        *tables("results", "main", "claims", "ablations", "weighting", "ensembles", *explained),
+        *tables(*judged, *explained),
         *tables("weighting_sweep", "risk", endings=["csv"]),
     ]
 
@@ -33,6 +34,9 @@ def figures():
     names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("weighting", "risk")]
     names += [f"ablations-{dataset}" for dataset in ablated_datasets()]
     names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("complexity", "defects")]
+    names += [f"variants-{dataset}" for dataset in dict.fromkeys(c.dataset for c in COMPARED)]
+    names += [f"categories-{dataset}" for dataset in with_categories()]
+    names += [f"claims-{dataset}" for dataset in with_published_numbers()]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
@@ -45,7 +49,7 @@ def report_figures():
 
 def card_entries():
     """Return what the report needs to find the cards."""
-    keys = {"name", "card", "edition", "split"}
+    keys = {"name", "card", "edition", "split", "categories"}
     return json.dumps([entry.model_dump(include=keys) for entry in STUDY.datasets], sort_keys=True)
 
 
