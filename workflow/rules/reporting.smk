@@ -119,6 +119,7 @@ rule build_report:
     input:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
+        tables=[path for path in all_tables() if path.endswith(".csv")],
         published="config/published.yaml",
         metrics=[metrics_of(cell) for cell in CELLS if cell.variant in NAMED],
         train=[str(cell.file(Path(RESULTS, "train"), "json")) for cell in shown_trainings()],
