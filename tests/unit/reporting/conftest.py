@@ -48,6 +48,7 @@ def make_run() -> Callable[..., Run]:
             "n_test_normal": 30,
             "n_test_anomalous": 40,
             "fit_seconds": 12.5,
+            "peak_rss_mib": 900.0,
             "best_epoch": 7,
             "intervals": {"image_auroc": [0.75, 0.85]},
             "reasons": {"pixel_auroc": "There are no pixel masks."},
