@@ -49,4 +49,5 @@ rule all:
         metrics=[metrics_of(cell) for cell in CELLS],
         tables=all_tables(),
         figures=figures(),
+        headline=f"{RESULTS}/metrics.json",
         report=f"{RESULTS}/report.html",

@@ -107,6 +107,17 @@ def main_table(results: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="runs").join(summary.drop(columns="n_seeds")).reset_index()
 
 
+def headline(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return {dataset: {variant: {metric: mean}}} of `main_table`'s rows; None if it is empty."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for row in means.to_dict("records"):
+        values = {name: row[f"{name}_mean"] for name in METRICS}
+        found.setdefault(row["dataset"], {})[row["variant"]] = {
+            name: None if pd.isna(value) else float(value) for name, value in values.items()
+        }
+    return found
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV; numbers keep every digit."""
     with atomic_path(path) as part:

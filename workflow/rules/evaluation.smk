@@ -32,6 +32,7 @@ rule aggregate_metrics:
     output:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
+        headline=f"{RESULTS}/metrics.json",
     log:
         f"{RESULTS}/logs/aggregate_metrics.log",
     benchmark:
@@ -44,4 +45,4 @@ rule aggregate_metrics:
         "Collect the metrics of all cells"
     shell:
         "python scripts/aggregate_metrics.py --cells {params.cells:q} --folder {params.folder}"
-        " --results {output.results} --main {output.main} --log {log}"
+        " --results {output.results} --main {output.main} --headline {output.headline} --log {log}"

@@ -32,6 +32,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
     command = [sys.executable, "scripts/aggregate_metrics.py"]
     command += ["--folder", str(tmp_path), "--cells", cells]
     outputs = ["--results", str(tmp_path / "r.csv"), "--main", str(tmp_path / "m.csv")]
+    outputs += ["--headline", str(tmp_path / "m.json")]
     done = subprocess.run(
         [*command, *outputs, "--log", str(tmp_path / "log")],
         cwd=ROOT,

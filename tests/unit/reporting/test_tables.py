@@ -4,6 +4,7 @@ import pytest
 
 from aeflow.errors import DataError
 from aeflow.reporting.tables import (
+    headline,
     main_table,
     read_main,
     read_results,
@@ -69,6 +70,13 @@ def test_one_seed_has_no_sd(make_run):
     (row,) = main_table(results_table([make_run()])).to_dict("records")
     assert row["f1_mean"] == 0.6
     assert np.isnan(row["f1_sd"])
+
+
+def test_the_headline_is_the_means_with_none_for_what_is_empty(make_run):
+    means = main_table(results_table([make_run(image_auroc=0.75, pixel_auroc=None)]))
+    (variants,) = headline(means).values()
+    (metrics,) = variants.values()
+    assert (metrics["image_auroc"], metrics["pixel_auroc"]) == (0.75, None)
 
 
 def test_a_mean_needs_every_category(make_run):
