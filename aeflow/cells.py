@@ -1,12 +1,16 @@
-"""The cells of a study in few characters, and where their files are.
+"""The cells of a study, where their files are, and what one is made from.
 
 A rule hands a script the cells instead of thousands of paths: the system limits a command line.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from aeflow.cards import DatasetCard
+from aeflow.config import Study
+from aeflow.types import Method
 
 
 class Cell(NamedTuple):
@@ -21,6 +25,54 @@ class Cell(NamedTuple):
         """Return the cell's file below a folder such as `results/<study>/metrics`."""
         name = f"seed{self.seed}.{ending}"
         return folder / self.dataset / self.category / self.variant / name
+
+
+def study_cells(study: Study, cards: Mapping[str, DatasetCard]) -> list[Cell]:
+    """Return every cell: dataset, category, variant, seed, the last fastest.
+
+    Args:
+        study: the configuration.
+        cards: of its datasets, by their names.
+    """
+    return [
+        Cell(entry.name, category, variant.name, seed)
+        for entry in study.datasets
+        for category in entry.categories or cards[entry.name].categories
+        for variant in study.variants_on(entry.name)
+        for seed in study.seeds_of(variant.name)
+    ]
+
+
+def scored_as(study: Study, cell: Cell) -> Cell:
+    """Return the cell whose score table stands for `cell`.
+
+    A variant without seeds has one table for all seeds.
+    """
+    seeds = study.seeds_of(cell.variant)
+    return cell._replace(
+        variant=study.trained_as(cell.dataset, cell.variant),
+        seed=cell.seed if cell.seed in seeds else seeds[0],
+    )
+
+
+def trainings_of(study: Study, cell: Cell) -> list[Cell]:
+    """Return the cells whose trainings are behind `cell`: none, one, or those of its members."""
+    variant = study.variant(cell.variant)
+    names = variant.members or [variant.name]
+    trained = [
+        cell._replace(variant=study.trained_as(cell.dataset, name))
+        for name in names
+        if study.variant(name).method != Method.GRADIENT
+    ]
+    return list(dict.fromkeys(trained))
+
+
+def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
+    """Return `<encoder>-stage<k>`, or None for a method that sees no encoder."""
+    method = study.variant(variant).method
+    encoder = study.cell(dataset, variant).encoder
+    encoded = method.trained or (method.peer and method != Method.GANOMALY)
+    return f"{encoder.name}-stage{encoder.stage}" if encoded else None
 
 
 def pack_cells(cells: Iterable[Cell]) -> str:

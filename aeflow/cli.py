@@ -1,4 +1,4 @@
-"""The command `aeflow`: what the datasets are, and whether they are what their cards say."""
+"""The command `aeflow`: whether datasets are what their cards say, and results what made them."""
 
 import argparse
 import json
@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aeflow.cards import DATASET_CARDS, DatasetCard, load_dataset_card
+from aeflow.config_files import load_study
 from aeflow.data.checking import Finding, check_copy, check_fetched, check_images
 from aeflow.data.fetch import fetch_dataset
+from aeflow.doctor import Doctor
 from aeflow.errors import AeflowError, DataError
 
 RAW, MANIFESTS = Path("data/raw"), Path("data/manifests")
@@ -35,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("--edition", help="one of the card's editions")
     check.add_argument("--source", help="an archive, folder or URL instead of what was fetched")
     check.set_defaults(run=check_dataset)
+    doctor = commands.add_parser(
+        "doctor", help="verify that configuration, payload and results belong together"
+    )
+    doctor.add_argument("--configfile", type=Path, nargs="+", default=[], help="as for snakemake")
+    doctor.set_defaults(run=examine_study)
     options = parser.parse_args(arguments)
     logging.getLogger("aeflow").addHandler(logging.NullHandler())  # findings are printed instead
     try:
@@ -76,6 +83,17 @@ def check_dataset(options: argparse.Namespace) -> int:
     verdict = f"failed, errors: {errors}" if errors else "passed"
     print(f"{card.name}: {verdict}, notes: {levels.count('note')}")
     return 1 if errors else 0
+
+
+def examine_study(options: argparse.Namespace) -> int:
+    """Print a line for each thing that is wrong with a study; 1 if anything is."""
+    doctor = Doctor(load_study(options.configfile))
+    for finding in doctor.examine():
+        print(finding)
+    found = len(doctor.findings)
+    verdict = f"failed, findings: {found}" if found else "passed"
+    print(f"{doctor.study.study}: {verdict}, files examined: {doctor.examined}")
+    return 1 if found else 0
 
 
 def _findings(card: DatasetCard, edition: str | None, source: str | None) -> Iterator[Finding]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cells import Cell, pack_cells, unpack_cells
+from aeflow.cells import Cell, encoder_of, pack_cells, scored_as, trainings_of, unpack_cells
+from aeflow.config import Study
 
 CELLS = [
     Cell(dataset, category, variant, seed)
@@ -45,3 +46,27 @@ def test_datasets_may_have_other_variants_and_seeds() -> None:
 def test_a_cells_file_is_below_its_names(ending: str) -> None:
     path = CELLS[1].file(Path("results/s/metrics"), ending)
     assert path == Path(f"results/s/metrics/btad/01/aeflow/seed2.{ending}")
+
+
+def test_what_a_cell_is_made_from() -> None:
+    variants = [
+        {"name": "one"},
+        {"name": "beta", "settings": {"score": {"beta": 0.5}}},
+        {"name": "base", "method": "gradient"},
+        {"name": "peer", "method": "ganomaly"},
+        {"name": "all", "method": "fusion", "members": ["beta", "base", "peer", "one"]},
+    ]
+    study = Study.model_validate({"variants": variants, "seeds": [3, 4]})
+
+    def cell(variant: str, seed: int = 4) -> Cell:
+        return Cell("chest_xray", "all", variant, seed)
+
+    assert scored_as(study, cell("beta")) == cell("one")
+    assert scored_as(study, cell("base")) == cell("base", 3), "one table for all seeds"
+    assert trainings_of(study, cell("beta")) == [cell("one")]
+    assert trainings_of(study, cell("base")) == []
+    assert trainings_of(study, cell("all")) == [cell("one"), cell("peer")]
+    encoders = {v["name"]: encoder_of(study, "chest_xray", v["name"]) for v in variants}
+    assert encoders == dict.fromkeys(encoders) | dict.fromkeys(
+        ("one", "beta"), "wide_resnet50_2-stage3"
+    )

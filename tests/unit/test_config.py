@@ -8,7 +8,7 @@ import yaml
 
 from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
 from aeflow.config import Study
-from aeflow.config_files import default_yaml, schema_json
+from aeflow.config_files import default_yaml, load_study, schema_json
 from aeflow.errors import ConfigError
 from aeflow.layouts import Layout
 from aeflow.validation import validate
@@ -20,6 +20,20 @@ from aeflow.validation import validate
 )
 def test_generated_files_are_up_to_date(name: str, content: Any) -> None:
     assert Path("config", name).read_text() == content(), "run python scripts/write_config.py"
+
+
+def test_overlays_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
+    """As Snakemake does."""
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("study: ours\nseeds: [7]\nflow: {steps: 3, clamp: 1.5}\nablations: []\n")
+    second.write_text("flow: {steps: 4}\n")
+    study = load_study([first, second])
+    assert (study.study, study.seeds, study.flow.steps, study.flow.clamp) == ("ours", [7], 4, 1.5)
+    assert study.flow.subnet == Study().flow.subnet
+    assert [entry.name for entry in study.datasets] == [e.name for e in load_study().datasets]
+    second.write_text("flwo: {}\n")
+    with pytest.raises(ConfigError, match="unknown key 'flwo'"):
+        load_study([second])
 
 
 def test_the_default_file_holds_every_default() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aeflow.ablations import ablation_rows
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
-from aeflow.cells import Cell, pack_cells
+from aeflow.cells import Cell, encoder_of, pack_cells, scored_as, study_cells, trainings_of
 from aeflow.config import Study
 from aeflow.errors import AeflowError, ConfigError
 from aeflow.files import check_writable
@@ -73,13 +73,7 @@ def categories(dataset):
 
 
 # Every cell of the study, and those whose scores stand for all variants with the same training.
-CELLS = [
-    Cell(dataset, category, variant.name, seed)
-    for dataset in CARDS
-    for category in categories(dataset)
-    for variant in STUDY.variants_on(dataset)
-    for seed in STUDY.seeds_of(variant.name)
-]
+CELLS = study_cells(STUDY, CARDS)
 SCORED = [cell for cell in CELLS if STUDY.trained_as(cell.dataset, cell.variant) == cell.variant]
 # Those of the variants that the configuration names one by one, not of its ablations.
 NAMED = {variant.name for variant in STUDY.variants}
@@ -102,11 +96,7 @@ def as_json(settings, *keys):
 
 
 def score_table(cell):
-    """Return the score table of a cell; a variant without seeds has one for all seeds."""
-    trained = STUDY.trained_as(cell.dataset, cell.variant)
-    seeds = STUDY.seeds_of(cell.variant)
-    seed = cell.seed if cell.seed in seeds else seeds[0]
-    return str(cell._replace(variant=trained, seed=seed).file(Path(RESULTS, "scores"), "csv"))
+    return str(scored_as(STUDY, cell).file(Path(RESULTS, "scores"), "csv"))
 
 
 def metrics_of(cell):

@@ -78,23 +78,12 @@ def scores_of(wildcards, ending):
 
 
 def train_summaries(wildcards):
-    """Return the summaries of the trainings behind a cell: none, one, or those of its members."""
-    cell, variant = cell_of(wildcards), STUDY.variant(wildcards.variant)
-    if variant.method == "gradient":
-        return []
-    if variant.method == "fusion":
-        members = [cell._replace(variant=name) for name in variant.members]
-        members = [member for member in members if member.variant not in BASELINES]
-    else:
-        members = [cell]
-    trained = [m._replace(variant=STUDY.trained_as(m.dataset, m.variant)) for m in members]
-    return [str(member.file(Path(RESULTS, "train"), "json")) for member in dict.fromkeys(trained)]
+    trained = trainings_of(STUDY, cell_of(wildcards))
+    return [str(cell.file(Path(RESULTS, "train"), "json")) for cell in trained]
 
 
 def identity(wildcards):
     variant = STUDY.variant(wildcards.variant)
-    encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
-    encoded = variant.method.trained or (variant.method.peer and variant.method != "ganomaly")
     content = {
         "study": STUDY.study,
         "dataset": wildcards.dataset,
@@ -102,7 +91,7 @@ def identity(wildcards):
         "variant": variant.name,
         "method": variant.method,
         "seed": int(wildcards.seed),
-        "encoder": f"{encoder.name}-stage{encoder.stage}" if encoded else None,
+        "encoder": encoder_of(STUDY, wildcards.dataset, variant.name),
     }
     return json.dumps(content, sort_keys=True)
 
