@@ -1,0 +1,135 @@
+"""Hand a study that was run to git and DVC: small files to git, payload to DVC.
+
+Snakemake is asked which files the study has. Nothing is committed to git and nothing is pushed.
+Payload that is absent, or only partly here, stays as it was recorded.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable
+from pathlib import Path
+
+from aeflow.errors import DataError
+from aeflow.logging import script
+
+# One `.dvc` per dataset and kind: DVC is slow with many.
+PAYLOAD = re.compile(
+    r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+|results/[^/]+/models/[^/]+"
+)
+RECORDS = Path(".snakemake/metadata")
+
+
+def main(arguments: list[str]) -> None:
+    """Update the `.dvc` files of the study, then the index of git."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", nargs="+", default=[], help="as given to snakemake")
+    options = parser.parse_args(arguments)
+    overlay = ["--configfile", *options.configfile] if options.configfile else []
+    files = study_files(run("snakemake", "--summary", *overlay))
+    payload: dict[str, list[str]] = {}
+    small = []
+    for name in files:
+        if found := PAYLOAD.match(name):
+            payload.setdefault(found[0], []).append(name)
+        else:
+            small.append(name)
+    track_payload(payload)
+    track_small([*small, *(f"{name}.dvc" for name in payload), *records(files)])
+
+
+def run(module: str, *arguments: str, given: str | None = None) -> str:
+    """Return what a command, or the `python -m` of a package, prints.
+
+    Raises:
+        DataError: it failed; with what it said.
+    """
+    command = [module] if module == "git" else [sys.executable, "-m", module]
+    done = subprocess.run(
+        [*command, *arguments], input=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise DataError(f"{module} {arguments[0]} failed: {said}")
+    return done.stdout
+
+
+def study_files(summary: str) -> list[str]:
+    """Return the first column of `snakemake --summary`: every output of the study."""
+    lines = summary.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("output_file\t"))
+    return [line.partition("\t")[0] for line in lines[header + 1 :] if "\t" in line]
+
+
+def track_payload(payload: dict[str, list[str]]) -> None:
+    """Record what is new or changed, of payload that is here as a whole.
+
+    Args:
+        payload: what a `.dvc` is for -> the study's files in it.
+    """
+    found = json.loads(run("dvc", "data", "status", "--granular", "--json"))
+    states: dict[str, list[str]] = found.get("uncommitted", {})
+    new: list[str] = []
+    changed: list[str] = []
+    for name, files in payload.items():
+        if Path(f"{name}.dvc").exists():
+            absent = _below(name, [*states.get("deleted", []), *states.get("unknown", [])])
+            other = _below(name, [*states.get("modified", []), *states.get("added", [])])
+        else:
+            absent = [file for file in files if not Path(file).exists()]
+            other = [file for file in files if Path(file).exists()]
+        if other and absent:
+            warn_partial(name, absent)
+        elif other:
+            (changed if Path(f"{name}.dvc").exists() else new).append(name)
+    if new:
+        run("dvc", "add", "--quiet", *new)
+    if changed:
+        run("dvc", "commit", "--quiet", "--force", *changed)
+    print(f"DVC: {len(new)} new, {len(changed)} changed, {len(payload)} in all")
+
+
+def warn_partial(name: str, absent: list[str]) -> None:
+    """Say that a payload stays as it was, and how to complete it."""
+    listed = " ".join(sorted(absent)[:3]) + (" ..." if len(absent) > 3 else "")
+    complete = f"`dvc pull {name}`" if Path(f"{name}.dvc").exists() else "snakemake"
+    print(
+        f"track.py: {name} is only partly here and stays as it was recorded "
+        f"({len(absent)} absent: {listed}): run {complete}, then this again.",
+        file=sys.stderr,
+    )
+
+
+def _below(name: str, paths: Iterable[str]) -> list[str]:
+    """Return those of DVC's paths that are a payload or in it, but not the folder's own entry."""
+    return [p for p in paths if p == name or (p.startswith(f"{name}/") and p != f"{name}/")]
+
+
+def records(files: list[str]) -> list[str]:
+    """Return Snakemake's records of these files: a clone without them would run all again."""
+    known = set(files)
+    return [
+        path.as_posix()
+        for path in sorted(RECORDS.rglob("*"))
+        if path.is_file() and _recorded(path) in known
+    ]
+
+
+def _recorded(path: Path) -> str:
+    """Return the file that a record is of: its name is base64, in folders `@...` where long."""
+    parts = [part.lstrip("@") for part in path.relative_to(RECORDS).parts]
+    return urlsafe_b64decode("".join(parts)).decode()
+
+
+def track_small(names: list[str]) -> None:
+    """Add files to git's index; they are ignored until then."""
+    here = [name for name in names if Path(name).exists()]
+    run("git", "add", "--force", "--pathspec-from-file=-", given="\n".join(here))
+    print(f"git: {len(here)} files; `git status` shows what is to be committed")
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,169 @@
+"""`aeflow doctor`: what somebody changed behind the workflow's back is found."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aeflow.cli import main
+from tests.workflow.conftest import Repository
+
+CELL = "demo_textures/brick/aeflow/seed0"
+Examine = Callable[[], tuple[int, list[str]]]
+
+
+@pytest.fixture
+def examine(
+    tiny: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Examine:
+    """Run the command in `tiny`; return its status and lines, the verdict aside."""
+
+    def run() -> tuple[int, list[str]]:
+        monkeypatch.chdir(tiny.folder)
+        status = main(["doctor", "--configfile", "tiny.yaml"])
+        *findings, verdict = capsys.readouterr().out.splitlines()
+        assert verdict.startswith("tiny: passed" if status == 0 else "tiny: failed, findings: ")
+        return status, findings
+
+    return run
+
+
+def replace(path: Path, pattern: str, new: str) -> None:
+    """Edit a file by hand; the pattern must be there."""
+    text, count = re.subn(pattern, new, path.read_text(), count=1)
+    assert count == 1
+    path.write_text(text)
+
+
+def test_a_finished_study_is_sound(examine: Examine) -> None:
+    assert examine() == (0, [])
+
+
+def test_absent_payload_is_not_judged(tiny: Repository, examine: Examine) -> None:
+    for folder in ("data/prepared", "data/features", "data/weights", "data/raw"):
+        shutil.rmtree(tiny.folder / folder)
+    shutil.rmtree(tiny.results() / "models")
+    assert examine() == (0, [])
+
+
+def test_a_swapped_checkpoint_is_found(tiny: Repository, examine: Examine) -> None:
+    model = tiny.results() / f"models/{CELL}.safetensors"
+    shutil.copyfile(tiny.folder / "data/weights/efficientnet_lite0.safetensors", model)
+    status, findings = examine()
+    assert status == 1
+    assert findings == [
+        f"results/tiny/models/{CELL}.safetensors is not the file that "
+        f"results/tiny/train/{CELL}.json describes (another SHA-256): "
+        "restore it from git and DVC, or run snakemake."
+    ]
+
+
+def test_a_checkpoint_swapped_with_its_summary_is_found(
+    tiny: Repository, examine: Examine
+) -> None:
+    """Both belong together; the scores were made by another one."""
+    replace(tiny.results() / f"train/{CELL}.json", r'"model_sha256": "\w+"', '"model_sha256": "0"')
+    (tiny.results() / f"models/{CELL}.safetensors").unlink()
+    status, findings = examine()
+    assert status == 1
+    assert any(f"scores/{CELL}.json" in line and "checkpoint_sha256" in line for line in findings)
+
+
+def test_an_edited_metric_is_found(tiny: Repository, examine: Examine) -> None:
+    metrics = tiny.results() / f"metrics/{CELL}.json"
+    content = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(content | {"image_auroc": 0.99999}))
+    status, findings = examine()
+    assert status == 1
+    assert any(f"metrics/{CELL}.json does not follow from" in line for line in findings)
+
+
+def test_an_edited_score_is_found(tiny: Repository, examine: Examine) -> None:
+    scores = tiny.results() / f"scores/{CELL}.csv"
+    header, first, *rest = scores.read_text().splitlines()
+    cells = first.split(",")
+    cells[-1] = "1e6"
+    scores.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
+    status, findings = examine()
+    assert status == 1
+    assert any(f"does not follow from results/tiny/scores/{CELL}.csv" in line for line in findings)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "main.csv", "main.md", "results.tex"])
+def test_an_edited_table_is_found(tiny: Repository, examine: Examine, name: str) -> None:
+    replace(tiny.results() / "tables" / name, r"(\d)\.(\d)", r"\1.9\2")
+    status, findings = examine()
+    assert status == 1
+    assert len(findings) == 1
+    assert f"tables/{name} does not follow from the metrics" in findings[0]
+
+
+def test_a_stale_table_is_found(tiny: Repository, examine: Examine) -> None:
+    """A metrics file of a later evaluation under the table of an earlier one."""
+    tables = tiny.results() / "tables"
+    before = (tables / "main.csv").read_bytes(), (tables / "results.csv").read_bytes()
+    replace(tiny.folder / "tiny.yaml", "beta: 0.5", "beta: 0.1")
+    tiny.snakemake("results/tiny/metrics/demo_textures/brick/beta_half/seed0.json")
+    assert before == ((tables / "main.csv").read_bytes(), (tables / "results.csv").read_bytes())
+    status, findings = examine()
+    assert status == 1
+    assert {line.split()[0] for line in findings} >= {
+        "results/tiny/tables/results.csv",
+        "results/tiny/tables/main.csv",
+        "results/tiny/metrics.json",
+    }
+
+
+def test_another_configuration_is_found(tiny: Repository, examine: Examine) -> None:
+    replace(tiny.folder / "tiny.yaml", "steps: 2", "steps: 3")
+    replace(tiny.folder / "tiny.yaml", "image_size: 64", "image_size: 96")
+    status, findings = examine()
+    assert status == 1
+    assert [line.split(":")[0] for line in findings] == [
+        "data/manifests/prepared/demo_textures/brick.json is not what is configured "
+        "(settings.image_size",
+        f"results/tiny/train/{CELL}.json is not what is configured (settings.flow.steps",
+    ]
+
+
+def test_other_versions_than_the_locks_are_found(tiny: Repository, examine: Examine) -> None:
+    replace(tiny.results() / f"train/{CELL}.json", r'"timm": "[^"]+"', '"timm": "0.1"')
+    status, findings = examine()
+    assert status == 1
+    assert "was made with timm 0.1, and the lock says" in findings[0]
+
+
+def test_payload_that_its_dvc_file_does_not_record_is_found(
+    tiny: Repository, examine: Examine
+) -> None:
+    tracked = "outs:\n- md5: {}\n  hash: md5\n  path: demo_textures.zip\n"
+    (tiny.folder / "data/raw/demo_textures.zip.dvc").write_text(tracked.format("0" * 32))
+    status, findings = examine()
+    assert status == 1
+    assert findings[0].startswith(
+        "data/raw/demo_textures.zip is not what data/raw/demo_textures.zip.dvc records"
+    )
+
+
+def test_a_damaged_json_is_a_finding(tiny: Repository, examine: Examine) -> None:
+    (tiny.results() / f"train/{CELL}.json").write_text("{")
+    status, findings = examine()
+    assert status == 1
+    assert any("is no valid JSON" in line for line in findings)
+
+
+def test_metrics_of_a_training_that_is_gone_are_found(tiny: Repository, examine: Examine) -> None:
+    (tiny.results() / f"scores/{CELL}.csv").unlink()
+    status, findings = examine()
+    assert status == 1
+    assert any(f"scores/{CELL}.csv is missing" in line for line in findings)
+
+
+def test_a_study_that_was_not_run_has_no_findings(
+    clone: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone.folder)
+    assert main(["doctor", "--configfile", "tiny.yaml"]) == 0
