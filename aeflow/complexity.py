@@ -25,6 +25,7 @@ _GROUPS: tuple[tuple[str, int | None], ...] = (
     ("anomalous", ANOMALOUS),
 )
 _PNG_LEVEL = 6  # zlib's default: a number that stays, whatever Pillow's becomes
+_ROUNDING = 1e-9
 
 
 def compressed_bits(image: NDArray[np.uint8]) -> float:
@@ -93,7 +94,8 @@ def complexity_corrected(scores: pd.DataFrame, complexity: pd.DataFrame) -> pd.D
 
     Each component becomes the residual of its linear regression on the measures and a constant,
     fitted by least squares on validation normals alone. The result is a score table like any
-    other: "higher is more anomalous", to be combined and evaluated as such.
+    other: "higher is more anomalous", to be combined and evaluated as such. A component that the
+    measures explain altogether, as the trivial baseline, becomes 0.
 
     Raises:
         DataError: an image has no complexity, a component is not finite, or there are too few
@@ -115,7 +117,10 @@ def complexity_corrected(scores: pd.DataFrame, complexity: pd.DataFrame) -> pd.D
     for name in components(scores):
         values = component(scores, name)
         weights = np.linalg.lstsq(design[fitted_on], values[fitted_on], rcond=None)[0]
-        corrected[name] = values - design @ weights
+        residual = values - design @ weights
+        # What rounding leaves of a component that the measures explain would rank images by noise.
+        nothing_left = np.abs(residual).max() <= _ROUNDING * np.abs(values).max()
+        corrected[name] = 0.0 if nothing_left else residual
     return corrected
 
 

@@ -24,6 +24,8 @@ from aeflow.settings import (
 from aeflow.types import Method
 from aeflow.validation import NAME, validate
 
+_CELL_KEYS = [f"{section}.{key}" for section, keys in CellSettings() for key in dict(keys)]
+
 
 class Study(CellSettings):
     """A whole study."""
@@ -74,16 +76,17 @@ class Study(CellSettings):
         _check_known(f"{where}.of", [ablation.of], [v.name for v in self.variants])
         if not (changed[0].method.trained or changed[0].method.peer):
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
+        _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
+        _check_known(f"{where}.datasets", ablation.datasets or [], self._dataset_names)
+        _check_unique(f"{where}.values", [str(value) for value in ablation.values])
 
     def _check_names(self) -> None:
         """Check the names that entries use of one another."""
         datasets = [entry.name for entry in self.datasets]
-        # An overlay replaces the datasets and keeps ablations of others, so any card will do.
-        cards = sorted(path.stem for path in DATASET_CARDS.glob("*.yaml"))
         known = [variant.name for variant in self.all_variants]
         for variant in self.all_variants:
             where = f"variants[{variant.name}]"
-            _check_known(f"{where}.datasets", variant.datasets or [], [*datasets, *cards])
+            _check_known(f"{where}.datasets", variant.datasets or [], self._dataset_names)
             _check_known(f"{where}.members", variant.members, known)
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
@@ -113,6 +116,14 @@ class Study(CellSettings):
                     f"datasets {other.name} and {entry.name} would both be fetched to "
                     f"data/raw/{entry.archive}.zip: give one of them another name"
                 )
+
+    @cached_property
+    def _dataset_names(self) -> list[str]:
+        """The study's datasets, and every card: an overlay replaces the datasets and keeps the
+        variants and ablations of others.
+        """
+        cards = sorted(path.stem for path in DATASET_CARDS.glob("*.yaml"))
+        return [*(entry.name for entry in self.datasets), *cards]
 
     @cached_property
     def all_variants(self) -> list[Variant]:

@@ -28,19 +28,20 @@ def main(arguments: list[str]) -> None:
     means = read_main(options.main)
     results = read_results(options.results)
     entries = [validate(DatasetEntry, e, "--datasets") for e in json.loads(options.datasets)]
-    ours = means, load_published(options.published), entries
+    published = load_published(options.published)
     chosen = chosen_variants(read_choice(options.choice))
+    claims = claims_table(means, published, entries, chosen)
     categories = categories_table(results, options.variants)
     tables = {
         "results": results_display(results),
         "main": main_display(means[means["variant"].isin(options.variants)]),
-        "claims": claims_display(*ours, chosen),
+        "claims": claims_display(claims, published),
         "categories": categories_display(categories),
     }
     for name, table in tables.items():
         write_text(options.folder / f"{name}.md", table.markdown())
         write_text(options.folder / f"{name}.tex", table.latex(long=name == "results"))
-    write_table(claims_table(*ours, chosen), options.folder / "claims.csv")
+    write_table(claims, options.folder / "claims.csv")
     write_table(categories, options.folder / "categories.csv")
 
 

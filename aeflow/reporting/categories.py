@@ -49,7 +49,7 @@ def read_categories(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, CATEGORY_COLUMNS, text=_NAMES)
+    return read_table(path, CATEGORY_COLUMNS, text=_NAMES, rule="make_tables")
 
 
 def categories_display(table: pd.DataFrame) -> DisplayTable:

@@ -108,7 +108,7 @@ def read_choice(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, CHOICE_COLUMNS, text=_NAMES, flags=_FLAGS)
+    return read_table(path, CHOICE_COLUMNS, text=_NAMES, rule="choose_setting", flags=_FLAGS)
 
 
 def chosen_variants(choice: pd.DataFrame) -> dict[str, str]:

@@ -108,7 +108,7 @@ def read_comparison(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    return read_table(path, COMPARISON_COLUMNS, text=_NAMES)
+    return read_table(path, COMPARISON_COLUMNS, text=_NAMES, rule="compare_variants")
 
 
 def comparison_display(table: pd.DataFrame) -> DisplayTable:

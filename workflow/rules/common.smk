@@ -1,14 +1,16 @@
 # Names and paths that the rules share. The configuration is validated here, before any job.
+import importlib.util
 import json
 import re
 import shlex
 import sys
 from pathlib import Path
 
+from aeflow.ablations import ablation_rows
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
 from aeflow.cells import Cell, pack_cells
 from aeflow.config import Study
-from aeflow.errors import AeflowError
+from aeflow.errors import AeflowError, ConfigError
 from aeflow.files import check_writable
 from aeflow.provenance import code_digest
 from aeflow.validation import validate
@@ -22,6 +24,12 @@ try:
         for variant in STUDY.variants_on(entry.name)
     }
     check_encoders(sorted(used), Path("data/manifests/weights"))
+    PEERS = [v.name for v in STUDY.all_variants if v.method.peer]
+    if PEERS and importlib.util.find_spec("anomalib") is None:
+        raise ConfigError(
+            f"variants[{PEERS[0]}].method needs anomalib, which is not installed: "
+            "run `make peers`, or leave the variant out."
+        )
 except AeflowError as error:
     # Not raised: a dry run would report it on stdout.
     sys.exit(str(error))

@@ -85,7 +85,7 @@ rule plot_categories:
         f"{RESULTS}/benchmarks/plot_categories/{{dataset}}.tsv"
     params:
         code=code("plot_categories"),
-        reference=STUDY.reference,
+        reference=lambda w: STUDY.reference,
     message:
         "Plot the categories of {wildcards.dataset}"
     shell:

@@ -9,7 +9,8 @@ rule make_tables:
         choice=f"{RESULTS}/tables/choice.csv",
         cards=sorted({f"config/datasets/{entry.card_name}.yaml" for entry in STUDY.datasets}),
     output:
-        [f"{RESULTS}/tables/{name}" for name in HUMAN_TABLES],
+        tables("results", "main", endings=["md", "tex"]),
+        tables("claims", "categories"),
     log:
         f"{RESULTS}/logs/make_tables.log",
     benchmark:
@@ -118,6 +119,7 @@ rule build_report:
     input:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
+        tables=[path for path in all_tables() if path.endswith(".csv")],
         published="config/published.yaml",
         metrics=[metrics_of(cell) for cell in CELLS if cell.variant in NAMED],
         train=[str(cell.file(Path(RESULTS, "train"), "json")) for cell in shown_trainings()],

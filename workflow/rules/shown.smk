@@ -1,14 +1,22 @@
 # What the tables, figures and the report are made from.
 
 FIGURES = f"{RESULTS}/figures"
-HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"{name}.{e}" for name in ("claims", "categories") for e in ("csv", "md", "tex")]
-TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
-TABLES += [
-    f"{RESULTS}/tables/{t}.{e}" for t in ("comparison", "choice") for e in ("csv", "md", "tex")
-]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
+
+
+def tables(*names, endings=("csv", "md", "tex")):
+    """Return each table as data, for people and for papers."""
+    return [f"{RESULTS}/tables/{name}.{ending}" for name in names for ending in endings]
+
+
+def all_tables():
+    judged = ("results", "main", "claims", "categories", "comparison", "choice", "ablations")
+    explained = ("weighting", "ensembles", "complexity", "complexity_corrected", "defects")
+    return [
+        *tables(*judged, *explained),
+        *tables("weighting_sweep", "risk", endings=["csv"]),
+    ]
 
 
 def shown_trainings():
@@ -23,6 +31,9 @@ def trained_columns():
 
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("weighting", "risk")]
+    names += [f"ablations-{dataset}" for dataset in ablated_datasets()]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("complexity", "defects")]
     names += [f"variants-{dataset}" for dataset in dict.fromkeys(c.dataset for c in COMPARED)]
     names += [f"categories-{dataset}" for dataset in with_categories()]
     names += [f"claims-{dataset}" for dataset in with_published_numbers()]

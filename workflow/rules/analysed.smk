@@ -1,4 +1,4 @@
-# What the comparisons of variants read.
+# Which cells the analyses of stored scores read, and how their scores come about.
 
 from aeflow.validation import load_yaml
 
@@ -6,6 +6,41 @@ from aeflow.validation import load_yaml
 CANDIDATES = {v.name for v in STUDY.all_variants if v.method.trained} | set(FUSIONS)
 COMPARED = [cell for cell in CELLS if cell.variant in NAMED]
 CHOOSABLE = [cell for cell in CELLS if cell.variant in CANDIDATES]
+
+
+def swept_cells():
+    """Return the cells of every training of the method aeflow that a named variant uses."""
+    return [
+        c for c in SCORED if c.variant in NAMED and STUDY.variant(c.variant).method == "aeflow"
+    ]
+
+
+def ensemble_cells():
+    """Return the cells whose seeds are made an ensemble."""
+    return [cell for cell in CELLS if cell.variant in STUDY.ensembles]
+
+
+def trained_names(cells):
+    """Return {dataset: {variant: the variant whose score tables stand for it}} as JSON."""
+    names = {}
+    for cell in cells:
+        trained = STUDY.trained_as(cell.dataset, cell.variant)
+        names.setdefault(cell.dataset, {})[cell.variant] = trained
+    return json.dumps(names, sort_keys=True)
+
+
+def ablated_datasets():
+    """Return the datasets on which an ablation runs."""
+    return list(dict.fromkeys(row["dataset"] for row in ablation_rows(STUDY)))
+
+
+def complexity_of(dataset, category):
+    return f"{RESULTS}/complexity/{dataset}/{category}.csv"
+
+
+def explained():
+    """Return the cells whose scores are explained: those of the named variants."""
+    return [cell for dataset in CARDS for cell in cells_of(dataset)]
 
 
 def tables_of(cells):
