@@ -100,7 +100,7 @@ def _draw_seeds(
         kept += [100 * end for end in images]
     low, high = (100 * means[f"{metric}_{end}"] for end in ("low", "high"))
     _bars(axes, low, high)
-    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=7, zorder=3)
+    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=10, zorder=3)
     mean = 100 * means[f"{metric}_mean"]
     axes.plot(mean, means.index, "o", color=_DARK, markeredgecolor="white", zorder=4)
     _limit(axes, kept)
