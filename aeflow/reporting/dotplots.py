@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from aeflow.replicates import over_seeds
 from aeflow.reporting.categories import MEAN
 from aeflow.reporting.comparison import LEVEL
-from aeflow.reporting.display import LABELS
+from aeflow.reporting.display import LABELS, points
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.types import Method
 
@@ -21,6 +21,8 @@ _DARK, _LIGHT, _GRAY = "#0072B2", "#A6CEE3", "0.45"
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _PUBLISHED = "#D55E00"
 _MARKERS = "osD^vPX"
+_ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
+_FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
 _PANELS = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -44,7 +46,7 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         n_panels = 3 if pixels else 2
         size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, n_panels, sharey=True)
+        panels = figure.subplots(1, n_panels, sharey=True).tolist()
         _label_rows(panels, list(rows["variant"]))
         aurocs = rows["auroc_low"], rows["auroc_high"]
         _draw_seeds(panels[0], means, seeds, "image_auroc", aurocs)
@@ -64,7 +66,8 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
         f"panel goes on there. Differences are to {reference}; a filled dot is significant after "
-        f"Holm's correction (p < {LEVEL}, DeLong)."
+        f"Holm's correction (p < {LEVEL}, DeLong). An arrow with a "
+        f"number is a difference of more than {100 * _FAR:.0f} points, filled likewise."
     )
     return Illustration(figure, Caption(dataset, f"Variants on {dataset}", text))
 
@@ -107,7 +110,22 @@ def _draw_seeds(
 
 
 def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw the differences to the reference, in percentage points."""
+    """Draw the differences to the reference, in percentage points.
+
+    A variant that is far off, as the autoencoder may be, would squeeze all others: its difference
+    is written at the edge, beside an arrow.
+    """
+    far = rows["difference"].abs() > _FAR
+    if not (rows["difference"].abs() <= _FAR).any():
+        far[:] = False
+    for place in map(int, np.flatnonzero(far)):
+        difference, significant = rows["difference"][place], rows["p_holm"][place] < LEVEL
+        left, arrows = difference < 0, "◀▶" if significant else "◁▷"
+        text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
+        look: dict[str, Any] = {"ha": "left" if left else "right", "color": _DARK, "fontsize": 8}
+        edge = axes.get_yaxis_transform()
+        axes.text(0.02 if left else 0.98, place, text, va="center", transform=edge, **look)
+    rows = rows.assign(**rows[_ENDS].mask(far))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     _bars(axes, 100 * rows["low"], 100 * rows["high"], wide=True)
     _bars(axes, 100 * rows["seed_low"], 100 * rows["seed_high"])
@@ -178,7 +196,7 @@ def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illust
     with style.context(STYLE):
         height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
         figure = Figure(figsize=(2.7 * len(shown) + 1.2, height), layout="constrained")
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel().tolist()
         _label_rows(panels, [*names[:-1], "mean of all"])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
@@ -224,7 +242,7 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
     with style.context(STYLE):
         height = 0.32 * (len(names) + len(roles)) + 1.1
         figure = Figure(figsize=(1.3 * len(shown) + 2.4, height), layout="constrained")
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel().tolist()
         _label_rows(panels, [*names, *(f"{name} ({role})" for name, role in roles.items())])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
