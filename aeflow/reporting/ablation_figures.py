@@ -54,8 +54,9 @@ def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame)
             panels[2 * row + 1, column].set_axis_off()
         if not names:
             panels[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        found = [axes.get_legend_handles_labels() for axes in panels[::2].ravel()]
+        once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+        figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
