@@ -74,7 +74,7 @@ def _draw_aurocs(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
         mean = 100 * values[f"{name}_mean"]
         axes.errorbar(place, mean, sd, fmt=marker, color=colour, label=label, **_MEAN)
         for x, variant in zip(place, values["variant"], strict=True):
-            single = 100 * seeds[name].loc[[variant]] if variant in seeds.index else pd.Series()
+            single = 100 * seeds[name].loc[[variant]] if variant in seeds.index else pd.Series(dtype=float)
             beside = np.full(len(single), x + 0.12 * np.sign(shift))
             axes.plot(beside, single, marker, color=colour, **_SEED)
     _mark_default(axes, values)
