@@ -45,7 +45,7 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, n_panels, sharey=True)
-        _label_rows(panels[0], list(rows["variant"]))
+        _label_rows(panels, list(rows["variant"]))
         aurocs = rows["auroc_low"], rows["auroc_high"]
         _draw_seeds(panels[0], means, seeds, "image_auroc", aurocs)
         panels[0].set(xlabel="Image AUROC (%)")
@@ -76,9 +76,12 @@ def _per_seed(results: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
     return groups[["image_auroc", "aupro"]].mean(skipna=False).reset_index()
 
 
-def _label_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+def _label_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Name the rows that the panels share, from top to bottom."""
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    for axes in panels[1:]:
+        axes.tick_params(axis="y", left=False)
 
 
 def _draw_seeds(
@@ -113,7 +116,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         options: dict[str, Any] = {"markeredgecolor": _DARK, "markerfacecolor": fill, "zorder": 4}
         axes.plot(100 * row["difference"], place, "o", **options)
         if row["variant"] == row["reference"]:
-            axes.text(0, place, "  reference", va="center", fontsize=8, color=_GRAY)
+            axes.text(0, place, "reference  ", ha="right", va="center", fontsize=8, color=_GRAY)
     axes.set(xlabel="Difference of AUROC (points)")
     _limit(axes, [100 * rows["low"], 100 * rows["high"], 100 * rows["difference"], pd.Series([0])])
 
@@ -176,7 +179,7 @@ def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illust
         height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
         figure = Figure(figsize=(2.7 * len(shown) + 1.2, height), layout="constrained")
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
-        _label_rows(panels[0], [*names[:-1], "mean of all"])
+        _label_rows(panels, [*names[:-1], "mean of all"])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
             for number, variant in enumerate(variants):
@@ -220,9 +223,9 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
     shown = [metric for metric in LABELS if metric in set(rows["ours_metric"])]
     with style.context(STYLE):
         height = 0.32 * (len(names) + len(roles)) + 1.1
-        figure = Figure(figsize=(1.6 * len(shown) + 2.2, height), layout="constrained")
+        figure = Figure(figsize=(1.3 * len(shown) + 2.4, height), layout="constrained")
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
-        _label_rows(panels[0], [*names, *(f"{name} ({role})" for name, role in roles.items())])
+        _label_rows(panels, [*names, *(f"{name} ({role})" for name, role in roles.items())])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
             printed = rows[rows["ours_metric"] == metric]
@@ -234,7 +237,10 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
             own = own.reset_index()
             _bars(axes, 100 * own["ours_low"], 100 * own["ours_high"], first=len(names))
             axes.plot(100 * own["ours_mean"], own.index + len(names), "o", color=_DARK, zorder=4)
-            _limit(axes, [100 * printed["published"], 100 * own["ours_mean"]])
+            mean = 100 * own["ours_mean"]
+            low = (100 * own["ours_low"]).clip(lower=mean - 10)
+            high = (100 * own["ours_high"]).clip(upper=mean + 10)
+            _limit(axes, [100 * printed["published"], mean, low, high])
             axes.set(xlabel=f"{LABELS[metric]} (%)")
     text = (
         "Diamonds: published, filled the paper's, hollow the reproductions'. Dots: ours, mean "

@@ -44,13 +44,17 @@ def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -
         scores = pd.read_csv(folder / f"scores/{cell}.csv")
         assert list(scores.columns[:4]) == ["image_id", "split", "gt_label", "defect"]
         assert (folder / f"metrics/{cell}.json").is_file()
-    for name in ("main.csv", "main.md", "main.tex", "results.md", "results.tex"):
+    judged = ("main", "comparison", "choice", "categories")
+    listed = [f"{name}.{ending}" for name in judged for ending in ("csv", "md", "tex")]
+    for name in (*listed, "results.md", "results.tex"):
         assert (folder / "tables" / name).stat().st_size > 0
     for name in ("ablations", "complexity", "complexity_corrected", "defects"):
         for ending in ("csv", "md", "tex"):
             assert (folder / f"tables/{name}.{ending}").stat().st_size > 0
     for name in ("ablations", "complexity", "defects"):
         assert (folder / f"figures/{name}-demo_textures.svg").is_file()
+    for name in ("variants-demo_textures", "categories-demo_textures"):
+        assert (folder / f"figures/{name}.svg").is_file()
     figures = {path.suffix for path in (folder / "figures").iterdir()}
     assert figures == {".png", ".svg"}
     report = (folder / "report.html").read_text()
