@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench peers
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
+
+# anomalib and what it needs, beside the versions of the base.
+peers: .venv/installed requirements-peers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-peers.lock -c requirements.lock
 
 demo: .venv/installed
 	$(RUN) snakemake --cores all --configfile config/demo.yaml --quiet rules host

@@ -15,16 +15,19 @@ container: "docker://python:3.11-slim"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
-include: "workflow/rules/ablated.smk"
 include: "workflow/rules/shown.smk"
+include: "workflow/rules/analysed.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
+include: "workflow/rules/peers.smk"
 include: "workflow/rules/fusion.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analysis.smk"
 include: "workflow/rules/ablation.smk"
 include: "workflow/rules/complexity.smk"
+include: "workflow/rules/comparison.smk"
 include: "workflow/rules/reporting.smk"
 
 
@@ -44,6 +47,6 @@ rule all:
     input:
         scores=[score_table(cell) for cell in SCORED],
         metrics=[metrics_of(cell) for cell in CELLS],
-        tables=TABLES,
+        tables=all_tables(),
         figures=figures(),
         report=f"{RESULTS}/report.html",

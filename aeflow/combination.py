@@ -74,13 +74,16 @@ def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Sco
 
     Method `aeflow`: S = beta * S_flow + (1 - beta) * S_recon (Zhao et al. 2023), each as it is
     or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
-    Method `gradient`: one column. Method `fusion`: the mean of all columns, each standardised.
+    Method `gradient`, and the peers: one column. Method `fusion`: the mean of all columns, each
+    standardised.
 
     Raises:
         DataError: a component is missing, not finite or cannot be standardised.
     """
     if method == Method.GRADIENT:
         return component(table, score.gradient)
+    if method.peer:
+        return component(table, method.value)
     normal = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
     if method == Method.FUSION:
         members = {name: component(table, name) for name in components(table)}

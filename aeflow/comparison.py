@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from aeflow.metrics import Array, missing_class
+from aeflow.metrics import Array, auroc_of_columns, missing_class
 from aeflow.replicates import t_interval
 from aeflow.types import ANOMALOUS
 
@@ -55,6 +55,46 @@ def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
         raise ValueError(reason)
     above, below = _placements(gt_label, pred_score)
     return above.mean(axis=0) / len(below), np.atleast_2d(_covariance(above, below))
+
+
+@dataclass(frozen=True)
+class MeanAuroc:
+    """Mean AUROC over seeds, then categories, and how far it depends on the images.
+
+    Attributes:
+        auroc: None where a class is missing.
+        standard_error: DeLong's, over draws of images; None with too few of them.
+        reason: why there is no standard error, as a sentence; else None.
+    """
+
+    auroc: float | None = None
+    standard_error: float | None = None
+    reason: str | None = None
+
+
+def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:
+    """Return the mean AUROC and its standard error.
+
+    The mean over seeds is a linear contrast of correlated AUROCs (`compare_aurocs`); categories
+    have distinct images, so their variances add.
+
+    Args:
+        categories: labels (N,) and scores (N, S) of S seeds, of each.
+
+    Raises:
+        ValueError: a score is not finite, or not one for each label.
+    """
+    for gt_label, _ in categories:
+        if missing := missing_class(gt_label):
+            return MeanAuroc(reason=f"There are no {missing}.")
+    aurocs = [auroc_of_columns(gt_label, scores).mean() for gt_label, scores in categories]
+    auroc = float(np.mean(aurocs))
+    for gt_label, _ in categories:
+        if reason := _too_few(gt_label):
+            return MeanAuroc(auroc, reason=reason)
+    # The variance of a mean of S is the mean of all S x S covariances.
+    variances = [auroc_covariance(*category)[1].mean() for category in categories]
+    return MeanAuroc(auroc, float(np.sqrt(np.sum(variances)) / len(variances)))
 
 
 def compare_aurocs(
@@ -153,28 +193,31 @@ def seed_differences(
 
     Args:
         gt_label: (N,) labels, both classes.
-        first: (N, S) scores of S seeds.
-        second: (N, S) of the same seeds, or (N, 1) of a method without seeds.
+        first: (N, S) scores of S seeds, or (N, 1) of a method without seeds.
+        second: likewise; both have the same seeds, or one has none.
         confidence: level of the interval.
 
     Raises:
         ValueError: other shapes, a class is missing, or a score is not finite.
     """
-    if second.shape[1] not in (1, first.shape[1]):
-        raise ValueError("the second score must have the seeds of the first, or be one column")
+    if first.shape[1] != second.shape[1] and 1 not in (first.shape[1], second.shape[1]):
+        raise ValueError("both scores must have the same seeds, or one of them a single column")
     if missing := missing_class(gt_label):
         raise ValueError(f"there are no {missing}")
-    pairs = zip(first.T, np.broadcast_to(second, first.shape).T, strict=True)
-    tests = [compare_aurocs(gt_label, a, b, confidence) for a, b in pairs]
+    tests = [
+        compare_aurocs(gt_label, a, b, confidence)
+        for a, b in zip(*(both.T for both in np.broadcast_arrays(first, second)), strict=True)
+    ]
     difference = np.array([test.difference for test in tests], dtype=np.float64)
-    summary: list[float | None] = [None, None, None]
-    if len(tests) > 1:
-        sd = difference.std(ddof=1)
-        summary = [
-            float(v) for v in (sd, *t_interval(difference.mean(), sd, len(tests), confidence))
-        ]
-    p_values = [test.p_value for test in tests]
-    return SeedDifferences(difference.tolist(), p_values, float(difference.mean()), *summary)
+    return _replicates(difference, [test.p_value for test in tests], confidence)
+
+
+def mean_seed_differences(
+    parts: Sequence[SeedDifferences], confidence: float = 0.95
+) -> SeedDifferences:
+    """Return the differences of the mean AUROC over categories, seed by seed, without p-values."""
+    difference = np.array([part.difference for part in parts], dtype=np.float64).mean(axis=0)
+    return _replicates(difference, [None] * len(difference), confidence)
 
 
 def holm(p_value: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -208,6 +251,19 @@ def _placements(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
     above = rank[anomalous] - stats.rankdata(pred_score[anomalous], axis=0)
     below = rank[~anomalous] - stats.rankdata(pred_score[~anomalous], axis=0)
     return above, np.count_nonzero(anomalous) - below
+
+
+def _replicates(
+    difference: Array, p_value: list[float | None], confidence: float
+) -> SeedDifferences:
+    mean = difference.mean()
+    if len(difference) == 1:
+        return SeedDifferences(difference.tolist(), p_value, float(mean), None, None, None)
+    sd = difference.std(ddof=1)
+    low, high = t_interval(mean, sd, len(difference), confidence)
+    return SeedDifferences(
+        difference.tolist(), p_value, float(mean), float(sd), float(low), float(high)
+    )
 
 
 def _covariance(above: Array, below: Array) -> Array:

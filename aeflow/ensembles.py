@@ -127,12 +127,12 @@ def evaluate_ensemble(ensemble: pd.DataFrame, threshold: ThresholdSettings) -> d
     uncertainty = ensemble["uncertainty"].to_numpy()
     members = ensemble.filter(regex=r"^member_\d+$").to_numpy()
     test = (ensemble["split"] == Split.TEST).to_numpy()
-    found: dict[str, Any] = dict.fromkeys(_ALL)
-    found |= {"n_members": members.shape[1], "n_test": int(test.sum()), "risk": []}
-    reasons: dict[str, str] = {}
+    n_members, n_test = members.shape[1], int(test.sum())
     if missing := missing_class(gt_label[test]):
-        reasons |= dict.fromkeys(_ALL, f"Test has no {missing}.")
-        return found | {"member_auroc": [], "reasons": reasons}
+        return no_ensemble(n_members, n_test, f"Test has no {missing}.")
+    found: dict[str, Any] = dict.fromkeys(_ALL)
+    found |= {"n_members": n_members, "n_test": n_test, "risk": []}
+    reasons: dict[str, str] = {}
     curve = threshold_curve(gt_label[test], scores[test])
     found |= {name: float(value) for name, value in ranking_metrics(curve).items()}
     found["member_auroc"] = auroc_of_columns(gt_label[test], members[test]).tolist()
@@ -153,6 +153,13 @@ def evaluate_ensemble(ensemble: pd.DataFrame, threshold: ThresholdSettings) -> d
         else:
             reasons[f"error_rate_{name}"] = f"No test image is {name}."
     return found | {"reasons": reasons}
+
+
+def no_ensemble(n_members: int, n_test: int, reason: str) -> dict[str, Any]:
+    """Return what `evaluate_ensemble` does where nothing can be computed, for one reason."""
+    found: dict[str, Any] = dict.fromkeys(_ALL)
+    found |= {"n_members": n_members, "n_test": n_test, "member_auroc": [], "risk": []}
+    return found | {"reasons": dict.fromkeys(_ALL, reason)}
 
 
 def _table(wrong: Array, certain: Array) -> dict[str, int]:

@@ -159,8 +159,10 @@ def evaluate_scores(
     }
 
 
-def _map_of(method: Method, score: ScoreSettings) -> AnomalyMap:
-    """Return the configured map, or the only one that the method makes."""
+def _map_of(method: Method, score: ScoreSettings) -> str:
+    """Return the configured map, or the only one that the method makes; a peer's is its own."""
+    if method.peer:
+        return method.value
     if method == Method.AUTOENCODER:
         return AnomalyMap.DIFFERENCE
     return AnomalyMap.FLOW if method == Method.FLOW else score.map

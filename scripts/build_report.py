@@ -10,6 +10,7 @@ from aeflow.files import read_json, write_text
 from aeflow.logging import script
 from aeflow.reporting.html import build_report
 from aeflow.reporting.published import load_published
+from aeflow.reporting.questions import read_questions
 from aeflow.reporting.tables import read_main, read_results, read_training
 from aeflow.validation import validate
 
@@ -35,16 +36,18 @@ def main(arguments: list[str]) -> None:
     cells = unpack_cells(options.cells)
     shown = {cell.variant for cell in cells}
     results, means = read_results(options.results), read_main(options.main)
+    published = load_published(options.published)
     metrics, train = options.folder / "metrics", options.folder / "train"
     page = build_report(
         study=options.study,
         results=results[results["variant"].isin(shown)],
         main=means[means["variant"].isin(shown)],
-        published=load_published(options.published),
+        published=published,
         metrics=[read_json(cell.file(metrics, "json")) for cell in cells],
         trainings=[read_training(c.file(train, "json")) for c in unpack_cells(options.trained)],
         figures=options.figures,
         cards={entry.name: entry.load_card() for entry in entries},
+        questions=read_questions(options.folder / "tables", published, entries),
     )
     write_text(options.report, page)
 

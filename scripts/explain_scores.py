@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from aeflow.cells import unpack_cells
+from aeflow.complexity import MEASURES
 from aeflow.evaluation import read_scores
 from aeflow.files import read_json, write_text
 from aeflow.logging import script
@@ -35,7 +36,9 @@ def main(arguments: list[str]) -> None:
         own = trained[cell.dataset][cell.variant]
         scores = read_scores(cell._replace(variant=own).file(options.folder / "scores", "csv"))
         measured = options.folder / "complexity" / cell.dataset / f"{cell.category}.csv"
-        complexity = read_table(measured, ["image_id"], "measure_complexity")
+        complexity = read_table(
+            measured, ["image_id", *MEASURES], text=["image_id"], rule="measure_complexity"
+        )
         first = own == cell.variant
         correlations.append(correlations_of_run(metrics, scores, complexity, parts=first))
         corrections.append(correction_of_run(metrics, scores, complexity))

@@ -1,4 +1,7 @@
-"""Write requirements.lock: the exact installed versions of what pyproject.toml asks for."""
+"""Write the exact installed versions of what pyproject.toml asks for.
+
+requirements.lock has the extra `dev`; requirements-peers.lock has what the extra `peers` adds.
+"""
 
 import importlib.metadata
 import tomllib
@@ -11,7 +14,7 @@ from aeflow.files import write_text
 from aeflow.logging import script
 
 HEADER = """\
-# Exact versions of everything that pyproject.toml asks for, with its extra `dev`.
+# Exact versions of everything that pyproject.toml asks for, {what}.
 # Written by `python scripts/write_lock.py`. CUDA's own packages are left out: torch pins them.
 """
 FROM_TORCH = ("nvidia-", "cuda-", "triton")
@@ -37,11 +40,17 @@ def closure(requirements: list[str]) -> dict[str, str]:
 
 
 def main(_: list[str]) -> None:
-    """Write the file."""
+    """Write both files; the second needs `make peers` first."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    lines = [f"{name}=={version}" for name, version in sorted(closure(wanted).items())]
-    write_text(Path("requirements.lock"), HEADER + "\n".join(lines) + "\n")
+    extras = project["optional-dependencies"]
+    base = closure(project["dependencies"] + extras["dev"])
+    added = {name: v for name, v in closure(extras["peers"]).items() if name not in base}
+    for path, what, locked in (
+        ("requirements.lock", "with its extra `dev`", base),
+        ("requirements-peers.lock", "beside requirements.lock, with its extra `peers`", added),
+    ):
+        lines = [f"{name}=={version}" for name, version in sorted(locked.items())]
+        write_text(Path(path), HEADER.format(what=what) + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,11 @@ def read_ablations(path: Path) -> pd.DataFrame:
     """Read `ablations.csv`.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has other columns.
     """
-    return read_table(path, _NAMES, "collect_ablations").astype({"n_seeds": "Int64"})
+    return read_table(
+        path, ABLATION_COLUMNS, text=_NAMES, rule="collect_ablations", flags=["is_default"]
+    ).astype({"n_seeds": "Int64"})
 
 
 def ablations_display(table: pd.DataFrame) -> DisplayTable:

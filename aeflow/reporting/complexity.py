@@ -131,19 +131,24 @@ def read_correlations(path: Path) -> pd.DataFrame:
     """Read `complexity.csv`.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has other columns.
     """
     names = ["dataset", "variant", "component", "measure", "images", "reason"]
-    return read_table(path, names, "explain_scores")
+    return read_table(path, CORRELATION_COLUMNS, text=names, rule="explain_scores")
 
 
 def read_corrected(path: Path) -> pd.DataFrame:
     """Read `complexity_corrected.csv`.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has other columns.
     """
-    return read_table(path, ["dataset", "variant", "method", "reason"], "explain_scores")
+    return read_table(
+        path,
+        CORRECTED_COLUMNS,
+        text=["dataset", "variant", "method", "reason"],
+        rule="explain_scores",
+    )
 
 
 def correlations_display(table: pd.DataFrame) -> DisplayTable:

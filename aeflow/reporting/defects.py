@@ -48,10 +48,10 @@ def read_defects(path: Path) -> pd.DataFrame:
     """Read `defects.csv`; a defect called 1 or NA stays so.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has other columns.
     """
     names = ["dataset", "category", "defect", "variant", "reason"]
-    return read_table(path, names, "explain_scores")
+    return read_table(path, DEFECT_COLUMNS, text=names, rule="explain_scores")
 
 
 def defects_display(table: pd.DataFrame) -> DisplayTable:

@@ -86,6 +86,11 @@ def percent(mean: float, sd: float = float("nan")) -> str:
     return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
 
 
+def points(difference: float) -> str:
+    """Format a difference of shares in percentage points, with a sign; NaN gives an empty cell."""
+    return "" if pd.isna(difference) else f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def number(value: float, decimals: int | None = None) -> str:
     """Format a number with 4 significant digits or so many decimals; NaN gives an empty cell."""
     if pd.isna(value):

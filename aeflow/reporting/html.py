@@ -15,13 +15,15 @@ from aeflow.cards import DatasetCard
 from aeflow.reporting import sections
 from aeflow.reporting.display import DisplayTable, main_display
 from aeflow.reporting.illustration import Caption, read_caption
-from aeflow.reporting.published import Published, claims_display
+from aeflow.reporting.published import Published
+from aeflow.reporting.questions import Question
 
 
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """A figure as a data URI, and its caption."""
+    """A figure as a data URI, its caption, and the first part of its file's name."""
 
+    kind: str
     caption: Caption
     uri: str
 
@@ -45,6 +47,14 @@ class DatasetSection:
     figures: list[EmbeddedFigure]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A question and the figures that belong to it."""
+
+    question: Question
+    figures: list[EmbeddedFigure]
+
+
 def build_report(
     study: str,
     results: pd.DataFrame,
@@ -54,6 +64,7 @@ def build_report(
     trainings: Sequence[dict[str, Any]],
     figures: Sequence[Path],
     cards: Mapping[str, DatasetCard],
+    questions: Sequence[Question] = (),
 ) -> str:
     """Return the page.
 
@@ -66,11 +77,14 @@ def build_report(
         trainings: Every train JSON, from `read_training`.
         figures: PNG or SVG files drawn by this package, in the order to show them.
         cards: The card of each dataset of the study.
+        questions: Their figures are shown with them, all others with their dataset.
 
     Raises:
         DataError: a figure is missing or carries no caption.
     """
     embedded = [_embed(path) for path in figures]
+    answers = [Answer(q, [f for f in embedded if f.kind in q.figures]) for q in questions]
+    elsewhere = {kind for question in questions for kind in question.figures}
     datasets = []
     for name in main["dataset"].unique():
         runs = [run for run in metrics if run["dataset"] == name]
@@ -80,7 +94,11 @@ def build_report(
                 card=cards[name],
                 tables=sections.dataset_tables(results[results["dataset"] == name], runs),
                 reasons=sections.reasons(runs),
-                figures=[figure for figure in embedded if figure.caption.dataset == name],
+                figures=[
+                    figure
+                    for figure in embedded
+                    if figure.caption.dataset == name and figure.kind not in elsewhere
+                ],
             )
         )
     environment = Environment(
@@ -94,7 +112,7 @@ def build_report(
         study=study,
         summary=sections.summary(main),
         main=main_display(main),
-        claims=claims_display(main, published),
+        answers=answers,
         sources=list(published.sources.values()),
         datasets=datasets,
         cost=sections.cost(main),
@@ -112,4 +130,4 @@ def _embed(path: Path) -> EmbeddedFigure:
             image.convert("RGB").save(buffer, "WEBP", quality=85)
             content, media_type = buffer.getvalue(), "image/webp"
     text = base64.b64encode(content).decode("ascii")
-    return EmbeddedFigure(caption, f"data:{media_type};base64,{text}")
+    return EmbeddedFigure(path.name.split("-")[0], caption, f"data:{media_type};base64,{text}")

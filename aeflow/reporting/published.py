@@ -1,6 +1,6 @@
 """The paper's and the reproductions' numbers, and ours beside them: does it reproduce?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from aeflow.reporting.display import LABELS, DisplayTable, interval, number, percent, plain
+from aeflow.cards import load_dataset_card
+from aeflow.entries import DatasetEntry
+from aeflow.reporting.display import LABELS, DisplayTable, interval, number, percent, plain, points
+from aeflow.reporting.tables import read_table
 from aeflow.types import Method
 from aeflow.validation import NAME, Strict, load_yaml, validate
 
@@ -24,10 +27,16 @@ ORACLE = "test (oracle)"
 PAPER_ENCODER = "wide_resnet50_2-stage3"
 CLAIM_COLUMNS = [
     *["dataset", "who", "detail", "metric", "printed", "published"],
-    *["variant", "encoder", "ours_metric", "ours_mean", "ours_sd", "ours_low", "ours_high"],
-    *["n_seeds", "difference", "verdict", "why"],
+    *["variant", "role", "encoder", "ours_metric"],
+    *["ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"],
+    *["difference", "verdict", "why"],
 ]
-_OURS = ["variant", "encoder", "ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"]
+_TEXT = [
+    *["dataset", "who", "detail", "metric", "printed", "variant", "role", "encoder"],
+    *["ours_metric", "verdict", "why"],
+]
+FAITHFUL, CHOSEN = "faithful", "chosen by validation"
+_OURS = ["variant", "role", "encoder", "ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"]
 
 
 class Source(Strict):
@@ -80,9 +89,16 @@ def load_published(path: Path) -> Published:
 
 
 def claims_table(
-    main: pd.DataFrame, published: Published, variants: Sequence[str] | None = None
+    main: pd.DataFrame,
+    published: Published,
+    entries: Sequence[DatasetEntry] = (),
+    chosen: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return every published number beside ours, with a verdict.
+
+    Published numbers belong to a card, ours to an entry of the study: they stand beside every
+    entry with that card. An entry with another split than its card's, or with some of its
+    categories, is another experiment on the same images, so it is `not comparable`.
 
     The rule: `within` if our 95 % interval over seeds (Student's, `main.csv`) reaches the
     published value, give or take half a unit of its last printed digit ("96" is 95.5 to 96.5);
@@ -94,29 +110,48 @@ def claims_table(
     Args:
         main: Output of `main_table`.
         published: Numbers of others.
-        variants: those of ours to stand beside, a row each; None: each dataset's first variant of
-            the method aeflow.
+        entries: the study's datasets; one that is not among them has the card of its name.
+        chosen: dataset -> the variant that validation chose. It stands below the faithful one,
+            the dataset's first variant of the method aeflow.
 
     Returns:
         `CLAIM_COLUMNS`: shares in [0, 1] but for `printed`, the percent as printed; NaN where
         there is no value. `difference` is ours minus theirs.
+
+    Raises:
+        ConfigError: an entry's card is missing or wrong.
     """
     rows = []
+    known = {entry.name: entry for entry in entries}
+    cards = {name: known[name].card_name if name in known else name for name in main["dataset"]}
     for theirs in published.numbers:
-        ours = _ours(main, theirs.dataset, variants)
-        for metric in COMPARED:
-            printed = getattr(theirs, metric)
-            if printed is not None:
-                claim = {"metric": metric, "printed": printed}
-                rows += [_judged(theirs, claim, published.sources[theirs.who], o) for o in ours]
+        source = published.sources[theirs.who]
+        datasets = [name for name, card in cards.items() if card == theirs.dataset]
+        for dataset in datasets or [theirs.dataset]:
+            ours = _ours(main, dataset, (chosen or {}).get(dataset))
+            other = _other_experiment(known[dataset]) if dataset in known else None
+            for metric in COMPARED:
+                printed = getattr(theirs, metric)
+                if printed is not None:
+                    claim = {"metric": metric, "printed": printed}
+                    rows += [
+                        {"dataset": dataset, **_judged(theirs, claim, source, o, other)}
+                        for o in ours
+                    ]
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 
-def claims_display(
-    main: pd.DataFrame, published: Published, variants: Sequence[str] | None = None
-) -> DisplayTable:
+def read_claims(path: Path) -> pd.DataFrame:
+    """Read `claims.csv`.
+
+    Raises:
+        DataError: the file is missing or has other columns.
+    """
+    return read_table(path, CLAIM_COLUMNS, text=_TEXT, rule="make_tables")
+
+
+def claims_display(table: pd.DataFrame, published: Published) -> DisplayTable:
     """Return `claims_table` for people, with the rule and a note on what differs."""
-    table = claims_table(main, published, variants)
     values = zip(table["ours_mean"], table["ours_sd"], strict=True)
     ends = zip(table["ours_low"], table["ours_high"], strict=True)
     cells = pd.DataFrame(
@@ -127,15 +162,16 @@ def claims_display(
             "Metric": [LABELS[metric] for metric in table["metric"]],
             "Published": table["printed"],
             "Variant": table["variant"].astype(object).fillna(""),
+            "Role": table["role"].astype(object).fillna(""),
             "Ours": [percent(mean, sd) for mean, sd in values],
             "95 % interval": [interval(low, high) for low, high in ends],
             "Seeds": [number(count) for count in table["n_seeds"]],
-            "Difference": [_points(difference) for difference in table["difference"]],
+            "Difference": [points(difference) for difference in table["difference"]],
             "Verdict": table["verdict"],
             "Why": table["why"],
         }
     )
-    if not set(table["dataset"]) & set(main["dataset"]):
+    if (table["verdict"] == "not run").all():
         return plain(cells[:0], "No numbers are published for the datasets of this study.")
     notes = [
         "Percent; ours mean ± sd over seeds, Student's interval of the mean. Within: the interval "
@@ -146,30 +182,37 @@ def claims_display(
     return plain(cells, "\n".join(notes))
 
 
-def _ours(
-    main: pd.DataFrame, dataset: str, variants: Sequence[str] | None
-) -> list[dict[str, Any]]:
+def _ours(main: pd.DataFrame, dataset: str, chosen: str | None) -> list[dict[str, Any]]:
     """Return our rows to stand beside a dataset's numbers; one empty row if there are none."""
     rows = main[main["dataset"] == dataset]
-    if variants is None:
-        rows = rows[rows["method"] == Method.AEFLOW][:1]
-    else:
-        rows = rows[rows["variant"].isin(list(variants))]
-    return rows.to_dict("records") or [{}]  # type: ignore[return-value]
+    roles = dict.fromkeys(rows.loc[rows["method"] == Method.AEFLOW, "variant"][:1], FAITHFUL)
+    if chosen is not None:
+        roles[chosen] = f"{FAITHFUL}, {CHOSEN}" if chosen in roles else CHOSEN
+    found: dict[str, Any] = {str(row["variant"]): row for row in rows.to_dict("records")}
+    ours = [{**found[name], "role": role} for name, role in roles.items() if name in found]
+    return ours or [{}]
+
+
+def _other_experiment(entry: DatasetEntry) -> str | None:
+    """Return why an entry is not the experiment of its card's published numbers."""
+    if entry.categories is not None:
+        return f"ours has the categories {', '.join(entry.categories)} alone"
+    if entry.split is not None and entry.split != load_dataset_card(entry.card_name).split:
+        return f"our split is {entry.split}, not the published one"
+    return None
 
 
 def _judged(
-    theirs: PublishedNumbers, claim: dict[str, str], source: Source, ours: dict[str, Any]
+    theirs: PublishedNumbers,
+    claim: dict[str, str],
+    source: Source,
+    ours: dict[str, Any],
+    other: str | None,
 ) -> dict[str, Any]:
-    """Return a row of the claims table."""
+    """Return a row of the claims table; `other` says why ours is another experiment."""
     metric, printed = claim["metric"], claim["printed"]
     value = float(printed) / 100
-    row: dict[str, Any] = {
-        "dataset": theirs.dataset,
-        "who": theirs.who,
-        "detail": theirs.detail,
-        **claim,
-    }
+    row: dict[str, Any] = {"who": theirs.who, "detail": theirs.detail, **claim}
     row |= {"published": value, "difference": np.nan, **dict.fromkeys(_OURS, np.nan)}
     remarks = [theirs.remark] if theirs.remark else []
     if not ours:
@@ -178,7 +221,7 @@ def _judged(
     oracle = source.threshold == ORACLE and metric != "image_auroc"
     name = "oracle_f1" if oracle and metric == "f1" else metric
     ends = {f"ours_{end}": ours[f"{name}_{end}"] for end in ("mean", "sd", "low", "high")}
-    row |= {**ends, **{key: ours[key] for key in ("variant", "encoder", "n_seeds")}}
+    row |= {**ends, **{key: ours[key] for key in ("variant", "role", "encoder", "n_seeds")}}
     if name == "oracle_f1":
         remarks.append("both F1 at a threshold fitted on test labels")
     elif oracle:
@@ -187,7 +230,9 @@ def _judged(
         remarks.append("their threshold is not stated")
     if ours["encoder"] != PAPER_ENCODER:
         remarks.append(f"our encoder is {ours['encoder']}, the paper's {PAPER_ENCODER}")
-    comparable = not oracle or name == "oracle_f1"
+    if other:
+        remarks.insert(0, other)
+    comparable = not other and (not oracle or name == "oracle_f1")
     if comparable:
         row["difference"] = ends["ours_mean"] - value
     if comparable and np.isnan(ends["ours_mean"]):
@@ -207,8 +252,3 @@ def _verdict(value: float, half: float, ours: dict[str, float]) -> str:
     if low > value + slack:
         return "above"
     return "below" if high < value - slack else "within"
-
-
-def _points(difference: float) -> str:
-    """Return a difference of shares in percentage points, with a sign."""
-    return "" if np.isnan(difference) else f"{100 * difference:+.1f}".replace("-", "−")

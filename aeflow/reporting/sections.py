@@ -30,19 +30,6 @@ def dataset_tables(
         metrics: Contents of its metrics files.
     """
     tables = [("Images", _images(metrics))]
-    if results["category"].unique().size > 1:
-        rows = results[["category", "variant", "seed", "image_auroc"]]
-        rows = rows.rename(columns={"category": "Category"})
-        tables.append(("AUROC per category", _pivot(rows, ["Category"])))
-    defects = [
-        {"Category": run["category"], "Defect": defect, "Images": str(content["n"])}
-        | _value(run, content["image_auroc"])
-        for run in metrics
-        for defect, content in run["per_defect"].items()
-    ]
-    if defects:
-        table = _pivot(pd.DataFrame(defects), ["Category", "Defect", "Images"])
-        tables.append(("AUROC per defect, against all normal test images", table))
     for images, key in (("validation", "val_auroc"), ("test", "test_auroc")):
         components = [
             {"Component": name} | _value(run, content[key])

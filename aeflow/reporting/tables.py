@@ -114,15 +114,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Read `results.csv`; a category called 01 stays 01, a variant called NA stays NA.
+    """Read `results.csv`.
 
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = read_table(path, _NAMES)
-    if list(table.columns) != RESULT_COLUMNS:
-        raise DataError(f"{path} has other columns than results.csv: run aggregate_metrics again.")
-    return _typed(table)
+    return _typed(_read(path, _NAMES, "aggregate_metrics", RESULT_COLUMNS))
 
 
 def read_main(path: Path) -> pd.DataFrame:
@@ -131,7 +128,7 @@ def read_main(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    table = read_table(path, _NAMES)
+    table = _read(path, _NAMES, "aggregate_metrics")
     if not {"dataset", "variant", "n_seeds", f"{METRICS[-1]}_sd"} <= set(table.columns):
         raise DataError(f"{path} has other columns than main.csv: run aggregate_metrics again.")
     return table
@@ -148,23 +145,43 @@ def read_training(path: Path) -> dict[str, Any]:
     return run | dict(read_json(path))
 
 
-def read_table(path: Path, names: Sequence[str], rule: str = "aggregate_metrics") -> pd.DataFrame:
-    """Read a table of `write_table`; an empty cell is NaN.
+def read_table(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    text: Sequence[str],
+    rule: str,
+    flags: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; an empty number is NaN.
 
     Args:
-        path: CSV.
-        names: columns that are text, whatever they look like.
-        rule: what makes the table.
+        path: the CSV.
+        columns: all of its columns, in their order.
+        text: those of names and sentences, an empty one is ""; a category called 01 stays 01.
+        rule: the rule that makes the table.
+        flags: columns of True and False.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has other columns.
     """
+    table = _read(path, text, rule, columns)
+    table[[*text]] = table[[*text]].fillna("")
+    return table.astype(dict.fromkeys(text, "str") | dict.fromkeys(flags, "bool"))
+
+
+def _read(
+    path: Path, text: Sequence[str], rule: str, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     try:
-        return pd.read_csv(
-            path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""]
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run {rule} first.") from error
+    if columns is not None and list(table.columns) != list(columns):
+        raise DataError(f"{path} has other columns than expected: run {rule} again.")
+    return table
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

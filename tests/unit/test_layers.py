@@ -66,7 +66,7 @@ def test_evaluation_and_reports_need_no_torch() -> None:
     free = [
         name
         for name in map(name_of, MODULES)
-        if name not in WITH_TORCH and not name.startswith("aeflow.models.")
+        if name not in WITH_TORCH and not name.startswith(("aeflow.models.", "aeflow.peers."))
     ]
     code = f"""
 import importlib, sys

@@ -87,6 +87,28 @@ def test_main_is_the_mean_over_categories_then_seeds(
     assert main.loc["aeflow", "image_auroc_sd"] == pytest.approx(per_seed.std())
 
 
+def test_analyses_of_stored_scores_are_made(demo: Repository) -> None:
+    tables, figures = (demo.results("demo") / name for name in ("tables", "figures"))
+    weighting = pd.read_csv(tables / "weighting.csv")
+    assert set(weighting["variant"]) == {"aeflow"}
+    assert len(weighting) == 5 * 2 * 2
+    assert weighting["beta_mean"].isna().all(), "there are no validation anomalies to choose by"
+    assert set(weighting["reason"]) == {"Validation has no anomalous images."}
+    assert weighting["oracle_test_auroc_mean"].notna().all()
+    assert len(pd.read_csv(tables / "weighting_sweep.csv")) == 5 * 2 * 2 * 21
+    ensembles = pd.read_csv(tables / "ensembles.csv").set_index("variant")
+    assert list(ensembles.index) == ["aeflow", "autoencoder"]
+    assert (ensembles["n_members"] == 2).all()
+    assert (ensembles.filter(regex="^(right|wrong)_").sum(axis=1) == ensembles["n_test"]).all()
+    curves = pd.read_csv(tables / "risk.csv").groupby(["category", "variant"])["coverage"]
+    assert (curves.max() == 1).all()
+    assert curves.ngroups == 4
+    for kind in ("weighting", "ensembles"):
+        assert all((tables / f"{kind}.{ending}").stat().st_size for ending in ("md", "tex"))
+    for name in ("weighting", "risk"):
+        assert (figures / f"{name}-demo_textures.svg").is_file()
+
+
 def test_the_demos_ablation_shares_a_training(demo: Repository, results: pd.DataFrame) -> None:
     depth = pd.read_csv(demo.results("demo") / "tables/ablations.csv").set_index("value")
     assert depth["trained_as"].to_dict() == {1: "aeflow_depth1", 4: "aeflow"}

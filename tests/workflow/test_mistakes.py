@@ -25,10 +25,11 @@ from tests.workflow.conftest import Repository, copy_repository
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
         (
             {
+                "ablations": [],
                 "variants": [
                     {"name": "known", "settings": {"encoder": {"name": "resnet18"}}},
                     {"name": "unknown", "settings": {"encoder": {"name": "resnet1x8"}}},
-                ]
+                ],
             },
             ["no 'resnet1x8'", "did you mean resnet18", "Cards in config/encoders: efficientnet"],
         ),
@@ -44,6 +45,13 @@ def test_a_wrong_configuration_is_refused(
     for word in words:
         assert word in sentence
     assert "Traceback" not in done.stderr
+
+
+def test_a_target_of_no_variant_is_refused(clone: Repository) -> None:
+    target = "results/tiny/metrics/demo_textures/brick/aeflwo/seed0.json"
+    done = clone.snakemake("--dry-run", target, check=False)
+    assert done.returncode == 1
+    assert "The study has no variant 'aeflwo'" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 # Names and paths that the rules share. The configuration is validated here, before any job.
+import importlib.util
 import json
 import re
 import shlex
@@ -9,7 +10,7 @@ from aeflow.ablations import ablation_rows
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
 from aeflow.cells import Cell, pack_cells
 from aeflow.config import Study
-from aeflow.errors import AeflowError
+from aeflow.errors import AeflowError, ConfigError
 from aeflow.files import check_writable
 from aeflow.provenance import code_digest
 from aeflow.validation import validate
@@ -23,6 +24,12 @@ try:
         for variant in STUDY.variants_on(entry.name)
     }
     check_encoders(sorted(used), Path("data/manifests/weights"))
+    PEERS = [v.name for v in STUDY.all_variants if v.method.peer]
+    if PEERS and importlib.util.find_spec("anomalib") is None:
+        raise ConfigError(
+            f"variants[{PEERS[0]}].method needs anomalib, which is not installed: "
+            "run `make peers`, or leave the variant out."
+        )
 except AeflowError as error:
     # Not raised: a dry run would report it on stdout.
     sys.exit(str(error))
@@ -32,6 +39,7 @@ RESULTS = f"results/{STUDY.study}"
 ARCHIVES = {entry.archive: entry.name for entry in reversed(STUDY.datasets)}
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
 TRAINED = [v.name for v in STUDY.all_variants if v.method.trained]
+UNTRAINED = [v.name for v in STUDY.all_variants if not v.method.trained]
 BASELINES = [v.name for v in STUDY.all_variants if v.method == "gradient"]
 FUSIONS = [v.name for v in STUDY.all_variants if v.method == "fusion"]
 
@@ -41,11 +49,20 @@ def one_of(names):
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
+def none_of(names):
+    """Return a regular expression that matches every folder's name but these.
+
+    Instead of `one_of` a thousand others: Snakemake rewrites a rule's patterns, constraints
+    included, several times for each job.
+    """
+    return f"(?!(?:{one_of(names)})/)[A-Za-z0-9_.-]+"
+
+
 wildcard_constraints:
     archive=one_of(ARCHIVES),
     dataset=one_of(CARDS),
     category=one_of(sorted({name for card in CARDS.values() for name in card.categories})),
-    variant=one_of(v.name for v in STUDY.all_variants),
+    variant="[A-Za-z0-9_.-]+",  # not a thousand names, see none_of
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
     stage="[1-6]",

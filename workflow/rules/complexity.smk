@@ -28,7 +28,7 @@ rule explain_scores:
         scores=list(dict.fromkeys(score_table(cell) for cell in explained())),
         complexity=[complexity_of(d, category) for d in CARDS for category in categories(d)],
     output:
-        [f"{RESULTS}/tables/{name}" for name in EXPLANATIONS],
+        tables("complexity", "complexity_corrected", "defects"),
     log:
         f"{RESULTS}/logs/explain_scores.log",
     benchmark:
@@ -37,7 +37,7 @@ rule explain_scores:
         code=code("explain_scores"),
         folder=lambda w: RESULTS,
         cells=pack_cells(explained()),
-        trained=trained_names(),
+        trained=trained_names(explained()),
         tables=lambda w, output: str(Path(output[0]).parent),
     message:
         "Explain the scores: complexity and defects"

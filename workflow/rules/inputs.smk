@@ -94,7 +94,7 @@ def train_summaries(wildcards):
 def identity(wildcards):
     variant = STUDY.variant(wildcards.variant)
     encoder = STUDY.cell(wildcards.dataset, variant.name).encoder
-    fitted = variant.method.trained or variant.method.peer
+    encoded = variant.method.trained or (variant.method.peer and variant.method != "ganomaly")
     content = {
         "study": STUDY.study,
         "dataset": wildcards.dataset,
@@ -102,7 +102,7 @@ def identity(wildcards):
         "variant": variant.name,
         "method": variant.method,
         "seed": int(wildcards.seed),
-        "encoder": f"{encoder.name}-stage{encoder.stage}" if fitted else None,
+        "encoder": f"{encoder.name}-stage{encoder.stage}" if encoded else None,
     }
     return json.dumps(content, sort_keys=True)
 

@@ -6,8 +6,11 @@ rule make_tables:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
         published="config/published.yaml",
+        choice=f"{RESULTS}/tables/choice.csv",
+        cards=sorted({f"config/datasets/{entry.card_name}.yaml" for entry in STUDY.datasets}),
     output:
-        [f"{RESULTS}/tables/{name}" for name in HUMAN_TABLES],
+        tables("results", "main", endings=["md", "tex"]),
+        tables("claims", "categories"),
     log:
         f"{RESULTS}/logs/make_tables.log",
     benchmark:
@@ -16,11 +19,13 @@ rule make_tables:
         code=code("make_tables"),
         folder=lambda wildcards, input: str(Path(input.results).parent),
         named=[variant.name for variant in STUDY.variants],
+        datasets=card_entries(),
     message:
         "Write the tables"
     shell:
         "python scripts/make_tables.py --results {input.results} --main {input.main}"
-        " --published {input.published} --variants {params.named} --folder {params.folder}"
+        " --published {input.published} --choice {input.choice}"
+        " --datasets {params.datasets:q} --variants {params.named} --folder {params.folder}"
         " --log {log}"
 
 
@@ -114,6 +119,7 @@ rule build_report:
     input:
         results=f"{RESULTS}/tables/results.csv",
         main=f"{RESULTS}/tables/main.csv",
+        tables=[path for path in all_tables() if path.endswith(".csv")],
         published="config/published.yaml",
         metrics=[metrics_of(cell) for cell in CELLS if cell.variant in NAMED],
         train=[str(cell.file(Path(RESULTS, "train"), "json")) for cell in shown_trainings()],

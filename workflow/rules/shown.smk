@@ -1,18 +1,22 @@
 # What the tables, figures and the report are made from.
 
 FIGURES = f"{RESULTS}/figures"
-HUMAN_TABLES = [f"{name}.{ending}" for name in ("results", "main") for ending in ("md", "tex")]
-HUMAN_TABLES += [f"claims.{ending}" for ending in ("csv", "md", "tex")]
-TABLES = [f"{RESULTS}/tables/{name}" for name in ["results.csv", "main.csv", *HUMAN_TABLES]]
-EXPLANATIONS = [
-    f"{name}.{ending}"
-    for name in ("complexity", "complexity_corrected", "defects")
-    for ending in ("csv", "md", "tex")
-]
-TABLES += [f"{RESULTS}/tables/ablations.{ending}" for ending in ("csv", "md", "tex")]
-TABLES += [f"{RESULTS}/tables/{name}" for name in EXPLANATIONS]
 COLUMN = "{dataset}-{category}-{variant}"
 STYLE = "aeflow/reporting/style.mplstyle"
+
+
+def tables(*names, endings=("csv", "md", "tex")):
+    """Return each table as data, for people and for papers."""
+    return [f"{RESULTS}/tables/{name}.{ending}" for name in names for ending in endings]
+
+
+def all_tables():
+    judged = ("results", "main", "claims", "categories", "comparison", "choice", "ablations")
+    explained = ("weighting", "ensembles", "complexity", "complexity_corrected", "defects")
+    return [
+        *tables(*judged, *explained),
+        *tables("weighting_sweep", "risk", endings=["csv"]),
+    ]
 
 
 def shown_trainings():
@@ -27,8 +31,12 @@ def trained_columns():
 
 def figures():
     names = [f"roc-{dataset}" for dataset in CARDS]
+    names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("weighting", "risk")]
     names += [f"ablations-{dataset}" for dataset in ablated_datasets()]
     names += [f"{kind}-{dataset}" for dataset in CARDS for kind in ("complexity", "defects")]
+    names += [f"variants-{dataset}" for dataset in dict.fromkeys(c.dataset for c in COMPARED)]
+    names += [f"categories-{dataset}" for dataset in with_categories()]
+    names += [f"claims-{dataset}" for dataset in with_published_numbers()]
     for cell in trained_columns():
         names += [f"{kind}-{'-'.join(cell)}" for kind in ("panels", "scores", "training")]
     return [f"{FIGURES}/{name}.{ending}" for name in names for ending in ("svg", "png")]
@@ -41,7 +49,7 @@ def report_figures():
 
 def card_entries():
     """Return what the report needs to find the cards."""
-    keys = {"name", "card", "edition", "split"}
+    keys = {"name", "card", "edition", "split", "categories"}
     return json.dumps([entry.model_dump(include=keys) for entry in STUDY.datasets], sort_keys=True)
 
 

@@ -1,8 +1,6 @@
 """Runs as evaluate_scores writes them, small enough to check by hand."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 
 from aeflow.evaluation import evaluate_scores
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.types import Method
 
 Run = dict[str, Any]
 COMPONENTS = ["density", "nll", "ssim", "mse"]
@@ -48,6 +47,7 @@ def make_run() -> Callable[..., Run]:
             "n_test_normal": 30,
             "n_test_anomalous": 40,
             "fit_seconds": 12.5,
+            "peak_rss_mib": 900.0,
             "best_epoch": 7,
             "intervals": {"image_auroc": [0.75, 0.85]},
             "reasons": {"pixel_auroc": "There are no pixel masks."},
@@ -85,7 +85,7 @@ def scored_run(make_run: Callable[..., Run], scores: pd.DataFrame) -> Run:
     metrics = evaluate_scores(
         scores,
         {},
-        method="aeflow",
+        method=Method.AEFLOW,
         score=score,
         threshold=ThresholdSettings(),
         evaluation=EvaluationSettings(bootstrap_replicates=50),
@@ -112,19 +112,3 @@ def gallery(scores: pd.DataFrame) -> dict[str, Any]:
         "mask": (generator.random(shape) > 0.5).astype(np.uint8) * anomalous[:, None, None],
         "has_mask": anomalous,
     }
-
-
-@pytest.fixture
-def write_runs(tmp_path: Path) -> Callable[[list[Run]], list[Path]]:
-    """Return a function that writes metrics files where the pipeline has them."""
-
-    def write(runs: list[Run]) -> list[Path]:
-        paths = []
-        for run in runs:
-            folder = tmp_path / "metrics" / run["dataset"] / run["category"] / run["variant"]
-            folder.mkdir(parents=True, exist_ok=True)
-            paths.append(folder / f"seed{run['seed']}.json")
-            paths[-1].write_text(json.dumps(run))
-        return paths
-
-    return write

@@ -11,6 +11,7 @@ from aeflow.errors import ConfigError, DataError
 from aeflow.reporting.figures import combined_score, plot_roc, plot_scores, plot_training
 from aeflow.reporting.illustration import Caption, Illustration, read_caption
 from aeflow.settings import ScoreSettings
+from aeflow.types import Method
 
 
 def titles(figure):
@@ -95,7 +96,7 @@ def test_score_histograms(scores, scored_run):
 
 
 def test_the_combined_score_is_the_one_the_threshold_was_fitted_to(scores, scored_run):
-    expected = pred_score(scores, "aeflow", ScoreSettings(scaling="standardised"))
+    expected = pred_score(scores, Method.AEFLOW, ScoreSettings(scaling="standardised"))
     np.testing.assert_array_equal(combined_score(scores, scored_run), expected)
     with pytest.raises(ConfigError, match="score"):
         combined_score(scores, scored_run | {"settings": {"score": {"betta": 1}}})

@@ -1,0 +1,42 @@
+"""Choose a variant per dataset by its validation images."""
+
+import argparse
+from pathlib import Path
+
+from aeflow.cells import unpack_cells
+from aeflow.files import write_text
+from aeflow.logging import script
+from aeflow.reporting.choice import choice_display, choice_table, choose_settings
+from aeflow.reporting.tables import read_main, write_table
+from aeflow.scored import load_scorings, read_scored
+from aeflow.types import Split
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="the study's results")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells)")
+    parser.add_argument("--scorings", required=True, help="JSON (aeflow.scored)")
+    parser.add_argument("--main", type=Path, required=True, help="main.csv")
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--md", type=Path, required=True)
+    parser.add_argument("--tex", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    scored = read_scored(
+        options.folder / "scores",
+        unpack_cells(options.cells),
+        load_scorings(options.scorings),
+        Split.VALIDATION,
+    )
+    means = read_main(options.main)
+    seconds = means[["dataset", "variant", "fit_seconds_mean"]]
+    chosen = choose_settings(scored, seconds.rename(columns={"fit_seconds_mean": "fit_seconds"}))
+    table = choice_table(chosen, means)
+    display = choice_display(table)
+    write_table(table, options.csv)
+    write_text(options.md, display.markdown())
+    write_text(options.tex, display.latex(long=True))
+
+
+if __name__ == "__main__":
+    script(main)

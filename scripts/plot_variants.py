@@ -1,0 +1,25 @@
+"""Draw a dataset's variants and their differences to the reference."""
+
+import argparse
+from pathlib import Path
+
+from aeflow.logging import script
+from aeflow.reporting.comparison import read_comparison
+from aeflow.reporting.dotplots import plot_variants
+from aeflow.reporting.tables import read_results
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--results", type=Path, required=True, help="results.csv")
+    parser.add_argument("--comparison", type=Path, required=True, help="comparison.csv")
+    parser.add_argument("--png", type=Path, required=True)
+    parser.add_argument("--svg", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    results, comparison = read_results(options.results), read_comparison(options.comparison)
+    plot_variants(results, comparison, options.dataset).save(options.png, options.svg)
+
+
+if __name__ == "__main__":
+    script(main)
