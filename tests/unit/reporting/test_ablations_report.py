@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -90,7 +91,7 @@ def test_the_figure_shows_means_seeds_and_the_own_value(results, rows):
     figure = plot_ablations("tiles", ablations_table(results, rows), results).figure
     above, below = figure.axes[0], figure.axes[2]
     assert above.get_title(loc="left") == "width, of aeflow"
-    drawn = {tuple(line.get_ydata().round(6)) for line in above.lines}
+    drawn = {tuple(np.asarray(line.get_ydata(), dtype=float).round(6)) for line in above.lines}
     assert {(71.0, 85.0), (70.0, 72.0), (80.0, 90.0)} <= drawn
     assert [label.get_text() for label in below.get_xticklabels()] == ["64", "null"]
     assert [bar.get_height() for bar in below.patches[:2]] == [10.5, 10.5]
