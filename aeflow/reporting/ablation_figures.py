@@ -74,7 +74,7 @@ def _draw_aurocs(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
         mean = 100 * values[f"{name}_mean"]
         axes.errorbar(place, mean, sd, fmt=marker, color=colour, label=label, **_MEAN)
         for x, variant in zip(place, values["variant"], strict=True):
-            single = 100 * seeds[name].loc[[variant]] if variant in seeds.index else pd.Series(dtype=float)
+            single = 100 * seeds.loc[seeds.index.get_level_values("variant") == variant, name]
             beside = np.full(len(single), x + 0.12 * np.sign(shift))
             axes.plot(beside, single, marker, color=colour, **_SEED)
     _mark_default(axes, values)
@@ -94,6 +94,5 @@ def _draw_seconds(axes: Axes, values: pd.DataFrame) -> None:
 
 def _mark_default(axes: Axes, values: pd.DataFrame) -> None:
     for place in values.index[values["is_default"]]:
-        axes.axvspan(
-            place - 0.5, place + 0.5, color="0.92", zorder=0, linewidth=0, label="default"
-        )
+        look = {"color": "0.92", "zorder": 0, "linewidth": 0}
+        axes.axvspan(place - 0.5, place + 0.5, label="the variant's own value", **look)
