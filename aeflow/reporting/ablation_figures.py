@@ -94,5 +94,5 @@ def _draw_seconds(axes: Axes, values: pd.DataFrame) -> None:
 
 def _mark_default(axes: Axes, values: pd.DataFrame) -> None:
     for place in values.index[values["is_default"]]:
-        look = {"color": "0.92", "zorder": 0, "linewidth": 0}
-        axes.axvspan(place - 0.5, place + 0.5, label="the variant's own value", **look)
+        label = "the variant's own value"
+        axes.axvspan(place - 0.5, place + 0.5, color="0.92", zorder=0, linewidth=0, label=label)
