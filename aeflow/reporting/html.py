@@ -54,6 +54,7 @@ def build_report(
     trainings: Sequence[dict[str, Any]],
     figures: Sequence[Path],
     cards: Mapping[str, DatasetCard],
+    failed: Sequence[tuple[str, DisplayTable]] = (),
 ) -> str:
     """Return the page.
 
@@ -66,6 +67,7 @@ def build_report(
         trainings: Every train JSON, from `read_training`.
         figures: PNG or SVG files drawn by this package, in the order to show them.
         cards: The card of each dataset of the study.
+        failed: Of an incomplete study, (heading, table) pairs of what failed.
 
     Raises:
         DataError: a figure is missing or carries no caption.
@@ -100,6 +102,7 @@ def build_report(
         cost=sections.cost(main),
         settings=sections.settings(trainings, metrics),
         software=sections.software(trainings),
+        failed=failed,
     )
 
 

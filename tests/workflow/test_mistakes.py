@@ -25,7 +25,7 @@ from tests.workflow.conftest import Repository, copy_repository
                 "variants": [
                     {"name": "known", "settings": {"encoder": {"name": "resnet18"}}},
                     {"name": "unknown", "settings": {"encoder": {"name": "resnet1x8"}}},
-                ]
+                ],
             },
             ["no 'resnet1x8'", "did you mean resnet18", "Cards in config/encoders: efficientnet"],
         ),
