@@ -27,7 +27,7 @@ def report_failures():
         if cells[cell] in waiting
     ]
     described = [
-        {"rule": step.rule.name, "of": "/".join(step.wildcards), "log": str(step.log[0])}
+        {"rule": step.rule.name, "of": " ".join(step.wildcards), "log": str(step.log[0])}
         for step in steps
     ]
     command = [sys.executable, "scripts/report_failures.py", "--study", STUDY.study]
