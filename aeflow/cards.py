@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -192,8 +193,9 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
 def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
     """Check that each encoder has a valid card or is a backbone of timm or torchvision.
 
-    Names without a card are looked up in a process of its own, since it takes seconds to import
-    the libraries; not again once `fetch_weights` left its JSON in `manifests`.
+    It takes seconds to import the libraries, so a name without a card is first looked for in
+    timm's source, and only what is not there in a process of its own; nothing once
+    `fetch_weights` left its JSON in `manifests`.
 
     Raises:
         ConfigError: a card is wrong, or there is no such encoder; names the closest ones.
@@ -204,6 +206,8 @@ def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER
             load_encoder_card(name, folder)
         elif not (manifests / f"{name}.json").is_file():
             unknown.append(name)
+    registered = _registered_in_timm() if unknown else set()
+    unknown = [name for name in unknown if name not in registered]
     if not unknown:
         return
     done = subprocess.run(
@@ -213,6 +217,18 @@ def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER
         reason = (done.stderr.splitlines() or ["The look-up of encoders was killed."])[-1]
         cards = ", ".join(sorted(card.stem for card in folder.glob("*.yaml")))
         raise ConfigError(f"{reason} Cards in {folder}: {cards}.")
+
+
+def _registered_in_timm() -> set[str]:
+    """Return the names of timm's models as its source registers them, without an import of it."""
+    spec = find_spec("timm")
+    folders = (spec and spec.submodule_search_locations) or []
+    return {
+        name
+        for folder in folders
+        for path in Path(folder, "models").glob("*.py")
+        for name in re.findall(r"^@register_model\ndef (\w+)\(", path.read_text("utf-8"), re.M)
+    }
 
 
 def _read_card(kind: str, name: str, folder: Path) -> tuple[Path, Any]:

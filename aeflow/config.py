@@ -128,10 +128,19 @@ class Study(CellSettings):
     @cached_property
     def all_variants(self) -> list[Variant]:
         """The variants, then those of the ablations."""
-        return [
-            *self.variants,
-            *(v for a in self.ablations for v in a.variants(self._explicit(a.of))),
-        ]
+        return [*self.variants, *(v for found in self._ablated.values() for v in found)]
+
+    @cached_property
+    def _ablated(self) -> dict[str, list[Variant]]:
+        return {a.name: a.variants(self._explicit(a.of)) for a in self.ablations}
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        """Return the key of the configuration that each variant's settings stand under."""
+        places = {variant.name: f"variants[{variant.name}].settings" for variant in self.variants}
+        for ablation, variants in self._ablated.items():
+            places |= {v.name: f"ablations[{ablation}].values ({v.name})" for v in variants}
+        return places
 
     @cached_property
     def _by_name(self) -> dict[str, Variant]:
@@ -139,6 +148,10 @@ class Study(CellSettings):
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str], CellSettings]:
+        return {}
+
+    @cached_property
+    def _fits(self) -> dict[tuple[str, str], FitSettings]:
         return {}
 
     @cached_property
@@ -179,7 +192,13 @@ class Study(CellSettings):
         return cards
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`, an ablation's too."""
+        """Return the variant called `name`, an ablation's too.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self._by_name:
+            raise ConfigError(f"The study has no variant '{name}'.")
         return self._by_name[name]
 
     def variants_on(self, dataset: str) -> list[Variant]:
@@ -195,9 +214,10 @@ class Study(CellSettings):
 
     def _merged(self, dataset: str, variant: str) -> CellSettings:
         merged = {key: getattr(self, key).model_dump() for key in CellSettings.model_fields}
+        own = self.variant(variant).settings
         layers = (
             (f"datasets[{dataset}].settings", self.dataset(dataset).settings),
-            (self._where(variant), self.variant(variant).settings),
+            (self._places[variant], own),
         )
         for where, layer in layers:
             for section, keys in layer.items():
@@ -207,17 +227,14 @@ class Study(CellSettings):
             merged = validate(CellSettings, merged, where).model_dump()
         return CellSettings.model_validate(merged)
 
-    def _where(self, variant: str) -> str:
-        """Return the key of the configuration that a variant's settings stand under."""
-        for ablation in self.ablations:
-            if variant in {v.name for v in ablation.variants(self._explicit(ablation.of))}:
-                return f"ablations[{ablation.name}].values ({variant})"
-        return f"variants[{variant}].settings"
-
     def fit_settings(self, dataset: str, variant: str) -> FitSettings:
         """Return the part of a cell's settings that its training depends on."""
-        cell = self.cell(dataset, variant)
-        return FitSettings(**{key: getattr(cell, key) for key in FitSettings.model_fields})
+        key = (dataset, variant)
+        if key not in self._fits:
+            cell = self.cell(dataset, variant)
+            fields = FitSettings.model_fields
+            self._fits[key] = FitSettings(**{name: getattr(cell, name) for name in fields})
+        return self._fits[key]
 
     def trained_as(self, dataset: str, variant: str) -> str:
         """Return the first variant with the same method and training as `variant`.
@@ -229,7 +246,7 @@ class Study(CellSettings):
             shared: dict[tuple[str, ...], str] = {}
             for other in self.variants_on(dataset):
                 first[other.name] = shared.setdefault(self._training(dataset, other), other.name)
-        return first[variant]
+        return first[self.variant(variant).name]
 
     def _training(self, dataset: str, variant: Variant) -> tuple[str, ...]:
         """Return what decides a variant's score components."""

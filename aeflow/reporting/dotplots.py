@@ -46,8 +46,8 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         n_panels = 3 if pixels else 2
         size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, n_panels, sharey=True).tolist()
-        _label_rows(panels, list(rows["variant"]))
+        panels = figure.subplots(1, n_panels, sharey=True)
+        _label_rows(list(panels), list(rows["variant"]))
         aurocs = rows["auroc_low"], rows["auroc_high"]
         _draw_seeds(panels[0], means, seeds, "image_auroc", aurocs)
         panels[0].set(xlabel="Image AUROC (%)")
@@ -196,8 +196,8 @@ def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illust
     with style.context(STYLE):
         height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
         figure = Figure(figsize=(2.7 * len(shown) + 1.2, height), layout="constrained")
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel().tolist()
-        _label_rows(panels, [*names[:-1], "mean of all"])
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
+        _label_rows(list(panels), [*names[:-1], "mean of all"])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
             for number, variant in enumerate(variants):
@@ -242,8 +242,8 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
     with style.context(STYLE):
         height = 0.32 * (len(names) + len(roles)) + 1.1
         figure = Figure(figsize=(1.3 * len(shown) + 2.4, height), layout="constrained")
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel().tolist()
-        _label_rows(panels, [*names, *(f"{name} ({role})" for name, role in roles.items())])
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
+        _label_rows(list(panels), [*names, *(f"{name} ({role})" for name, role in roles.items())])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
             printed = rows[rows["ours_metric"] == metric]

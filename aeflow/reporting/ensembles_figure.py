@@ -47,7 +47,7 @@ def plot_risk(dataset: str, ensembles: pd.DataFrame, risk: pd.DataFrame) -> Illu
             _draw_members(right, row, number)
         names = list(ensembles["variant"])
         right.set_yticks(range(len(names)), names)
-        right.set_ylim(len(names) - 0.5, -0.5)
+        right.set_ylim(max(len(names), 1) - 0.5, -0.5)
         if len(risk):
             left.plot([], [], "k--", linewidth=0.8, label="best order")
             left.set_ylim(bottom=0)
@@ -70,7 +70,12 @@ def _draw_risk(axes: Axes, curves: pd.DataFrame, colour: str, label: str) -> Non
     parts = [part for _, part in curves.groupby("category", sort=False)]
     grid = parts[0]["coverage"].to_numpy() if len(parts) == 1 else _GRID
     found = [np.interp(grid, part["coverage"], part["risk"]) for part in parts]
-    lowest = [optimal_risk(grid, part["risk"].iloc[-1]) for part in parts]
+    # By the same points as the curve: between them the true optimum may lie above the line.
+    lowest = [
+        np.interp(grid, coverage, optimal_risk(coverage, part["risk"].iloc[-1]))
+        for part in parts
+        for coverage in [part["coverage"].to_numpy()]
+    ]
     axes.plot(100 * grid, 100 * np.mean(found, axis=0), color=colour, label=label)
     axes.plot(100 * grid, 100 * np.mean(lowest, axis=0), "--", color=colour, linewidth=0.8)
 

@@ -27,8 +27,10 @@ def dataset_tables(
 
     Args:
         results: Its rows of the results table.
-        metrics: Contents of its metrics files.
+        metrics: Contents of its metrics files; none where jobs failed.
     """
+    if not metrics:
+        return [("Runs and thresholds", _runs(results))]
     tables = [("Images", _images(metrics))]
     for images, key in (("validation", "val_auroc"), ("test", "test_auroc")):
         components = [

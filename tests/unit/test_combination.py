@@ -44,6 +44,15 @@ def test_standardised_score_uses_validation_normals_only(table):
     assert pred_score(table, Method.AEFLOW, score)[:3].tolist() == before[:3].tolist()
 
 
+@pytest.mark.parametrize("name", ["fastflow", "patchcore", "padim", "ganomaly"])
+def test_a_peer_is_one_column_as_it_is(table, name):
+    table[name] = [300.0, 301.0, 299.0, 305.0, 300.5, 304.0]
+    score = ScoreSettings(beta=0.1, scaling="standardised")
+    assert pred_score(table, Method(name), score).tolist() == table[name].tolist()
+    with pytest.raises(DataError, match=f"no column '{name}'"):
+        pred_score(table.drop(columns=name), Method(name), score)
+
+
 def test_gradient_is_one_column_as_it_is(table):
     for name in ("high_gradient", "low_gradient"):
         score = ScoreSettings(gradient=name, scaling="standardised")

@@ -94,14 +94,14 @@ def test_an_unknown_card_suggests_the_closest() -> None:
         load_encoder_card("wide_resnet50")
 
 
-def test_encoders_with_a_card_or_weights_need_no_look_up(
+def test_encoders_with_a_card_or_weights_or_in_timm_need_no_look_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["efficientnet_lite0", "resnet18"]
-    (tmp_path / "resnet18.json").touch()
+    names = ["efficientnet_lite0", "resnet18", "googlenet"]  # torchvision alone has the last
+    (tmp_path / "googlenet.json").touch()
     monkeypatch.setattr("sys.executable", "/bin/false")
     check_encoders(names, tmp_path)
-    (tmp_path / "resnet18.json").unlink()
+    (tmp_path / "googlenet.json").unlink()
     with pytest.raises(ConfigError, match="look-up of encoders was killed"):
         check_encoders(names, tmp_path)
 

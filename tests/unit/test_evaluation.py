@@ -218,6 +218,18 @@ def test_result_of_624_images_with_1000_replicates_is_plain_json():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_a_peer_has_its_own_column_and_map():
+    table = score_table()
+    table["padim"] = np.arange(len(table), dtype=float)  # test anomalies are the last rows
+    pixel = {"padim": {"pixel_auroc": 0.6, "aupro": 0.3}}
+    found = evaluate(table, pixel, method=Method.PADIM, map="difference")
+    assert (found["image_auroc"], found["pixel_auroc"], found["aupro"]) == (1, 0.6, 0.3)
+    assert found["reasons"] == {}
+    without = evaluate(table, PIXEL, method=Method.PADIM)
+    assert without["aupro"] is None
+    assert "the map was not made" in without["reasons"]["aupro"]
+
+
 def test_gradient_method_scores_by_its_column():
     table = score_table().drop(columns=list(COMPONENTS))
     table["low_gradient"] = np.arange(len(table), dtype=float)  # test anomalies are the last rows

@@ -18,13 +18,18 @@ from tests.workflow.conftest import Repository, copy_repository
             {"datasets": [{"name": "demo_textures", "categories": ["brik"]}]},
             ["no category 'brik'", "did you mean 'brick'"],
         ),
+        (
+            {"ablations": [{"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [0]}]},
+            ["ablations[depth].values (aeflow_depth0): flow.steps", "equal to 1, not 0"],
+        ),
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
         (
             {
+                "ablations": [],
                 "variants": [
                     {"name": "known", "settings": {"encoder": {"name": "resnet18"}}},
                     {"name": "unknown", "settings": {"encoder": {"name": "resnet1x8"}}},
-                ]
+                ],
             },
             ["no 'resnet1x8'", "did you mean resnet18", "Cards in config/encoders: efficientnet"],
         ),
@@ -40,6 +45,13 @@ def test_a_wrong_configuration_is_refused(
     for word in words:
         assert word in sentence
     assert "Traceback" not in done.stderr
+
+
+def test_a_target_of_no_variant_is_refused(clone: Repository) -> None:
+    target = "results/tiny/metrics/demo_textures/brick/aeflwo/seed0.json"
+    done = clone.snakemake("--dry-run", target, check=False)
+    assert done.returncode == 1
+    assert "The study has no variant 'aeflwo'" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -63,9 +75,44 @@ def test_the_papers_study_can_be_planned(clone: Repository) -> None:
     plan = clone.plan(overlay="config/config.yaml")
     assert plan["fetch_data"] == 7  # one of OCT for both of its rows
     # Categories: 3 of bTAD, 15 of MVTec AD, none in the 6 other rows. Three seeds.
-    assert plan["prepare_images"] == 24
-    assert plan["train_model"] == plan["score_images"] == 72
-    assert plan["evaluate_scores"] == 24 * (3 + 3 + 1)
+    assert plan["prepare_images"] == plan["measure_complexity"] == 24
+    # aeflow, flow and autoencoder everywhere; on chest X-ray and bTAD (4 categories) the values of
+    # eight ablations that aeflow has not: 4 + 1 + 2 + 2 + 2 + 2 + 2 + 1.
+    assert plan["train_model"] == plan["score_images"] == 3 * (24 * 3 + 4 * 16)
+    ablated = 5 + 2 + 3 + 3 + 3 + 3 + 3 + 2
+    assert plan["evaluate_scores"] == 24 * (4 * 3 + 1) + 4 * 3 * ablated
+    assert plan["plot_ablations"] == 2
+
+
+def test_a_grid_trains_what_differs_and_no_more(clone: Repository) -> None:
+    """Depth x subnet x alpha x seed, whatever is asked of the scores."""
+    grid = [
+        {
+            "name": f"{subnet}{alpha}_{beta}",
+            "settings": {
+                "flow": {"subnet": subnet},
+                "loss": {"alpha": alpha},
+                "score": {"beta": beta},
+            },
+        }
+        for subnet in ("conv", "resnet")
+        for alpha in (0.1, 0.5)
+        for beta in (0.0, 0.9, 1.0)
+    ]
+    depth = {"key": "flow.steps", "values": [1, 2, 4]}  # 2 is the study's
+    ablations = [
+        {"name": f"depth{n}_", "of": entry["name"], **depth} for n, entry in enumerate(grid)
+    ]
+    plan = clone.plan(
+        "--config",
+        f"variants={json.dumps(grid)}",
+        f"ablations={json.dumps(ablations)}",
+        "seeds=[0, 1]",
+    )
+    assert plan["extract_features"] == 1
+    assert plan["train_model"] == plan["score_images"] == 3 * 2 * 2 * 2
+    assert plan["evaluate_scores"] == 2 * len(grid) * (1 + 3)
+    assert plan["plot_ablations"] == plan["collect_ablations"] == 1
 
 
 def test_a_tampered_checkpoint_is_found(tiny: Repository) -> None:

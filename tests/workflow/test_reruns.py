@@ -14,6 +14,10 @@ from tests.workflow.conftest import Repository
 Edit = Callable[[str, str, str], None]
 AFTER_EVALUATION = {
     "aggregate_metrics": 1,
+    "collect_ablations": 1,
+    "explain_scores": 1,
+    "plot_complexity": 1,
+    "plot_defects": 1,
     "make_tables": 1,
     "plot_roc": 1,
     "plot_scores": 1,

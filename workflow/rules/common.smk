@@ -39,6 +39,7 @@ RESULTS = f"results/{STUDY.study}"
 ARCHIVES = {entry.archive: entry.name for entry in reversed(STUDY.datasets)}
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
 TRAINED = [v.name for v in STUDY.all_variants if v.method.trained]
+UNTRAINED = [v.name for v in STUDY.all_variants if not v.method.trained]
 BASELINES = [v.name for v in STUDY.all_variants if v.method == "gradient"]
 FUSIONS = [v.name for v in STUDY.all_variants if v.method == "fusion"]
 
@@ -48,11 +49,20 @@ def one_of(names):
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
+def none_of(names):
+    """Return a regular expression that matches every folder's name but these.
+
+    Instead of `one_of` a thousand others: Snakemake rewrites a rule's patterns, constraints
+    included, several times for each job.
+    """
+    return f"(?!(?:{one_of(names)})/)[A-Za-z0-9_.-]+"
+
+
 wildcard_constraints:
     archive=one_of(ARCHIVES),
     dataset=one_of(CARDS),
     category=one_of(sorted({name for card in CARDS.values() for name in card.categories})),
-    variant=one_of(v.name for v in STUDY.all_variants),
+    variant="[A-Za-z0-9_.-]+",  # not a thousand names, see none_of
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
     stage="[1-6]",

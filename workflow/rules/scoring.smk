@@ -21,7 +21,7 @@ rule score_images:
     benchmark:
         f"{RESULTS}/benchmarks/score_images/{CELL}.tsv"
     wildcard_constraints:
-        variant=one_of(TRAINED),
+        variant=none_of(UNTRAINED),
     threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     params:
         code=code("score_images"),

@@ -19,7 +19,7 @@ rule train_model:
     benchmark:
         f"{RESULTS}/benchmarks/train_model/{CELL}.tsv"
     wildcard_constraints:
-        variant=one_of(TRAINED),
+        variant=none_of(UNTRAINED),
     threads: lambda w: STUDY.fit_settings(w.dataset, w.variant).training.threads
     params:
         code=code("train_model"),

@@ -66,9 +66,8 @@ def test_a_far_difference_is_written_where_others_are_near(make_run):
     far = ["part", 0.3, 0.2, 0.4, -0.55, -0.6, -0.5, 0.01]
     near = ["gradient", 0.8, 0.7, 0.9, -0.05, -0.1, 0.02, 0.06]
     whole = ["whole", 0.85, 0.8, 0.9, np.nan, np.nan, np.nan, np.nan]
-    right = plot_variants(
-        runs_of(make_run), comparison_rows(whole, far, near), "tiles"
-    ).figure.axes[1]
+    runs = runs_of(make_run)
+    right = plot_variants(runs, comparison_rows(whole, far, near), "tiles").figure.axes[1]
     assert "◀ −55.0" in [text.get_text() for text in right.texts]
     assert right.get_xlim()[0] > -15
     alone = plot_variants(runs, comparison_rows(whole, far), "tiles").figure.axes[1]

@@ -1,0 +1,60 @@
+"""anomalib's methods in a study, and what is said where anomalib is not installed."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import TINY, Repository, copy_repository
+
+METHODS = ["fastflow", "patchcore", "padim", "ganomaly"]
+VARIANTS = "".join(f"  - {{name: {name}, method: {name}}}\n" for name in METHODS)
+
+
+def add_overlay(repository: Repository) -> None:
+    overlay = TINY.replace("study: tiny", "study: peers").replace("seeds:", f"{VARIANTS}seeds:")
+    (repository.folder / "peers.yaml").write_text(overlay)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("anomalib") is None,
+    reason="anomalib is not installed: run `make peers`",
+)
+def test_all_four_run_beside_ours(tiny: Repository) -> None:
+    add_overlay(tiny)
+    assert tiny.plan(overlay="peers.yaml")["fit_peer"] == 4
+    tiny.snakemake(overlay="peers.yaml")
+    assert tiny.plan(overlay="peers.yaml") == {}
+    results = pd.read_csv(tiny.results("peers") / "tables/results.csv").set_index("variant")
+    rows = results.loc[METHODS]
+    assert rows["method"].tolist() == METHODS
+    assert rows["encoder"].isna().tolist() == [False, False, False, True]
+    assert rows["pixel_auroc"].isna().tolist() == [False, False, False, True]
+    assert rows["best_epoch"].isna().tolist() == [False, True, True, False]
+    assert rows["image_auroc"].between(0, 1).all()
+    assert (rows[["fit_seconds", "peak_rss_mib"]] > 0).all(axis=None)
+    # Pretrained features and a memory of them: brick is easy.
+    assert rows.loc["patchcore", "image_auroc"] > 0.8
+    for name in METHODS:
+        cell = f"demo_textures/brick/{name}/seed0"
+        train = json.loads((tiny.results("peers") / f"train/{cell}.json").read_text())
+        assert train["versions"]["anomalib"]
+        assert (tiny.results("peers") / f"benchmarks/fit_peer/{cell}.tsv").is_file()
+    report = (tiny.results("peers") / "report.html").read_text()
+    assert all(name in report for name in METHODS)
+
+
+def test_without_anomalib_the_study_is_refused_at_once(tmp_path: Path) -> None:
+    repository = Repository(copy_repository(tmp_path))
+    add_overlay(repository)
+    # Python then finds no such module, wherever it is installed.
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["anomalib"] = None\n')
+    done = repository.snakemake("--dry-run", overlay="peers.yaml", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    sentence = done.stderr.splitlines()[-1]
+    assert "variants[fastflow].method" in sentence
+    assert "make peers" in sentence
+    assert repository.plan()["train_model"] == 1  # others need none of it
