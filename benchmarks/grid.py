@@ -175,11 +175,14 @@ def snakemake(workspace: Path, overlay: dict[str, Any], *arguments: str) -> str:
     (workspace / "overlay.json").write_text(json.dumps(overlay), encoding="utf-8")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "snakemake", "--configfile", "overlay.json"]
-    return subprocess.run(
+    done = subprocess.run(
         [*command, "--quiet", "rules", *arguments],
         cwd=workspace,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(workspace)},
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"Snakemake failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
