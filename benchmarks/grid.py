@@ -56,7 +56,7 @@ def measure(quick: bool) -> list[Measurement]:
         one = one_job_of_each(workspace, epochs, side=64 if quick else study.data.image_size)
         each = {rule: one[rule] / brick[rule] * chest[rule] for rule in RULES}
         each["train_model"] *= study.training.epochs / epochs
-        jobs, dry = dry_run(workspace, values=2 if quick else 75, repeats=1 if quick else 3)
+        jobs, dry = dry_run(workspace, values=2 if quick else 82, repeats=1 if quick else 3)
     what = f"default grid on {DATASET}"
     return [
         against(f"{what}: trainings, each scored", "jobs", shared.trainings, alone.trainings),
