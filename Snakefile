@@ -17,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/shown.smk"
 include: "workflow/rules/analysed.smk"
+include: "workflow/rules/failed.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/training.smk"
@@ -33,6 +34,14 @@ include: "workflow/rules/reporting.smk"
 
 onstart:
     check_output_folders()
+
+
+onerror:
+    report_failures()
+
+
+onsuccess:
+    remove_incomplete()
 
 
 localrules:

@@ -32,10 +32,12 @@ def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame)
     by_seed = own.groupby(["variant", "seed"], sort=False)
     seeds = by_seed[list(_SHARES)].mean(skipna=False)
     names = list(dict.fromkeys(rows["ablation"]))
-    n_columns = min(_PANELS_PER_ROW, max(len(names), 2))
+    n_columns = min(_PANELS_PER_ROW, max(len(names), 1))
     n_rows = max(1, -(-len(names) // n_columns))
     with style.context(STYLE):
-        figure = Figure(figsize=(2.4 * n_columns, 3.1 * n_rows + 0.4), layout="constrained")
+        figure = Figure(
+            figsize=(max(3.6, 2.4 * n_columns), 3.1 * n_rows + 0.4), layout="constrained"
+        )
         panels = figure.subplots(
             2 * n_rows, n_columns, squeeze=False, sharey="row", height_ratios=[3, 1] * n_rows
         )
@@ -54,8 +56,9 @@ def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame)
             panels[2 * row + 1, column].set_axis_off()
         if not names:
             panels[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        found = [axes.get_legend_handles_labels() for axes in panels[::2].ravel()]
+        once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+        figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
@@ -73,7 +76,7 @@ def _draw_aurocs(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
         mean = 100 * values[f"{name}_mean"]
         axes.errorbar(place, mean, sd, fmt=marker, color=colour, label=label, **_MEAN)
         for x, variant in zip(place, values["variant"], strict=True):
-            single = 100 * seeds[name].loc[[variant]] if variant in seeds.index else pd.Series()
+            single = 100 * seeds.loc[seeds.index.get_level_values("variant") == variant, name]
             beside = np.full(len(single), x + 0.12 * np.sign(shift))
             axes.plot(beside, single, marker, color=colour, **_SEED)
     _mark_default(axes, values)
@@ -93,6 +96,5 @@ def _draw_seconds(axes: Axes, values: pd.DataFrame) -> None:
 
 def _mark_default(axes: Axes, values: pd.DataFrame) -> None:
     for place in values.index[values["is_default"]]:
-        axes.axvspan(
-            place - 0.5, place + 0.5, color="0.92", zorder=0, linewidth=0, label="default"
-        )
+        label = "the variant's own value"
+        axes.axvspan(place - 0.5, place + 0.5, color="0.92", zorder=0, linewidth=0, label=label)

@@ -56,7 +56,12 @@ def _draw_correlations(axes: Axes, rows: pd.DataFrame) -> None:
         axes.set_yticks([])
         axes.text(0, 0.5, "no correlation can be computed", ha="center")
         return
-    names = list(rows[["variant", "component"]].drop_duplicates().itertuples(index=False))
+    # Each variant's combined score before its components.
+    order = list(dict.fromkeys(rows["variant"]))
+    names = sorted(
+        rows[["variant", "component"]].drop_duplicates().itertuples(index=False, name=None),
+        key=lambda name: (order.index(name[0]), name[1] != COMBINED),
+    )
     for measure, (colour, marker) in _MARKS.items():
         own = rows[rows["measure"] == measure].set_index(["variant", "component"])
         own = own.reindex(pd.MultiIndex.from_tuples(names))
@@ -89,7 +94,7 @@ def _draw_correction(axes: Axes, variants: pd.DataFrame) -> None:
         sd = 100 * variants[f"{name}_sd"].fillna(0)
         axes.errorbar(values, places, None, sd, fmt="o", color=colour, label=label, **_DOT)
     for place in places[after.isna().to_numpy()]:
-        axes.text(before[place], place - 0.12, "  nothing left", fontsize=7, va="bottom")
+        axes.text(before[place], place - 0.12, "  no corrected score", fontsize=7, va="bottom")
     axes.axvline(50, color="0.7", linewidth=0.8, linestyle=":")
     axes.set_yticks(places, variants["variant"])
     axes.set_ylim(len(variants) - 0.5, -0.5)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from aeflow.replicates import over_seeds
 from aeflow.reporting.categories import MEAN
 from aeflow.reporting.comparison import LEVEL
-from aeflow.reporting.display import LABELS
+from aeflow.reporting.display import LABELS, points
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.types import Method
 
@@ -21,6 +21,8 @@ _DARK, _LIGHT, _GRAY = "#0072B2", "#A6CEE3", "0.45"
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _PUBLISHED = "#D55E00"
 _MARKERS = "osD^vPX"
+_ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
+_FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
 _PANELS = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -45,7 +47,7 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, n_panels, sharey=True)
-        _label_rows(panels[0], list(rows["variant"]))
+        _label_rows(list(panels), list(rows["variant"]))
         aurocs = rows["auroc_low"], rows["auroc_high"]
         _draw_seeds(panels[0], means, seeds, "image_auroc", aurocs)
         panels[0].set(xlabel="Image AUROC (%)")
@@ -64,7 +66,8 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
         f"panel goes on there. Differences are to {reference}; a filled dot is significant after "
-        f"Holm's correction (p < {LEVEL}, DeLong)."
+        f"Holm's correction (p < {LEVEL}, DeLong). An arrow with a "
+        f"number is a difference of more than {100 * _FAR:.0f} points, filled likewise."
     )
     return Illustration(figure, Caption(dataset, f"Variants on {dataset}", text))
 
@@ -76,9 +79,12 @@ def _per_seed(results: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
     return groups[["image_auroc", "aupro"]].mean(skipna=False).reset_index()
 
 
-def _label_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+def _label_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Name the rows that the panels share, from top to bottom."""
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    for axes in panels[1:]:
+        axes.tick_params(axis="y", left=False)
 
 
 def _draw_seeds(
@@ -97,14 +103,29 @@ def _draw_seeds(
         kept += [100 * end for end in images]
     low, high = (100 * means[f"{metric}_{end}"] for end in ("low", "high"))
     _bars(axes, low, high)
-    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=7, zorder=3)
+    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=10, zorder=3)
     mean = 100 * means[f"{metric}_mean"]
     axes.plot(mean, means.index, "o", color=_DARK, markeredgecolor="white", zorder=4)
     _limit(axes, kept)
 
 
 def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw the differences to the reference, in percentage points."""
+    """Draw the differences to the reference, in percentage points.
+
+    A variant that is far off, as the autoencoder may be, would squeeze all others: its difference
+    is written at the edge, beside an arrow.
+    """
+    far = rows["difference"].abs() > _FAR
+    if not (rows["difference"].abs() <= _FAR).any():
+        far[:] = False
+    for place in map(int, np.flatnonzero(far)):
+        difference, significant = rows["difference"][place], rows["p_holm"][place] < LEVEL
+        left, arrows = difference < 0, "◀▶" if significant else "◁▷"
+        text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
+        look: dict[str, Any] = {"ha": "left" if left else "right", "color": _DARK, "fontsize": 8}
+        edge = axes.get_yaxis_transform()
+        axes.text(0.02 if left else 0.98, place, text, va="center", transform=edge, **look)
+    rows = rows.assign(**rows[_ENDS].mask(far))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     _bars(axes, 100 * rows["low"], 100 * rows["high"], wide=True)
     _bars(axes, 100 * rows["seed_low"], 100 * rows["seed_high"])
@@ -113,7 +134,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         options: dict[str, Any] = {"markeredgecolor": _DARK, "markerfacecolor": fill, "zorder": 4}
         axes.plot(100 * row["difference"], place, "o", **options)
         if row["variant"] == row["reference"]:
-            axes.text(0, place, "  reference", va="center", fontsize=8, color=_GRAY)
+            axes.text(0, place, "reference  ", ha="right", va="center", fontsize=8, color=_GRAY)
     axes.set(xlabel="Difference of AUROC (points)")
     _limit(axes, [100 * rows["low"], 100 * rows["high"], 100 * rows["difference"], pd.Series([0])])
 
@@ -176,7 +197,7 @@ def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illust
         height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
         figure = Figure(figsize=(2.7 * len(shown) + 1.2, height), layout="constrained")
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
-        _label_rows(panels[0], [*names[:-1], "mean of all"])
+        _label_rows(list(panels), [*names[:-1], "mean of all"])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
             for number, variant in enumerate(variants):
@@ -220,9 +241,9 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
     shown = [metric for metric in LABELS if metric in set(rows["ours_metric"])]
     with style.context(STYLE):
         height = 0.32 * (len(names) + len(roles)) + 1.1
-        figure = Figure(figsize=(1.6 * len(shown) + 2.2, height), layout="constrained")
+        figure = Figure(figsize=(1.3 * len(shown) + 2.4, height), layout="constrained")
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
-        _label_rows(panels[0], [*names, *(f"{name} ({role})" for name, role in roles.items())])
+        _label_rows(list(panels), [*names, *(f"{name} ({role})" for name, role in roles.items())])
         for axes, metric in zip(panels, shown, strict=True):
             axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
             printed = rows[rows["ours_metric"] == metric]
@@ -234,7 +255,10 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
             own = own.reset_index()
             _bars(axes, 100 * own["ours_low"], 100 * own["ours_high"], first=len(names))
             axes.plot(100 * own["ours_mean"], own.index + len(names), "o", color=_DARK, zorder=4)
-            _limit(axes, [100 * printed["published"], 100 * own["ours_mean"]])
+            mean = 100 * own["ours_mean"]
+            low = (100 * own["ours_low"]).clip(lower=mean - 10)
+            high = (100 * own["ours_high"]).clip(upper=mean + 10)
+            _limit(axes, [100 * printed["published"], mean, low, high])
             axes.set(xlabel=f"{LABELS[metric]} (%)")
     text = (
         "Diamonds: published, filled the paper's, hollow the reproductions'. Dots: ours, mean "

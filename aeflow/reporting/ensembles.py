@@ -128,19 +128,19 @@ def ensembles_display(table: pd.DataFrame, entries: Sequence[DatasetEntry]) -> D
         )
     cells["Members"] = table["n_members"].astype(str)
     cells["AUROC"] = [percent(value) for value in table["image_auroc"]]
-    cells["Mean of members"] = [percent(value) for value in table["member_auroc_mean"]]
+    cells["Members, mean"] = [percent(value) for value in table["member_auroc_mean"]]
     ends = zip(table["member_auroc_lowest"], table["member_auroc_highest"], strict=True)
-    cells["lowest to highest"] = [interval(low, high) for low, high in ends]
+    cells["Members, lowest to highest"] = [interval(low, high) for low, high in ends]
     cells["F1"] = [percent(value) for value in table["f1"]]
     for name in _COUNTS:
         cells[name.replace("_", ", ").capitalize()] = [number(count, 0) for count in table[name]]
     for label, name in (
-        ("Errors", "error_rate"),
-        ("of the certain", "error_rate_certain"),
-        ("of the uncertain", "error_rate_uncertain"),
+        ("Errors of all", "error_rate"),
+        ("Errors of the certain", "error_rate_certain"),
+        ("Errors of the uncertain", "error_rate_uncertain"),
         ("AURC", "aurc"),
-        ("at best", "aurc_optimal"),
-        ("Excess", "aurc_excess"),
+        ("AURC at best", "aurc_optimal"),
+        ("AURC excess", "aurc_excess"),
     ):
         cells[label] = [percent(value) for value in table[name]]
     cells["Why empty"] = table["reason"].fillna("")

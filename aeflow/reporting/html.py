@@ -65,6 +65,7 @@ def build_report(
     figures: Sequence[Path],
     cards: Mapping[str, DatasetCard],
     questions: Sequence[Question] = (),
+    failed: Sequence[tuple[str, DisplayTable]] = (),
 ) -> str:
     """Return the page.
 
@@ -78,6 +79,7 @@ def build_report(
         figures: PNG or SVG files drawn by this package, in the order to show them.
         cards: The card of each dataset of the study.
         questions: Their figures are shown with them, all others with their dataset.
+        failed: Of an incomplete study, (heading, table) pairs of what failed.
 
     Raises:
         DataError: a figure is missing or carries no caption.
@@ -118,6 +120,7 @@ def build_report(
         cost=sections.cost(main),
         settings=sections.settings(trainings, metrics),
         software=sections.software(trainings),
+        failed=failed,
     )
 
 

@@ -127,8 +127,8 @@ def weighting_display(table: pd.DataFrame) -> DisplayTable:
         "AUROC, validation": "val_auroc",
         "AUROC, test": "test_auroc",
         f"Test at beta {PAPER_BETA}": "paper_test_auroc",
-        "at 0 (S_recon)": "reconstruction_only_test_auroc",
-        "at 1 (S_flow)": "flow_only_test_auroc",
+        "Test at 0 (S_recon)": "reconstruction_only_test_auroc",
+        "Test at 1 (S_flow)": "flow_only_test_auroc",
         "Beta (oracle)": "oracle_beta",
         "AUROC, test (oracle)": "oracle_test_auroc",
     }

@@ -10,7 +10,9 @@ from aeflow.comparison import (
     auroc_covariance,
     compare_aurocs,
     holm,
+    mean_auroc,
     mean_comparison,
+    mean_seed_differences,
     seed_differences,
 )
 
@@ -169,7 +171,7 @@ def test_wrong_shapes_and_numbers_are_refused():
         compare_aurocs(gt_label[1:], scores[:, 0], scores[:, 1])
     with pytest.raises(ValueError, match="finite"):
         compare_aurocs(gt_label, scores[:, 0], np.full(gt_label.size, np.nan))
-    with pytest.raises(ValueError, match="seeds of the first"):
+    with pytest.raises(ValueError, match="same seeds"):
         seed_differences(gt_label, scores[:, [0, 1, 0]], scores)
     with pytest.raises(ValueError, match="no anomalous"):
         seed_differences(np.zeros_like(gt_label), scores, scores)
@@ -237,6 +239,33 @@ def test_a_method_without_seeds_stands_beside_every_seed():
     one = seed_differences(gt_label, scores[:, :1], scores[:, 2:])
     assert (one.sd, one.low, one.high) == (None, None, None)
     assert one.mean == one.difference[0]
+
+
+def test_seed_differences_of_categories_are_averaged_within_a_seed():
+    parts = [
+        seed_differences(y, s[:, :3], s[:, 3:]) for y, s in (draw(k, columns=6) for k in (1, 2))
+    ]
+    found = mean_seed_differences(parts)
+    expected = [(a + b) / 2 for a, b in zip(*(p.difference for p in parts), strict=True)]
+    assert found.difference == pytest.approx(expected)
+    ends = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
+    assert [found.low, found.high] == pytest.approx(list(ends))
+
+
+def test_the_error_of_a_mean_auroc_is_that_of_its_contrast():
+    categories = [draw(12, columns=3), draw(13, 20, 50, columns=2)]
+    found = mean_auroc(categories)
+    variances = []
+    for gt_label, scores in categories:
+        weight = np.full(scores.shape[1], 1 / scores.shape[1])
+        variances.append(weight @ covariance_by_definition(gt_label, scores) @ weight)
+    aurocs = [np.mean([roc_auc_score(y, s) for s in scores.T]) for y, scores in categories]
+    assert found.auroc == pytest.approx(np.mean(aurocs))
+    assert found.standard_error == pytest.approx(np.sqrt(sum(variances)) / 2)
+    few = mean_auroc([categories[0], (np.array([0, 0, 1]), np.zeros((3, 1)))])
+    assert (few.standard_error, "2 anomalous images" in few.reason) == (None, True)
+    assert few.auroc == pytest.approx((aurocs[0] + 0.5) / 2)
+    assert mean_auroc([(np.zeros(3), np.zeros((3, 1)))]).reason == "There are no anomalous images."
 
 
 def test_holm_by_hand():

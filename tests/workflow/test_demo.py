@@ -41,11 +41,21 @@ def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -
     folder = demo.results("demo")
     for row in results.itertuples():
         cell = f"demo_textures/{row.category}/{row.variant}/seed{row.seed}"
-        scores = pd.read_csv(folder / f"scores/{cell}.csv")
+        # An ablation's value that aeflow has already shares its score table.
+        scores = pd.read_csv(folder / f"scores/{cell.replace('aeflow_depth4', 'aeflow')}.csv")
         assert list(scores.columns[:4]) == ["image_id", "split", "gt_label", "defect"]
         assert (folder / f"metrics/{cell}.json").is_file()
-    for name in ("main.csv", "main.md", "main.tex", "results.md", "results.tex"):
+    judged = ("main", "comparison", "choice", "categories")
+    listed = [f"{name}.{ending}" for name in judged for ending in ("csv", "md", "tex")]
+    for name in (*listed, "results.md", "results.tex"):
         assert (folder / "tables" / name).stat().st_size > 0
+    for name in ("ablations", "complexity", "complexity_corrected", "defects"):
+        for ending in ("csv", "md", "tex"):
+            assert (folder / f"tables/{name}.{ending}").stat().st_size > 0
+    for name in ("ablations", "complexity", "defects"):
+        assert (folder / f"figures/{name}-demo_textures.svg").is_file()
+    for name in ("variants-demo_textures", "categories-demo_textures"):
+        assert (folder / f"figures/{name}.svg").is_file()
     figures = {path.suffix for path in (folder / "figures").iterdir()}
     assert figures == {".png", ".svg"}
     report = (folder / "report.html").read_text()
@@ -102,6 +112,27 @@ def test_analyses_of_stored_scores_are_made(demo: Repository) -> None:
         assert all((tables / f"{kind}.{ending}").stat().st_size for ending in ("md", "tex"))
     for name in ("weighting", "risk"):
         assert (figures / f"{name}-demo_textures.svg").is_file()
+
+
+def test_the_demos_ablation_shares_a_training(demo: Repository, results: pd.DataFrame) -> None:
+    depth = pd.read_csv(demo.results("demo") / "tables/ablations.csv").set_index("value")
+    assert depth["trained_as"].to_dict() == {1: "aeflow_depth1", 4: "aeflow"}
+    assert depth["is_default"].to_dict() == {1: False, 4: True}
+    main = pd.read_csv(demo.results("demo") / "tables/main.csv").set_index("variant")
+    assert depth.loc[4, "image_auroc_mean"] == main.loc["aeflow", "image_auroc_mean"]
+
+
+def test_nothing_is_left_of_the_trivial_baseline_without_complexity(demo: Repository) -> None:
+    tables = demo.results("demo") / "tables"
+    corrected = pd.read_csv(tables / "complexity_corrected.csv").set_index("variant")
+    assert "nothing is left" in corrected.loc["gradient", "reason"]
+    assert corrected["corrected_auroc_mean"].isna().to_dict() == {
+        "aeflow": False,
+        "autoencoder": False,
+        "gradient": True,
+    }
+    found = pd.read_csv(tables / "complexity.csv").set_index(["component", "measure", "images"])
+    assert found.loc[("low_gradient", "mean_gradient", "all"), "spearman_mean"].item() == -1
 
 
 def test_a_second_run_has_nothing_to_do(demo: Repository) -> None:

@@ -18,6 +18,11 @@ from tests.workflow.conftest import Repository, copy_repository
             {"datasets": [{"name": "demo_textures", "categories": ["brik"]}]},
             ["no category 'brik'", "did you mean 'brick'"],
         ),
+        (
+            {"ablations": [{"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [0]}]},
+            # Snakemake's --config makes the number a text.
+            ["ablations[depth].values (aeflow_depth_0): flow.steps", "equal to 1, not '0'"],
+        ),
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
         (
             {
@@ -71,9 +76,44 @@ def test_the_papers_study_can_be_planned(clone: Repository) -> None:
     plan = clone.plan(overlay="config/config.yaml")
     assert plan["fetch_data"] == 7  # one of OCT for both of its rows
     # Categories: 3 of bTAD, 15 of MVTec AD, none in the 6 other rows. Three seeds.
-    assert plan["prepare_images"] == 24
-    assert plan["train_model"] == plan["score_images"] == 72
-    assert plan["evaluate_scores"] == 24 * (3 + 3 + 1)
+    assert plan["prepare_images"] == plan["measure_complexity"] == 24
+    # aeflow, flow and autoencoder everywhere; on chest X-ray and bTAD (4 categories) the values of
+    # eight ablations that aeflow has not: 4 + 1 + 2 + 2 + 2 + 2 + 2 + 1.
+    assert plan["train_model"] == plan["score_images"] == 3 * (24 * 3 + 4 * 16)
+    ablated = 5 + 2 + 3 + 3 + 3 + 3 + 3 + 2
+    assert plan["evaluate_scores"] == 24 * (4 * 3 + 1) + 4 * 3 * ablated
+    assert plan["plot_ablations"] == 2
+
+
+def test_a_grid_trains_what_differs_and_no_more(clone: Repository) -> None:
+    """Depth x subnet x alpha x seed, whatever is asked of the scores."""
+    grid = [
+        {
+            "name": f"{subnet}{alpha}_{beta}",
+            "settings": {
+                "flow": {"subnet": subnet},
+                "loss": {"alpha": alpha},
+                "score": {"beta": beta},
+            },
+        }
+        for subnet in ("conv", "resnet")
+        for alpha in (0.1, 0.5)
+        for beta in (0.0, 0.9, 1.0)
+    ]
+    depth = {"key": "flow.steps", "values": [1, 2, 4]}  # 2 is the study's
+    ablations = [
+        {"name": f"depth{n}_", "of": entry["name"], **depth} for n, entry in enumerate(grid)
+    ]
+    plan = clone.plan(
+        "--config",
+        f"variants={json.dumps(grid)}",
+        f"ablations={json.dumps(ablations)}",
+        "seeds=[0, 1]",
+    )
+    assert plan["extract_features"] == 1
+    assert plan["train_model"] == plan["score_images"] == 3 * 2 * 2 * 2
+    assert plan["evaluate_scores"] == 2 * len(grid) * (1 + 3)
+    assert plan["plot_ablations"] == plan["collect_ablations"] == 1
 
 
 def test_a_tampered_checkpoint_is_found(tiny: Repository) -> None:

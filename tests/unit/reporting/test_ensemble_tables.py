@@ -108,9 +108,9 @@ def test_the_table_for_people(evaluated):
     table = ensembles_table([evaluated[0], weaker])
     entries = [DatasetEntry(name="tiles", card="folder_mvtec", source="x")]
     display = ensembles_display(table, entries)
-    assert display.cells["lowest to highest"].tolist() == ["70.0–80.0"] * 2
+    assert display.cells["Members, lowest to highest"].tolist() == ["70.0–80.0"] * 2
     assert display.cells.loc[0, ["Right, certain", "Wrong, uncertain"]].tolist() == ["3", "2"]
-    assert display.cells.loc[0, "of the certain"] == "25.0"
+    assert display.cells.loc[0, "Errors of the certain"] == "25.0"
     assert display.bold["AUROC"].tolist() == [True, False]
     assert "198" not in display.note
     chest = [DatasetEntry(name="tiles", card="chest_xray")]
@@ -157,7 +157,7 @@ def test_figures_say_why_they_are_empty(evaluated):
 def test_from_score_files_to_the_figure(tmp_path):
     cells = [Cell("tiles", c, v, s) for c in "ab" for v in ("first", "half") for s in (0, 1)]
     for number, cell in enumerate(cells):
-        settings = {**SETTINGS, "score": SETTINGS["score"] | {"beta": 1.0}}
+        settings = {**SETTINGS, "score": SETTINGS["score"] | {"beta": 0.0}}
         metrics = {"method": "aeflow", "settings": SETTINGS if cell[2] == "half" else settings}
         path = cell.file(tmp_path / "metrics", "json")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def test_from_score_files_to_the_figure(tmp_path):
             *["plot_risk", "--dataset", "tiles", "--ensembles", tmp_path / "ensembles.csv"],
             *["--risk", tmp_path / "risk.csv", *figure],
         )
-    assert "it takes a variant with two seeds" in (tmp_path / "ensembles.md").read_text()
+    assert "one needs a variant with two seeds" in (tmp_path / "ensembles.md").read_text()
 
 
 def test_a_member_without_scale_is_a_reason_and_no_end(tmp_path):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from aeflow.entries import DatasetEntry
 from aeflow.errors import ConfigError
 from aeflow.reporting.published import (
     COMPARED,
@@ -12,8 +13,9 @@ from aeflow.reporting.published import (
     claims_display,
     claims_table,
     load_published,
+    read_claims,
 )
-from aeflow.reporting.tables import main_table, results_table
+from aeflow.reporting.tables import main_table, results_table, write_table
 
 CONFIG = Path(__file__).parents[3] / "config" / "published.yaml"
 SOURCE = {"title": "t", "citation": "c", "url": "u", "threshold": "not stated", "differs": "All."}
@@ -118,28 +120,63 @@ def test_whose_numbers_stand_beside(make_run):
     first = claims_table(main, published(image_auroc="80", f1="60"))
     assert first["variant"].tolist() == ["a", "a"]
     assert first["metric"].tolist() == ["image_auroc", "f1"]
-    named = claims_table(main, published(image_auroc="80"), ["b", "plain"])
-    assert named["variant"].tolist() == ["plain", "b"]
-    assert claims_table(main, published(image_auroc="80"), ["c"])["verdict"].tolist() == [
-        "not run"
+    assert set(first["role"]) == {"faithful"}
+    both = claims_table(main, published(image_auroc="80"), chosen={"tiles": "plain"})
+    assert both["variant"].tolist() == ["a", "plain"]
+    assert both["role"].tolist() == ["faithful", "chosen by validation"]
+    same = claims_table(main, published(image_auroc="80"), chosen={"tiles": "a"})
+    assert same["role"].tolist() == ["faithful, chosen by validation"]
+    elsewhere = claims_table(main, published(image_auroc="80"), chosen={"other": "plain"})
+    assert elsewhere["variant"].tolist() == ["a"]
+
+
+def test_numbers_stand_beside_every_entry_of_their_card(make_run, tmp_path):
+    runs = [
+        make_run(dataset=dataset, seed=seed)
+        for dataset in ("oct2017", "disjoint", "copy")
+        for seed in (0, 1)
     ]
+    entries = [
+        DatasetEntry(name="oct2017", split="official"),  # as its card says
+        DatasetEntry(name="disjoint", card="oct2017", split="patient_disjoint"),
+        DatasetEntry(name="copy", card="oct2017", source="copy.zip"),
+    ]
+    numbers = published(dataset="oct2017", image_auroc="80.0")
+    table = claims_table(main_table(results_table(runs)), numbers, entries).set_index("dataset")
+    assert table["verdict"].to_dict() == {
+        "oct2017": "within",
+        "disjoint": "not comparable",
+        "copy": "within",
+    }
+    assert table.loc["disjoint", "why"].startswith("our split is patient_disjoint, not the")
+    assert np.isnan(table.loc["disjoint", "difference"])
+    some = [DatasetEntry(name="oct2017", categories=["x"])]
+    alone = only(claims_table(main_of(make_run, 0.8, 0.8, dataset="oct2017"), numbers, some))
+    assert alone["verdict"] == "not comparable"
+    assert alone["why"].startswith("ours has the categories x alone")
+    write_table(table.reset_index(), tmp_path / "claims.csv")
+    assert read_claims(tmp_path / "claims.csv")["printed"].tolist() == ["80.0"] * 3
+
+
+def displayed(main, numbers):
+    return claims_display(claims_table(main, numbers), numbers)
 
 
 def test_the_table_for_people(make_run):
     main = main_of(make_run, 0.7, 0.8)
-    table = claims_display(main, published(image_auroc="92.00", f1="96"))
+    table = displayed(main, published(image_auroc="92.00", f1="96"))
     row = table.cells.iloc[0].to_dict()
     assert (row["Metric"], row["Published"], row["Ours"]) == ("AUROC", "92.00", "75.0 ± 7.1")
     assert (row["95 % interval"], row["Difference"]) == ("11.5–138.5", "−17.0")
     assert (row["Seeds"], row["Verdict"]) == ("2", "within")
     assert table.cells["Difference"].tolist()[1] == "−36.0"
     assert "paper: All." in table.note
-    better = claims_display(main_of(make_run, 0.9), published(image_auroc="85"))
+    better = displayed(main_of(make_run, 0.9), published(image_auroc="85"))
     assert better.cells["Difference"].item() == "+5.0"
 
 
 def test_a_dataset_nobody_published(make_run):
-    table = claims_display(main_of(make_run, 0.8, dataset="mine"), published(f1="96"))
+    table = displayed(main_of(make_run, 0.8, dataset="mine"), published(f1="96"))
     assert table.cells.empty
     assert "No numbers are published" in table.note
     assert "Published" in table.markdown()
