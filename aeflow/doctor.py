@@ -56,6 +56,7 @@ class Doctor:
             *(partial(self._weights, self._encoder(cell).name) for cell in trained),
             *(partial(self._features, (self._stage(cell), *cell[:2])) for cell in trained),
             *(partial(self._training, cell) for cell in trained),
+            *(partial(self._scores, scored_as(self.study, cell)) for cell in self.cells),
             *(partial(self._metrics, cell) for cell in self.cells),
             *(partial(self._tracked, path) for path in dvc_files),
             partial(self._tables),
@@ -132,6 +133,11 @@ class Doctor:
         scored = scores.with_suffix(".json")
         wanted = _renamed(facts, model_sha256="checkpoint_sha256")
         self._compare(scored, self._read(scored), wanted)
+
+    def _scores(self, cell: Cell) -> None:
+        scores = cell.file(self.folder / "scores", "csv")
+        beside = scores.with_suffix(".json")
+        self._compare_payload(beside, self._read(beside), {"scores": scores})
 
     def _metrics(self, cell: Cell) -> None:
         """Compute the metrics again, from the score table and with the settings they tell."""

@@ -18,7 +18,7 @@ from aeflow.data.prepared import open_prepared
 from aeflow.devices import choose_device
 from aeflow.errors import TrainingError
 from aeflow.features import FeatureSource
-from aeflow.files import sha256_file, write_json, write_text
+from aeflow.files import sha256_file, write_json
 from aeflow.logging import script
 from aeflow.memory import peak_rss_mib
 from aeflow.peers.fastflow import FastFlow
@@ -27,6 +27,7 @@ from aeflow.peers.padim import Padim
 from aeflow.peers.patchcore import Patchcore
 from aeflow.peers.peer import Peer
 from aeflow.peers.scoring import score_images
+from aeflow.score_files import write_scores
 from aeflow.settings import FitSettings, TrainingSettings
 from aeflow.types import Method
 from aeflow.validation import load_settings
@@ -77,8 +78,7 @@ def main(arguments: list[str]) -> None:
     fit_seconds, peak = time.monotonic() - started, peak_rss_mib()
     table, pixel = score_images(prepared, peer, args.method, args.fpr_limit)
 
-    write_text(args.scores, table.to_csv(index=False))
-    write_json(args.pixel, {"pixel": pixel})
+    write_scores(args.scores, args.pixel, table, pixel)
     anomalib = {"anomalib": importlib.metadata.version("anomalib")}
     write_json(
         args.summary,

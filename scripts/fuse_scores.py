@@ -8,8 +8,8 @@ import numpy as np
 
 from aeflow.combination import fused_table, pred_score
 from aeflow.evaluation import read_scores
-from aeflow.files import write_json, write_text
 from aeflow.logging import script
+from aeflow.score_files import write_scores
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method
 from aeflow.validation import validate
@@ -33,8 +33,7 @@ def main(arguments: list[str]) -> None:
     ]
     names = [member["name"] for member in members]
     fused = fused_table(tables, names, np.column_stack(scores))
-    write_text(args.scores, fused.to_csv(index=False))
-    write_json(args.pixel, {"pixel": {}})
+    write_scores(args.scores, args.pixel, fused, pixel={})
 
 
 if __name__ == "__main__":

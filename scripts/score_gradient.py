@@ -5,8 +5,8 @@ from pathlib import Path
 
 from aeflow.baselines import gradient_scores
 from aeflow.data.prepared import open_prepared
-from aeflow.files import write_json, write_text
 from aeflow.logging import script
+from aeflow.score_files import write_scores
 
 
 def main(arguments: list[str]) -> None:
@@ -18,8 +18,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--pixel", type=Path, required=True, help="JSON to write")
     args = parser.parse_args(arguments)
     prepared = open_prepared(args.images, args.masks, args.index)
-    write_text(args.scores, gradient_scores(prepared).to_csv(index=False))
-    write_json(args.pixel, {"pixel": {}})
+    write_scores(args.scores, args.pixel, gradient_scores(prepared), pixel={})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from aeflow.assembly import assemble
 from aeflow.checkpoints import load_checkpoint, origin
 from aeflow.data.prepared import open_prepared
 from aeflow.devices import set_up
-from aeflow.files import read_json, write_json, write_text
+from aeflow.files import read_json
 from aeflow.inference import save_gallery, score_images
 from aeflow.logging import script
+from aeflow.score_files import write_scores
 from aeflow.settings import FitSettings
 from aeflow.types import Method
 from aeflow.validation import load_settings
@@ -38,11 +39,8 @@ def main(arguments: list[str]) -> None:
     load_checkpoint(model, args.model, args.summary, expected)
     table, pixel = score_images(prepared, source, model, args.fpr_limit)
     save_gallery(args.gallery, prepared, source, model, table)
-    write_text(args.scores, table.to_csv(index=False))
-    write_json(
-        args.pixel,
-        {"pixel": pixel, "checkpoint_sha256": read_json(args.summary)["model_sha256"]},
-    )
+    checkpoint = read_json(args.summary)["model_sha256"]
+    write_scores(args.scores, args.pixel, table, pixel, checkpoint_sha256=checkpoint)
 
 
 if __name__ == "__main__":

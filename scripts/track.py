@@ -109,8 +109,12 @@ def _below(name: str, paths: Iterable[str]) -> list[str]:
 
 
 def records(files: list[str]) -> list[str]:
-    """Return Snakemake's records of these files: a clone without them would run all again."""
-    known = set(files)
+    """Return Snakemake's records of these files: a clone without them would run all again.
+
+    Not of absent ones: payload that was never pulled has the records it had, and the record of a
+    failed job would be shared as if the old output were of the new settings.
+    """
+    known = {name for name in files if Path(name).exists()}
     return [
         path.as_posix()
         for path in sorted(RECORDS.rglob("*"))

@@ -1,5 +1,6 @@
 """A copy of the repository, and the demo run in it as a user runs it."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -26,6 +27,20 @@ variants:
 seeds: [0]
 evaluation: {bootstrap_replicates: 50}
 """
+# Two datasets instead of one, of the same images.
+BOTH = """\
+datasets:
+  - {name: demo_textures, categories: [brick]}
+  - name: again
+    card: demo_textures
+    categories: [brick]
+    settings: {flow: {steps: 1}}
+"""
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Author"), ("EMAIL", "author@example.org"))
+}
 
 
 def copy_repository(target: Path) -> Path:
@@ -127,3 +142,78 @@ def edit(tiny: Repository) -> Callable[[str, str, str], None]:
         path.write_text(content.replace(old, new, 1))
 
     return replace
+
+
+class Shared(Repository):
+    """A working copy of the shared study."""
+
+    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment(), "GIT_CONFIG_GLOBAL": "/dev/null", **IDENTITY},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"{command} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def track(self) -> subprocess.CompletedProcess[str]:
+        return self.call("python", "scripts/track.py", "--configfile", "tiny.yaml")
+
+    def commit(self, message: str) -> None:
+        self.call("git", "add", "--all")
+        self.call("git", "commit", "--quiet", "--message", message)
+
+    def status(self) -> str:
+        """Return what git sees to be committed."""
+        return self.call("git", "status", "--porcelain").stdout
+
+    def edit(self, old: str, new: str, name: str = "tiny.yaml") -> None:
+        path = self.folder / name
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new, 1))
+
+    @property
+    def checkpoint(self) -> Path:
+        """The one that the tests replace."""
+        return self.results() / "models/again/brick/aeflow/seed0.safetensors"
+
+    def model(self) -> str:
+        """Return the checkpoint's digest."""
+        return hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def author(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """The folder of who ran the study, tracked, committed and pushed. Not to be changed."""
+    folder = tmp_path_factory.mktemp("author")
+    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
+    author = Shared(folder)
+    author.edit("datasets: [{name: demo_textures, categories: [brick]}]\n", BOTH)
+    author.snakemake()
+    author.call("git", "init", "--quiet", "--initial-branch=main")
+    author.call("dvc", "remote", "add", "--default", "store", str(folder.with_name("store")))
+    author.commit("The study's configuration")
+    author.track()
+    author.commit("The study's results")
+    author.call("dvc", "push", "--quiet")
+    return author
+
+
+@pytest.fixture
+def copy(author: Shared, tmp_path: Path) -> Shared:
+    """A fresh clone of the author's, without any payload."""
+    author.call("git", "clone", "--quiet", str(author.folder), str(tmp_path / "copy"))
+    return Shared(tmp_path / "copy")
+
+
+@pytest.fixture
+def pulled(copy: Shared) -> Shared:
+    """A fresh clone, after `dvc pull`."""
+    copy.call("dvc", "pull", "--quiet")
+    return copy

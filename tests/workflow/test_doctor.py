@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from aeflow.cli import main
@@ -83,12 +84,15 @@ def test_an_edited_metric_is_found(tiny: Repository, examine: Examine) -> None:
 
 def test_an_edited_score_is_found(tiny: Repository, examine: Examine) -> None:
     scores = tiny.results() / f"scores/{CELL}.csv"
-    header, first, *rest = scores.read_text().splitlines()
-    cells = first.split(",")
-    cells[-1] = "1e6"
-    scores.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
+    table = pd.read_csv(scores)
+    normal = table.index[(table["split"] == "test") & (table["gt_label"] == 0)][0]
+    table.loc[normal, ["density", "ssim"]] = 1e6
+    table.to_csv(scores, index=False)
     status, findings = examine()
     assert status == 1
+    assert findings[0].startswith(
+        f"results/tiny/scores/{CELL}.csv is not the file that results/tiny/scores/{CELL}.json "
+    )
     assert any(f"does not follow from results/tiny/scores/{CELL}.csv" in line for line in findings)
 
 
