@@ -1,5 +1,6 @@
 """Fusion: members' scores as columns, and the mean of what is standardised, against numpy."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def test_the_script_gives_the_mean_of_standardised_scores(
     fused = read_scores(scores)
     assert list(fused.columns[4:]) == ["flow", "low"]
     assert set(fused["defect"]) == {"NA", "good"}
-    assert json.loads(pixel.read_text()) == {"pixel": {}}
+    digest = hashlib.sha256(scores.read_bytes()).hexdigest()
+    assert json.loads(pixel.read_text()) == {"pixel": {}, "scores_sha256": digest}
     columns = [tables["flow"]["nll"].to_numpy(), tables["low"]["low_gradient"].to_numpy()]
     normals = np.array([n for n in range(20) if n % 4 != 3])
     found = pred_score(fused, Method.FUSION, ScoreSettings())
