@@ -2,7 +2,10 @@
 
 import ctypes
 import logging
+import os
+import socket
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -12,10 +15,12 @@ from aeflow.errors import ConfigError
 from aeflow.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+# What `free_gpu` holds until this process ends.
+_held: list[socket.socket] = []
 
 
 def choose_device(name: Literal["auto", "cuda", "mps", "cpu"]) -> torch.device:
-    """Return the device; auto is CUDA, then MPS, then the CPU.
+    """Return the device; auto is CUDA, then MPS, then the CPU. Of several GPUs, one that is free.
 
     Raises:
         ConfigError: the machine has no such device.
@@ -29,8 +34,33 @@ def choose_device(name: Literal["auto", "cuda", "mps", "cpu"]) -> torch.device:
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available[name]:
         raise ConfigError(f"training.device: this machine has no {name}; use auto.")
-    logger.info("device %s", name)
-    return torch.device(name)
+    device = torch.device(name)
+    if name == "cuda" and (count := torch.cuda.device_count()) > 1:
+        cards = [str(torch.cuda.get_device_properties(i).uuid) for i in range(count)]
+        device = torch.device(name, free_gpu(cards))
+    logger.info("device %s", device)
+    return device
+
+
+def free_gpu(cards: Sequence[str]) -> int:
+    """Return the index of the first GPU that no other process of ours on this machine has taken.
+
+    If all are taken, one by the number of this process.
+
+    Args:
+        cards: what tells one GPU from another, the same for all processes.
+    """
+    for index, card in enumerate(cards):
+        # A name without a file, on Linux; free again when its process ends, however it ends.
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0aeflow-gpu-{card}")
+        except OSError:
+            holder.close()
+            continue
+        _held.append(holder)
+        return index
+    return os.getpid() % len(cards)
 
 
 def keep_freed_memory() -> None:

@@ -241,7 +241,10 @@ class Doctor:
         for name, version in versions.items():
             wanted = self._locked.get(name, version)
             if version.partition("+")[0] != wanted:
-                self._find(path, f"was made with {name} {version}, and the lock says {wanted}")
+                self.findings.append(
+                    f"{path} was made with {name} {version}, and the lock says {wanted}: install "
+                    f"what the lock says, or train again (`snakemake --forcerun train_model`)."
+                )
 
     def _find(self, path: Path, what: str) -> None:
         self.findings.append(f"{path} {what}: restore it from git and DVC, or run snakemake.")

@@ -1,9 +1,14 @@
 """Devices: what is chosen, and what `set_up` fixes."""
 
+import os
+import subprocess
+import sys
+import uuid
+
 import pytest
 import torch
 
-from aeflow.devices import autocast, choose_device, set_up
+from aeflow.devices import autocast, choose_device, free_gpu, set_up
 from aeflow.errors import ConfigError
 from aeflow.settings import TrainingSettings
 
@@ -40,6 +45,35 @@ def test_a_device_that_is_not_there_is_named(machine: dict[str, bool], name: str
         choose_device(name)
     machine[name] = True
     assert choose_device(name).type == name
+
+
+def test_processes_take_different_gpus_until_they_end() -> None:
+    cards = [f"{uuid.uuid4()}" for _ in range(3)]
+    code = (
+        "import sys; from aeflow.devices import free_gpu; print(free_gpu(sys.argv[1:])); input()"
+    )
+
+    def start(number: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", code, *cards[:number]]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def taken(process: subprocess.Popen[str]) -> int:
+        assert process.stdout is not None
+        return int(process.stdout.readline())
+
+    first, second = start(3), None
+    try:
+        assert taken(first) == 0
+        second = start(3)
+        assert taken(second) == 1
+        first.kill()
+        first.wait()
+        assert free_gpu(cards) == 0
+        assert free_gpu(cards[:2]) == os.getpid() % 2
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
 
 
 def test_set_up_seeds_and_fixes_threads_and_kernels(torch_as_it_was: None) -> None:
