@@ -1,0 +1,36 @@
+# What has to be right before the first job is submitted to a cluster (profiles/slurm).
+
+from aeflow.cluster import check_cluster, check_requests
+
+
+def check_slurm():
+    """End with a sentence where SLURM is missing, does not answer or refuses a job of this run."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        check_cluster(Path.cwd())
+        check_requests(
+            {
+                submission(job): job.rule.name
+                for job in workflow.dag.needrun_jobs()
+                if not job.is_local
+            }
+        )
+    except AeflowError as error:
+        sys.exit(str(error))
+
+
+def submission(job):
+    """Return the `sbatch` command that Snakemake's plugin makes of a job, without the job itself."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    asked = job.resources
+    options = {"account": asked.get("slurm_account"), "partition": asked.get("slurm_partition")}
+    given = {
+        key: f"--{key}={shlex.quote(str(value))}" if value else ""
+        for key, value in options.items()
+    }
+    given |= {"run_uuid": "check", "slurm_logfile": "/dev/null", "comment_str": "check"}
+    given["workdir"] = workflow.workdir_init
+    return get_submit_command(job, given, workflow.executor_settings) + set_gres_string(job)
