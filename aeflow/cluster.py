@@ -58,7 +58,7 @@ def check_requests(commands: Mapping[str, str]) -> None:
     By then Snakemake would have removed the outputs that the refused job was to replace.
 
     Args:
-        commands: the `sbatch` command with all options of a job -> the job's rule.
+        commands: the `sbatch` command with all options of a job -> the job's rule or group.
 
     Raises:
         ClusterError: a partition, an account or a machine like that does not exist.
@@ -67,11 +67,12 @@ def check_requests(commands: Mapping[str, str]) -> None:
         if _run(f"{command} --test-only --wrap true").returncode == 0:
             continue
         # The test also fails where all nodes are drained; such a job would wait in the queue.
-        held = _run(f"{command} --hold --wrap true")
-        if held.returncode == 0:
-            _run(f"scancel {held.stdout.split(';')[0].strip()}")
+        queued = _run(f"{command} --begin=now+1day --wrap true")
+        if queued.returncode == 0:
+            _run(f"scancel {queued.stdout.split(';')[0].strip()}")
             continue
-        reason = re.sub(r"^sbatch: error: ", "", held.stderr.strip().splitlines()[-1])
+        prefix = "sbatch: error: |Batch job submission failed: "
+        reason = re.sub(prefix, "", queued.stderr.strip().splitlines()[-1])
         raise ClusterError(
             f"SLURM refuses the jobs of {rule}: {reason}. Nothing was submitted; change what the "
             f"profile asks for: {_asked(command)}."
@@ -81,7 +82,7 @@ def check_requests(commands: Mapping[str, str]) -> None:
 def _asked(command: str) -> str:
     """Return those options of an sbatch command that say what a job needs."""
     silent = ("--parsable", "--export", "--requeue")
-    named = ("--job-name", "--output", "--comment")
+    named = ("--job-name", "--output", "--comment", "-D")
     words, shown = iter(shlex.split(command)[1:]), []
     for word in words:
         if word in named:

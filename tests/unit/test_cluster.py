@@ -90,17 +90,18 @@ def test_what_slurm_takes_is_not_submitted(slurm: Program, tmp_path: Path) -> No
 
 def test_what_has_to_wait_is_no_refusal(slurm: Program, tmp_path: Path) -> None:
     """A test fails where all nodes are drained, yet a job may wait in the queue."""
-    slurm("sbatch", 'case "$*" in *--hold*) echo "12;cluster";; *) exit 1;; esac')
+    slurm("sbatch", 'case "$*" in *--begin*) echo "12;cluster";; *) exit 1;; esac')
     slurm("scancel", f'echo "$*" > {tmp_path}/cancelled')
     check_requests({ASKED: "train_model"})
     assert (tmp_path / "cancelled").read_text() == "12\n"
 
 
 def test_a_refusal_names_the_rule_the_reason_and_what_was_asked(slurm: Program) -> None:
-    slurm("sbatch", 'echo "sbatch: error: invalid partition specified: gpu" >&2\nexit 1')
+    refusal = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+    slurm("sbatch", f'echo "{refusal}" >&2\nexit 1')
     with pytest.raises(ClusterError) as caught:
         check_requests({ASKED: "train_model"})
     assert str(caught.value) == (
-        "SLURM refuses the jobs of train_model: invalid partition specified: gpu. Nothing was "
+        "SLURM refuses the jobs of train_model: Invalid partition name specified. Nothing was "
         "submitted; change what the profile asks for: --partition=gpu --mem 8000."
     )

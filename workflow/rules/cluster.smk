@@ -9,19 +9,32 @@ def check_slurm():
         return
     try:
         check_cluster(Path.cwd())
-        check_requests(
-            {
-                submission(job): job.rule.name
-                for job in workflow.dag.needrun_jobs()
-                if not job.is_local
-            }
-        )
+        group_of = workflow.dag.get_job_group
+        jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+        check_requests({submission(unit): unit.name for unit in {group_of(j) or j for j in jobs}})
     except AeflowError as error:
         sys.exit(str(error))
+    keep_jobs_without_an_answer()
+
+
+def keep_jobs_without_an_answer():
+    """Let Snakemake ask again where SLURM does not answer for a while.
+
+    Version 2.8.0 of the plugin forgets all running jobs then, and waits for them for ever.
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    asked = plugin.query_job_status
+
+    async def answer(command, logger):
+        states, seconds = await asked(command, logger)
+        return ({}, 0.0) if states is None else (states, seconds)
+
+    plugin.query_job_status = answer
 
 
 def submission(job):
-    """Return the `sbatch` command that Snakemake's plugin makes of a job, without the job itself."""
+    """Return the `sbatch` command that Snakemake's plugin makes of a job or a group of them."""
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
 
