@@ -71,10 +71,11 @@ class Study(CellSettings):
         return self
 
     def _check_ablation(self, ablation: Ablation) -> None:
-        changed = [variant for variant in self.variants if variant.name == ablation.of]
+        names = [variant.name for variant in self.variants]
         where = f"ablations[{ablation.name}]"
-        _check_known(f"{where}.of", [ablation.of], [v.name for v in self.variants])
-        if not (changed[0].method.trained or changed[0].method.peer):
+        _check_known(f"{where}.of", [ablation.of], names, "; `ablations: []` asks for none")
+        method = self._explicit(ablation.of).method
+        if not (method.trained or method.peer):
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
         _check_known(f"{where}.datasets", ablation.datasets or [], self._dataset_names)
@@ -270,12 +271,12 @@ def _check_unique(key: str, names: list[str]) -> None:
         raise ValueError(f"{key} names {', '.join(twice)} twice")
 
 
-def _check_known(key: str, names: list[str], known: list[str]) -> None:
+def _check_known(key: str, names: list[str], known: list[str], remedy: str = "") -> None:
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise ValueError(f"{key} names {name}, which is not in the study ({hint})")
+            raise ValueError(f"{key} names {name}, which is not in the study ({hint}){remedy}")
 
 
 def _origin(entry: DatasetEntry) -> tuple[str | None, ...]:

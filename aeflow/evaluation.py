@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from aeflow.combination import component, components, pred_score
+from aeflow.combination import Scores, component, components, pred_score
 from aeflow.errors import DataError
 from aeflow.metrics import (
     RANKING_METRICS,
@@ -23,7 +23,7 @@ from aeflow.metrics import (
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from aeflow.thresholds import Threshold, fit_threshold
 from aeflow.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, AnomalyMap, Method, Split
-from aeflow.validation import Strict
+from aeflow.validation import Strict, validate
 
 PIXEL_METRICS = ("pixel_auroc", "aupro")
 
@@ -157,6 +157,17 @@ def evaluate_scores(
         "n_test_normal": int((gt_label[test] == NORMAL).sum()),
         "n_test_anomalous": int((gt_label[test] == ANOMALOUS).sum()),
     }
+
+
+def combined_score(table: pd.DataFrame, metrics: dict[str, Any]) -> Scores:
+    """Return the score that a run's threshold was fitted to, one per row of its score table.
+
+    Raises:
+        ConfigError: the run's metrics hold no valid score settings.
+    """
+    where = f"settings.score of the metrics of {metrics['variant']}"
+    settings = validate(ScoreSettings, metrics["settings"].get("score"), where)
+    return pred_score(table, Method(metrics["method"]), settings)
 
 
 def _map_of(method: Method, score: ScoreSettings) -> str:

@@ -22,7 +22,7 @@ class Measurement:
 
     Attributes:
         name: what was measured.
-        unit: of `value` and `reference`: images/s, s or MiB.
+        unit: of `value` and `reference`: images/s, s, MiB, jobs or h (computed).
         value: ours, the median of the repeats.
         reference: the plain reference's, measured in between; None where there is none.
         ratio: how many times better ours is: the median over pairs of neighbouring runs.

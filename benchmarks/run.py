@@ -16,7 +16,7 @@ import pandas as pd
 from aeflow.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("preparation", "features", "training", "scoring", "evaluation")
+TOPICS = ("preparation", "features", "training", "scoring", "evaluation", "grid")
 PACKAGES = ("aeflow", "FrEIA", "numpy", "pillow", "scikit-learn", "timm", "torch")
 HEADERS = ("benchmark", "ours", "reference", "ratio", "lowest", "highest", "share of peak")
 NOTES = """\

@@ -34,14 +34,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     steps, missing = describe(json.load(sys.stdin))
-    absent = {Cell(*(run[key] for key in RUN)) for run in missing}
+    absent = {Cell(*(run[key] for key in RUN)): run for run in missing}
     cells = unpack_cells(options.cells)
-    metrics = [
-        read_json(cell.file(options.folder / "metrics", "json"))
-        for cell in cells
-        if cell not in absent
-    ]
-    results = failed_results(metrics, missing)
+    folder = options.folder / "metrics"
+    runs = [absent.get(cell) or read_json(cell.file(folder, "json")) for cell in cells]
+    results = failed_results(runs)
     means = main_table(results)
     write_table(results, options.out / "results.csv")
     write_table(means, options.out / "main.csv")
@@ -51,7 +48,7 @@ def main(arguments: list[str]) -> None:
     write_text(options.out / "main.md", main_display(means).markdown())
     # A mean over the seeds that are left would be a mean of something else.
     partial = {(cell.dataset, cell.variant) for cell in absent}
-    whole = [run for run in metrics if (run["dataset"], run["variant"]) not in partial]
+    whole = [run for run in runs if (run["dataset"], run["variant"]) not in partial]
     entries = [
         validate(DatasetEntry, entry, "--datasets") for entry in json.loads(options.datasets)
     ]
@@ -73,8 +70,8 @@ def main(arguments: list[str]) -> None:
     report = options.out / "report.html"
     write_text(report, page)
     print(
-        f"{len(missing)} of {len(cells)} cells have no result, {len(steps)} jobs failed: "
-        f"what there is and why stands in {report}.",
+        f"Cells without a result: {len(missing)} of {len(cells)}; jobs that failed: {len(steps)}. "
+        f"What there is, and why: {report}",
         file=sys.stderr,
     )
 

@@ -1,5 +1,9 @@
 """PatchCore (Roth et al. 2022): anomalib's coreset, distances and weights on one feature map."""
 
+import sys
+from contextlib import redirect_stderr
+from io import StringIO
+
 import torch
 from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
@@ -49,7 +53,12 @@ class Patchcore:
                 "more: use more training images or an earlier encoder.stage."
             )
         # With a third axis, distances are those of the features themselves.
-        chosen = KCenterGreedy(embedding[..., None], CORESET).select_coreset_idxs()
+        coreset = KCenterGreedy(embedding[..., None], CORESET)
+        if sys.stderr.isatty():
+            chosen = coreset.select_coreset_idxs()
+        else:  # its progress bar does not know a log from a terminal
+            with redirect_stderr(StringIO()):
+                chosen = coreset.select_coreset_idxs()
         self.model.memory_bank = embedding[chosen]
         return Fitted(self.model.memory_bank.numel())
 

@@ -32,10 +32,12 @@ def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame)
     by_seed = own.groupby(["variant", "seed"], sort=False)
     seeds = by_seed[list(_SHARES)].mean(skipna=False)
     names = list(dict.fromkeys(rows["ablation"]))
-    n_columns = min(_PANELS_PER_ROW, max(len(names), 2))
+    n_columns = min(_PANELS_PER_ROW, max(len(names), 1))
     n_rows = max(1, -(-len(names) // n_columns))
     with style.context(STYLE):
-        figure = Figure(figsize=(2.4 * n_columns, 3.1 * n_rows + 0.4), layout="constrained")
+        figure = Figure(
+            figsize=(max(3.6, 2.4 * n_columns), 3.1 * n_rows + 0.4), layout="constrained"
+        )
         panels = figure.subplots(
             2 * n_rows, n_columns, squeeze=False, sharey="row", height_ratios=[3, 1] * n_rows
         )

@@ -9,10 +9,10 @@ import pandas as pd
 
 from aeflow.complexity import MEASURES, complexity_corrected, complexity_correlations
 from aeflow.errors import DataError
+from aeflow.evaluation import combined_score
 from aeflow.metrics import Array, image_auroc
 from aeflow.replicates import over_seeds
 from aeflow.reporting.display import DisplayTable, best, number, percent, plain
-from aeflow.reporting.figures import combined_score
 from aeflow.reporting.tables import RUN, read_table
 from aeflow.types import SCORE_TABLE_COLUMNS, Split
 

@@ -50,7 +50,7 @@ class DisplayTable:
 
         def cell(text: str, bold: bool) -> str:
             text = text.replace("|", r"\|")
-            return f"**{text}**" if bold else text
+            return f"**{text}**" if bold and text else text
 
         body = [[cell(*pair) for pair in row] for row in self.rows()]
         table = pd.DataFrame(body, columns=self.cells.columns)
@@ -62,7 +62,7 @@ class DisplayTable:
 
         def cell(text: str, bold: bool) -> str:
             text = text.translate(_LATEX)
-            return rf"\textbf{{{text}}}" if bold else text
+            return rf"\textbf{{{text}}}" if bold and text else text
 
         names = [str(name).translate(_LATEX) for name in self.cells.columns]
         table = pd.DataFrame([[cell(*pair) for pair in row] for row in self.rows()], columns=names)

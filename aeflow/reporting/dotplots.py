@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from aeflow.replicates import over_seeds
 from aeflow.reporting.categories import MEAN
 from aeflow.reporting.comparison import LEVEL
-from aeflow.reporting.display import LABELS
+from aeflow.reporting.display import LABELS, points
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.types import Method
 
@@ -21,6 +21,8 @@ _DARK, _LIGHT, _GRAY = "#0072B2", "#A6CEE3", "0.45"
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _PUBLISHED = "#D55E00"
 _MARKERS = "osD^vPX"
+_ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
+_FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
 _PANELS = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -64,7 +66,8 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
         f"panel goes on there. Differences are to {reference}; a filled dot is significant after "
-        f"Holm's correction (p < {LEVEL}, DeLong)."
+        f"Holm's correction (p < {LEVEL}, DeLong). An arrow with a "
+        f"number is a difference of more than {100 * _FAR:.0f} points, filled likewise."
     )
     return Illustration(figure, Caption(dataset, f"Variants on {dataset}", text))
 
@@ -100,14 +103,29 @@ def _draw_seeds(
         kept += [100 * end for end in images]
     low, high = (100 * means[f"{metric}_{end}"] for end in ("low", "high"))
     _bars(axes, low, high)
-    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=7, zorder=3)
+    axes.plot(values, seeds["variant"].map(place), "|", color="black", markersize=10, zorder=3)
     mean = 100 * means[f"{metric}_mean"]
     axes.plot(mean, means.index, "o", color=_DARK, markeredgecolor="white", zorder=4)
     _limit(axes, kept)
 
 
 def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw the differences to the reference, in percentage points."""
+    """Draw the differences to the reference, in percentage points.
+
+    A variant that is far off, as the autoencoder may be, would squeeze all others: its difference
+    is written at the edge, beside an arrow.
+    """
+    far = rows["difference"].abs() > _FAR
+    if not (rows["difference"].abs() <= _FAR).any():
+        far[:] = False
+    for place in map(int, np.flatnonzero(far)):
+        difference, significant = rows["difference"][place], rows["p_holm"][place] < LEVEL
+        left, arrows = difference < 0, "◀▶" if significant else "◁▷"
+        text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
+        look: dict[str, Any] = {"ha": "left" if left else "right", "color": _DARK, "fontsize": 8}
+        edge = axes.get_yaxis_transform()
+        axes.text(0.02 if left else 0.98, place, text, va="center", transform=edge, **look)
+    rows = rows.assign(**rows[_ENDS].mask(far))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     _bars(axes, 100 * rows["low"], 100 * rows["high"], wide=True)
     _bars(axes, 100 * rows["seed_low"], 100 * rows["seed_high"])

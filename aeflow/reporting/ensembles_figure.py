@@ -43,7 +43,8 @@ def plot_risk(dataset: str, ensembles: pd.DataFrame, risk: pd.DataFrame) -> Illu
         for number, row in enumerate(ensembles.to_dict("records")):
             curves = risk[risk["variant"] == row["variant"]]
             if len(curves):
-                _draw_risk(left, curves, f"C{number % 7}", str(row["variant"]))
+                line = {"color": f"C{number % 7}", "linestyle": "-" if number < 7 else "-."}
+                _draw_risk(left, curves, line, str(row["variant"]))
             _draw_members(right, row, number)
         names = list(ensembles["variant"])
         right.set_yticks(range(len(names)), names)
@@ -65,7 +66,7 @@ def _why_empty(ensembles: pd.DataFrame) -> str:
     return "no curve: " + " ".join(sorted(set(ensembles["reason"].dropna()) - {""}))
 
 
-def _draw_risk(axes: Axes, curves: pd.DataFrame, colour: str, label: str) -> None:
+def _draw_risk(axes: Axes, curves: pd.DataFrame, line: dict[str, Any], label: str) -> None:
     """Draw the mean over categories of the curve and of its optimum."""
     parts = [part for _, part in curves.groupby("category", sort=False)]
     grid = parts[0]["coverage"].to_numpy() if len(parts) == 1 else _GRID
@@ -76,8 +77,8 @@ def _draw_risk(axes: Axes, curves: pd.DataFrame, colour: str, label: str) -> Non
         for part in parts
         for coverage in [part["coverage"].to_numpy()]
     ]
-    axes.plot(100 * grid, 100 * np.mean(found, axis=0), color=colour, label=label)
-    axes.plot(100 * grid, 100 * np.mean(lowest, axis=0), "--", color=colour, linewidth=0.8)
+    axes.plot(100 * grid, 100 * np.mean(found, axis=0), label=label, **line)
+    axes.plot(100 * grid, 100 * np.mean(lowest, axis=0), "--", color=line["color"], linewidth=0.8)
 
 
 def optimal_risk(coverage: Array, error_rate: float) -> Array:

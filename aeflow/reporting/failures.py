@@ -47,18 +47,15 @@ def why_failed(log: Path) -> str:
     return f"Ended without a sentence, killed perhaps (log: {log})."
 
 
-def failed_results(
-    metrics: Sequence[dict[str, Any]], missing: Sequence[dict[str, Any]]
-) -> pd.DataFrame:
+def failed_results(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return the results table with an empty row for each missing cell, and a column `reason`.
 
     Args:
-        metrics: contents of the metrics files that are there.
-        missing: identity and `reason` of every other cell.
+        runs: of each cell the contents of its metrics file, or its identity and `reason`.
     """
     empty = dict.fromkeys(RESULT_COLUMNS) | {"intervals": {}}
-    table = results_table([*metrics, *(empty | cell for cell in missing)])
-    return table.assign(reason=[""] * len(metrics) + [cell["reason"] for cell in missing])
+    table = results_table([empty | run if "reason" in run else run for run in runs])
+    return table.assign(reason=[run.get("reason", "") for run in runs])
 
 
 def failed_tables(

@@ -12,13 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aeflow.combination import component, components, pred_score
+from aeflow.combination import component, components
+from aeflow.evaluation import combined_score
 from aeflow.reporting.display import percent
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.reporting.tables import main_table, results_table
-from aeflow.settings import ScoreSettings
-from aeflow.types import ANOMALOUS, Method, Split
-from aeflow.validation import validate
+from aeflow.types import ANOMALOUS, Split
 
 Array = npt.NDArray[np.float64]
 _GRID = np.linspace(0, 1, 401)
@@ -133,13 +132,6 @@ def plot_scores(scores: pd.DataFrame, metrics: dict[str, Any]) -> Illustration:
         "of all images are counted in the outermost bins."
     )
     return Illustration(figure, Caption(dataset, f"Scores of {run}", text))
-
-
-def combined_score(scores: pd.DataFrame, metrics: dict[str, Any]) -> Array:
-    """Return the score that the run's threshold was fitted to, one per row of its score table."""
-    where = f"settings.score of the metrics of {metrics['variant']}"
-    settings = validate(ScoreSettings, metrics["settings"].get("score"), where)
-    return np.asarray(pred_score(scores, Method(metrics["method"]), settings), dtype=np.float64)
 
 
 def _draw_histograms(axes: Axes, scores: pd.DataFrame, values: Array) -> None:

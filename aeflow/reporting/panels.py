@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from aeflow.errors import DataError
-from aeflow.reporting.figures import combined_score
+from aeflow.evaluation import combined_score
 from aeflow.reporting.illustration import STYLE, Caption, Illustration
 from aeflow.types import ANOMALOUS, NORMAL, Split
 

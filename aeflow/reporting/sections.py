@@ -38,7 +38,7 @@ def dataset_tables(
             for run in metrics
             for name, content in run["components"].items()
         ]
-        table = _pivot(pd.DataFrame(components), ["Component"], mark=False)
+        table = _pivot(pd.DataFrame(components))
         if len(table.cells.columns) > 1:
             tables.append((f"AUROC of each score component on the {images} images", table))
     return [*tables, ("Runs and thresholds", _runs(results))]
@@ -63,13 +63,13 @@ def _images(metrics: Sequence[dict[str, Any]]) -> DisplayTable:
     return plain(pd.DataFrame(list(categories.values())))
 
 
-def _pivot(rows: pd.DataFrame, keys: list[str], mark: bool = True) -> DisplayTable:
-    """One row per key, one column per variant: mean ± sd over seeds of image_auroc.
+def _pivot(rows: pd.DataFrame) -> DisplayTable:
+    """One row per component, one column per variant: mean ± sd over seeds of image_auroc.
 
     Several values of a seed are categories and are averaged first.
     """
     rows = rows.astype({"image_auroc": "float64"})
-    cell = [*keys, "variant"]
+    cell = ["Component", "variant"]
     per_seed = rows.groupby([*cell, "seed"], sort=False)["image_auroc"].mean(skipna=False)
     groups = per_seed.groupby(cell, sort=False)
     order = rows["variant"].unique()
@@ -78,12 +78,7 @@ def _pivot(rows: pd.DataFrame, keys: list[str], mark: bool = True) -> DisplayTab
     cells = mean.index.to_frame(index=False)
     for variant in order:
         cells[variant] = list(map(percent, mean[variant], sd[variant]))
-    table = plain(cells.astype(str), "Percent, mean ± sd over seeds.")
-    shown = [variant for variant in order if variant in table.cells]
-    if mark and len(shown) > 1:
-        rounded = (100 * mean[shown]).round(1).reset_index(drop=True)
-        table.bold[shown] = rounded.eq(rounded.max(axis=1), axis=0)
-    return table
+    return plain(cells.astype(str), "Percent, mean ± sd over seeds.")
 
 
 def _runs(results: pd.DataFrame) -> DisplayTable:

@@ -127,7 +127,7 @@ def test_an_ablation_runs_where_its_variant_runs() -> None:
         (
             {"of": "aeflwo"},
             "configuration: ablations[depth].of names aeflwo, which is not in the study (did you "
-            "mean aeflow?).",
+            "mean aeflow?); `ablations: []` asks for none.",
         ),
         (
             {"of": "gradient"},

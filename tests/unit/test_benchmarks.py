@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aeflow.config import Study
 from aeflow.evaluation import RANKING_METRICS, evaluate_scores
 from aeflow.files import read_json
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from aeflow.types import Method
-from benchmarks import comparison, evaluation, preparation, quantities, run
+from benchmarks import comparison, evaluation, grid, preparation, quantities, run
 from benchmarks.comparison import compare
 
 ROOT = Path(__file__).parents[2]
@@ -195,3 +196,48 @@ def test_both_sides_find_the_same_metrics() -> None:
         evaluation=EvaluationSettings(bootstrap_replicates=0),
     )
     assert plain[:3] == pytest.approx([ours[name] for name in RANKING_METRICS])
+
+
+def test_the_grid_counts_what_variants_share() -> None:
+    study = Study.model_validate(
+        {
+            "datasets": [{"name": "chest_xray"}],
+            "variants": [
+                {"name": "aeflow"},
+                {"name": "scaled", "settings": {"score": {"scaling": "standardised"}}},
+                {"name": "flow", "method": "flow"},
+                {"name": "gradient", "method": "gradient"},
+            ],
+            "ablations": [
+                {"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [4, 8]},
+                {"name": "stage", "of": "aeflow", "key": "encoder.stage", "values": [2, 3]},
+            ],
+            "seeds": [0, 1, 2],
+        }
+    )
+    # aeflow (with scaled, 8 steps and stage 3), flow, 4 steps, stage 2; stages 2 and 3.
+    assert grid.planned(study, "chest_xray") == grid.Work(extractions=2, trainings=4 * 3)
+    assert grid.cell_by_cell(study, "chest_xray") == grid.Work(7 * 3, 7 * 3)
+
+
+def test_the_grids_images_and_cost_follow_from_the_card() -> None:
+    found = grid.images("chest_xray", "all", Study().data)
+    # 1,349 normals of which 15 % validate, 400 anomalous ones of validation, 624 of the test.
+    assert found == {"train_model": 1147, "extract_features": 2373, "score_images": 202 + 1024}
+    each = {"extract_features": 5.0, "train_model": 100.0, "score_images": 10.0}
+    assert grid.cost(grid.Work(2, 3), each) == 2 * 5 + 3 * 110
+
+
+def test_the_grid_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dry run is a real one, of a small grid."""
+    monkeypatch.setattr(grid, "one_job_of_each", lambda *_, **__: dict.fromkeys(grid.RULES, 1.0))
+    run.main(["--quick", "--only", "grid", "--results", str(tmp_path)])
+    trainings, extractions, computed, dry = read_json(tmp_path / "grid.json")["measurements"]
+    assert trainings["ratio"] == trainings["reference"] / trainings["value"] > 1
+    assert extractions["ratio"] > trainings["ratio"] > 1
+    assert trainings["ratio"] < computed["ratio"] < extractions["ratio"]
+    # Of aeflow and 2 values: training, score and metrics of 2 categories and 10 seeds, and more.
+    assert int(dry["name"].split()[3]) > 3 * 3 * 2 * 10
+    assert "computed from one job of each kind" in capsys.readouterr().out

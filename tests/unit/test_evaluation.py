@@ -307,7 +307,7 @@ def files(tmp_path):
     score_table().assign(low_gradient=0.5).to_csv(tmp_path / "scores.csv", index=False)
     contents = {
         "scores": {"pixel": PIXEL},
-        "train": {"fit_seconds": 12.5, "best_epoch": 7, "seed": 3},
+        "train": {"fit_seconds": 12.5, "best_epoch": 7, "seed": 3, "peak_rss_mib": 900.5},
         "prepared": {"counts": {"train": 345}},
     }
     for name, content in contents.items():
@@ -346,6 +346,7 @@ def test_script_adds_identity_training_and_settings(files):
         "n_train": 345,
         "fit_seconds": 12.5,
         "best_epoch": 7,
+        "peak_rss_mib": 900.5,
     }
     assert settings["score"]["beta"] == 0.9
     assert settings["evaluation"]["bootstrap_replicates"] == 20

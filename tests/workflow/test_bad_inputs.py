@@ -36,6 +36,7 @@ OVERLAY = {
     "datasets": [{"name": "toy", "source": "user/toy_images"}],
     "data": {"image_size": SIDE, "val_fraction": 0.2},
     "variants": [{"name": "gradient", "method": "gradient"}],
+    "ablations": [],
     "seeds": [0],
 }
 PREPARED = "data/manifests/prepared/toy/all.json"

@@ -29,6 +29,7 @@ STUDY: dict[str, Any] = {
     "flow": {"steps": 1, "standardise": "channel"},
     "training": {"epochs": 1, "batch_size": 8, "threads": 1},
     "variants": [{"name": "aeflow"}],
+    "ablations": [],
     "seeds": [0],
     "evaluation": {"bootstrap_replicates": 0},
 }

@@ -41,7 +41,8 @@ def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -
     folder = demo.results("demo")
     for row in results.itertuples():
         cell = f"demo_textures/{row.category}/{row.variant}/seed{row.seed}"
-        scores = pd.read_csv(folder / f"scores/{cell}.csv")
+        # An ablation's value that aeflow has already shares its score table.
+        scores = pd.read_csv(folder / f"scores/{cell.replace('aeflow_depth4', 'aeflow')}.csv")
         assert list(scores.columns[:4]) == ["image_id", "split", "gt_label", "defect"]
         assert (folder / f"metrics/{cell}.json").is_file()
     judged = ("main", "comparison", "choice", "categories")

@@ -20,7 +20,7 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
 
     done = tiny.snakemake(check=False)
     assert done.returncode != 0
-    assert "1 of 3 cells have no result, 1 jobs failed" in done.stderr
+    assert "Cells without a result: 1 of 3; jobs that failed: 1." in done.stderr
     assert "tiny/incomplete/report.html" in done.stderr
     stale = tiny.results() / "metrics/demo_textures/brick/aeflow/seed0.json"
     assert stale.is_file()

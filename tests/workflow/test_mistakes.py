@@ -20,7 +20,8 @@ from tests.workflow.conftest import Repository, copy_repository
         ),
         (
             {"ablations": [{"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [0]}]},
-            ["ablations[depth].values (aeflow_depth0): flow.steps", "equal to 1, not 0"],
+            # Snakemake's --config makes the number a text.
+            ["ablations[depth].values (aeflow_depth_0): flow.steps", "equal to 1, not '0'"],
         ),
         ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
         (

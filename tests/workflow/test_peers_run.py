@@ -35,8 +35,8 @@ def test_all_four_run_beside_ours(tiny: Repository) -> None:
     assert rows["best_epoch"].isna().tolist() == [False, True, True, False]
     assert rows["image_auroc"].between(0, 1).all()
     assert (rows[["fit_seconds", "peak_rss_mib"]] > 0).all(axis=None)
-    # Pretrained features and a memory of them: brick is easy.
-    assert rows.loc["patchcore", "image_auroc"] > 0.8
+    # A score of the wrong sign would be as far below a half.
+    assert rows.loc["patchcore", "image_auroc"] > 0.65
     for name in METHODS:
         cell = f"demo_textures/brick/{name}/seed0"
         train = json.loads((tiny.results("peers") / f"train/{cell}.json").read_text())

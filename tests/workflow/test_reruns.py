@@ -15,7 +15,9 @@ Edit = Callable[[str, str, str], None]
 AFTER_EVALUATION = {
     "aggregate_metrics": 1,
     "collect_ablations": 1,
+    "choose_setting": 1,
     "explain_scores": 1,
+    "plot_variants": 1,
     "plot_complexity": 1,
     "plot_defects": 1,
     "make_tables": 1,
@@ -24,7 +26,8 @@ AFTER_EVALUATION = {
     "plot_panels": 1,
     "build_report": 1,
 }
-AFTER_SCORING = {**AFTER_EVALUATION, "evaluate_scores": 2}
+FROM_SCORES = {"compare_variants": 1, "sweep_weighting": 1, "plot_weighting": 1}
+AFTER_SCORING = {**AFTER_EVALUATION, **FROM_SCORES, "evaluate_scores": 2}
 AFTER_TRAINING = {**AFTER_SCORING, "train_model": 1, "score_images": 1, "plot_training": 1}
 MODEL = "models/demo_textures/brick/aeflow/seed0.safetensors"
 SCORES = "scores/demo_textures/brick/aeflow/seed0.csv"
@@ -62,7 +65,7 @@ def test_the_scores_weight_of_one_variant_reruns_its_evaluation(
     tiny: Repository, edit: Edit
 ) -> None:
     edit("tiny.yaml", "beta: 0.5", "beta: 0.4")
-    plan = {"evaluate_scores": 1, **AFTER_EVALUATION}
+    plan = {"evaluate_scores": 1, "compare_variants": 1, **AFTER_EVALUATION}
     del plan["plot_scores"], plan["plot_panels"]  # they show the variant that was trained
     assert tiny.plan() == plan
 
@@ -73,6 +76,7 @@ def test_the_image_size_reruns_preparation_and_below(tiny: Repository, edit: Edi
         **AFTER_TRAINING,
         "prepare_images": 1,
         "extract_features": 1,
+        "measure_complexity": 1,
         "score_gradient": 1,
         "evaluate_scores": 3,
     }
@@ -90,7 +94,8 @@ def test_an_edited_sentence_reruns_nothing(tiny: Repository, edit: Edit) -> None
     edit("aeflow/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
     assert tiny.plan() == {}
     edit("config/datasets/demo_textures.yaml", "title:", "homepage: null\ntitle:")
-    assert tiny.plan() == {"build_report": 1}, "it shows the card"
+    # Claims stand beside the card's split, the report shows the rest.
+    assert tiny.plan() == {"make_tables": 1, "build_report": 1}
 
 
 def test_edited_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:

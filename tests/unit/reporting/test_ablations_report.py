@@ -89,7 +89,7 @@ def test_without_ablations_there_are_headers_and_a_sentence(results, tmp_path):
 
 def test_the_figure_shows_means_seeds_and_the_own_value(results, rows):
     figure = plot_ablations("tiles", ablations_table(results, rows), results).figure
-    above, below = figure.axes[0], figure.axes[2]
+    above, below = figure.axes
     assert above.get_title(loc="left") == "width, of aeflow"
     drawn = {tuple(np.asarray(line.get_ydata(), dtype=float).round(6)) for line in above.lines}
     assert {(71.0, 85.0), (70.0, 72.0), (80.0, 90.0)} <= drawn

@@ -62,6 +62,18 @@ def test_variants_beside_the_reference(make_run):
     assert len(pixels.axes) == 3
 
 
+def test_a_far_difference_is_written_where_others_are_near(make_run):
+    far = ["part", 0.3, 0.2, 0.4, -0.55, -0.6, -0.5, 0.01]
+    near = ["gradient", 0.8, 0.7, 0.9, -0.05, -0.1, 0.02, 0.06]
+    whole = ["whole", 0.85, 0.8, 0.9, np.nan, np.nan, np.nan, np.nan]
+    runs = runs_of(make_run)
+    right = plot_variants(runs, comparison_rows(whole, far, near), "tiles").figure.axes[1]
+    assert "◀ −55.0" in [text.get_text() for text in right.texts]
+    assert right.get_xlim()[0] > -15
+    alone = plot_variants(runs, comparison_rows(whole, far), "tiles").figure.axes[1]
+    assert alone.get_xlim()[0] < -55
+
+
 def test_categories_are_sorted_by_the_reference(make_run):
     auroc = {"a": (0.6, 0.9), "b": (0.9, 0.5), "c": (0.7, 0.6)}
     runs = [

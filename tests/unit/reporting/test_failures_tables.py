@@ -62,8 +62,9 @@ def test_a_missing_seed_empties_the_variants_means() -> None:
     complete |= dict.fromkeys(numbers, 1) | {"intervals": {}}
     metrics = [complete | identity(variant, seed) for variant, seed in (("a", 0), ("b", 0))]
     metrics.append(complete | identity("b", 1))
-    results = failed_results(metrics, [identity("a", 1) | {"reason": "Not run."}])
-    assert results["reason"].tolist() == ["", "", "", "Not run."]
+    metrics.insert(1, identity("a", 1) | {"reason": "Not run."})
+    results = failed_results(metrics)
+    assert results["reason"].tolist() == ["", "Not run.", "", ""]
     means = main_table(results).set_index("variant")
     assert means["n_seeds"].tolist() == [2, 2]
     assert means["image_auroc_mean"].isna().tolist() == [True, False]

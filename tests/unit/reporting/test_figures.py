@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from aeflow.combination import pred_score
 from aeflow.errors import ConfigError, DataError
-from aeflow.reporting.figures import combined_score, plot_roc, plot_scores, plot_training
+from aeflow.evaluation import combined_score
+from aeflow.reporting.figures import plot_roc, plot_scores, plot_training
 from aeflow.reporting.illustration import Caption, Illustration, read_caption
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method
