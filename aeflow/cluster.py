@@ -4,10 +4,16 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aeflow.errors import ClusterError
+
+# What sbatch says where a job cannot be queued now, but once others have ended.
+FULL = re.compile("MaxSubmitJob|temporarily unable to accept job")
+LONGEST_WAIT = 60  # seconds
 
 
 def status_command() -> str:
@@ -71,12 +77,30 @@ def check_requests(commands: Mapping[str, str]) -> None:
         if queued.returncode == 0:
             _run(f"scancel {queued.stdout.split(';')[0].strip()}")
             continue
+        if FULL.search(queued.stderr):
+            continue
         prefix = "sbatch: error: |Batch job submission failed: "
         reason = re.sub(prefix, "", queued.stderr.strip().splitlines()[-1])
         raise ClusterError(
             f"SLURM refuses the jobs of {rule}: {reason}. Nothing was submitted; change what the "
             f"profile asks for: {_asked(command)}."
         )
+
+
+def submit(command: Sequence[str]) -> int:
+    """Run `sbatch`, again and again while the queue is full; return its status.
+
+    Snakemake would take a full queue for a failure of the job, and remove what it was to replace.
+    """
+    wait = 1
+    while (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+        if not FULL.search(done.stderr):
+            break
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done.returncode
 
 
 def _asked(command: str) -> str:
@@ -94,3 +118,7 @@ def _asked(command: str) -> str:
 
 def _run(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(submit(sys.argv[1:]))

@@ -61,13 +61,13 @@ def measured_jobs(results: Path) -> pd.DataFrame:
     payload = {rule: repository / folder for rule, folder in PREPARED.items()}
     payload |= {rule: results / folder for rule, folder in TRAINED.items()}
     rows = {}
-    for folder in sorted(
-        [*repository.glob("results/benchmarks/*"), *results.glob("benchmarks/*")]
-    ):
-        times = [pd.read_csv(path, sep="\t")["cpu_time"].mean() for path in folder.rglob("*.tsv")]
-        files = payload[folder.name].rglob("*") if folder.name in payload else ()
+    for of_rule in [*repository.glob("results/benchmarks/*"), *results.glob("benchmarks/*")]:
+        # A rule of one job has a file there, others a folder of files.
+        runs = [of_rule] if of_rule.is_file() else sorted(of_rule.rglob("*.tsv"))
+        times = [pd.read_csv(path, sep="\t")["cpu_time"].mean() for path in runs]
+        files = payload[of_rule.name].rglob("*") if of_rule.name in payload else ()
         size = sum(path.stat().st_size for path in files if path.is_file())
-        rows[folder.name] = {"seconds": pd.Series(times).mean(), "bytes": size / len(times)}
+        rows[of_rule.stem] = {"seconds": pd.Series(times).mean(), "bytes": size / len(times)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

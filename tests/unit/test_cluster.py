@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cluster import check_cluster, check_requests, status_command
+from aeflow.cluster import check_cluster, check_requests, status_command, submit
 from aeflow.errors import ClusterError
 
 Program = Callable[[str, str], None]
@@ -94,6 +94,20 @@ def test_what_has_to_wait_is_no_refusal(slurm: Program, tmp_path: Path) -> None:
     slurm("scancel", f'echo "$*" > {tmp_path}/cancelled')
     check_requests({ASKED: "train_model"})
     assert (tmp_path / "cancelled").read_text() == "12\n"
+
+
+def test_a_full_queue_is_no_refusal(slurm: Program) -> None:
+    slurm("sbatch", "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2\nexit 1")
+    check_requests({ASKED: "train_model"})
+
+
+def test_a_refused_submission_is_not_tried_again(
+    slurm: Program, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slurm("sbatch", f"echo >> {tmp_path}/asked\necho 'invalid account' >&2\nexit 3")
+    assert submit(["sbatch", "--parsable"]) == 3
+    assert capfd.readouterr().err == "invalid account\n"
+    assert len((tmp_path / "asked").read_text()) == 1
 
 
 def test_a_refusal_names_the_rule_the_reason_and_what_was_asked(slurm: Program) -> None:

@@ -15,6 +15,7 @@ def check_slurm():
     except AeflowError as error:
         sys.exit(str(error))
     keep_jobs_without_an_answer()
+    wait_where_the_queue_is_full()
 
 
 def keep_jobs_without_an_answer():
@@ -31,6 +32,16 @@ def keep_jobs_without_an_answer():
         return ({}, 0.0) if states is None else (states, seconds)
 
     plugin.query_job_status = answer
+
+
+def wait_where_the_queue_is_full():
+    import snakemake_executor_plugin_slurm as plugin
+
+    command = plugin.get_submit_command
+    python = shlex.quote(sys.executable)
+    plugin.get_submit_command = (
+        lambda *given, **named: f"{python} -m aeflow.cluster {command(*given, **named)}"
+    )
 
 
 def submission(job):

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository
+from tests.workflow.conftest import TINY, Repository
+from tests.workflow.test_reruns import MODEL
 
-SCRIPTS = Path(__file__).parent / "slurm"
+SCRIPTS = Path(__file__).parent
+# Long enough to be interrupted.
+LONG = TINY.replace("study: tiny", "study: long").replace("epochs: 3", "epochs: 20")
+TRAINED = f"results/long/{MODEL}"
+LOG = "results/long/logs/train_model/demo_textures/brick/aeflow/seed0.log"
 PATIENCE = 600  # seconds, far more than anything takes on a busy machine
 
 
@@ -26,14 +31,15 @@ def wait_until(happened: Callable[[], object], what: str) -> None:
 
 
 class PrivateSlurm:
-    """Two nodes of 4 CPUs and 2 stand-in GPUs, partitions batch and urgent, no database."""
+    """Two nodes of 4 CPUs and stand-in GPUs, partitions batch and urgent, no database."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, gpus: int = 2) -> None:
         self.folder = folder
+        self.gpus = gpus
 
     def start(self) -> None:
         command = [str(SCRIPTS / "up.sh"), str(self.folder)]
-        settings = {**os.environ, "NODES": "2", "GPUS": "2"}
+        settings = {**os.environ, "NODES": "2", "GPUS": str(self.gpus)}
         done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
         if done.returncode == 77:
             pytest.skip(f"no tests on SLURM: {done.stderr.strip()}")
@@ -124,10 +130,10 @@ class OnSlurm(Repository):
         jobs = [line.split("|") for line in listed.splitlines()]
         return {name: number for number, place, name in jobs if place == str(self.folder)}
 
-    def start(self, *arguments: str, overlay: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, overlay: str) -> None:
         """Start Snakemake; what it says goes to the file `said`."""
         with (self.folder / "said").open("wb") as said:
-            return subprocess.Popen(
+            self.run = subprocess.Popen(
                 self.command(*arguments, overlay=overlay),
                 cwd=self.folder,
                 env=self.environment(),
@@ -136,5 +142,26 @@ class OnSlurm(Repository):
                 start_new_session=True,
             )
 
+    def wait_until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait for something that happens while Snakemake runs."""
+        wait_until(lambda: happened() or self.run.poll() is not None, what)
+        assert happened(), f"Snakemake ended, and not: {what}\n{self.said()}"
+
+    def finishes(self) -> None:
+        """Wait for Snakemake's end, which has to be a good one."""
+        assert self.run.wait(PATIENCE) == 0, self.said()
+
     def said(self) -> str:
         return (self.folder / "said").read_text()
+
+
+class Shadowed(OnSlurm):
+    """The same with programs of a folder instead of SLURM's of the same names."""
+
+    def __init__(self, folder: Path, slurm: PrivateSlurm, programs: Path) -> None:
+        super().__init__(folder, slurm)
+        self.programs = programs
+
+    def environment(self) -> dict[str, str]:
+        ours = super().environment()
+        return {**ours, "PATH": f"{self.programs}{os.pathsep}{ours['PATH']}"}
