@@ -84,7 +84,8 @@ def local_rules() -> set[str]:
 
 
 def table(frame: pd.DataFrame) -> str:
-    shown = frame.map(lambda value: "" if pd.isna(value) else f"{value:.4g}")
+    # Four digits, but whole numbers in full.
+    shown = frame.map(lambda v: "" if pd.isna(v) else f"{v:.0f}" if v > 1000 else f"{v:.4g}")
     return str(shown.to_markdown(tablefmt="simple", disable_numparse=True))
 
 
