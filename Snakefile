@@ -30,10 +30,12 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/complexity.smk"
 include: "workflow/rules/comparison.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/cluster.smk"
 
 
 onstart:
     check_output_folders()
+    check_slurm()
 
 
 onerror:
@@ -44,10 +46,27 @@ onsuccess:
     remove_incomplete()
 
 
+# What needs the network, and what is done in seconds: not on a cluster's nodes.
 localrules:
     all,
     fetch_data,
     fetch_weights,
+    aggregate_metrics,
+    collect_ablations,
+    make_tables,
+    plot_ablations,
+    plot_categories,
+    plot_claims,
+    plot_complexity,
+    plot_defects,
+    plot_panels,
+    plot_risk,
+    plot_roc,
+    plot_scores,
+    plot_training,
+    plot_variants,
+    plot_weighting,
+    build_report,
 
 
 # Every small result by name: a job that failed is then missing, not forgotten.

@@ -30,3 +30,7 @@ class CheckpointError(AeflowError):
 
 class TrainingError(AeflowError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+class ClusterError(AeflowError):
+    """SLURM is missing, does not answer, or refuses a job."""

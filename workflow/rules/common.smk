@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from aeflow.ablations import ablation_rows
@@ -88,9 +89,15 @@ def cells_of(dataset):
     return [cell for cell in CELLS if cell.dataset == dataset and cell.variant in NAMED]
 
 
-def code(rule):
+@cache
+def digest(rule):
     """Return a digest of a rule's script and of the modules that shape its numbers."""
     return code_digest(Path("scripts") / f"{rule}.py")
+
+
+def code(rule):
+    """Return the parameter that holds a rule's digest: on a cluster each job reads all rules."""
+    return lambda wildcards: digest(rule)
 
 
 def as_json(settings, *keys):

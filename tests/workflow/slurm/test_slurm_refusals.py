@@ -1,0 +1,139 @@
+"""What SLURM refuses or does not answer: a sentence, and nothing is lost."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.slurm.private_slurm import TRAINED, OnSlurm, PrivateSlurm, Shadowed
+from tests.workflow.test_reruns import MODEL, digest
+
+METRICS = "results/tiny/metrics/demo_textures/brick/aeflow/seed0.json"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("gpu: 1\n    mem_mb: 16000", "gpu: 9\n    mem_mb: 16000", ["not available", "--gpus=9"]),
+        ("# slurm_partition: gpu", "slurm_partition: nowhere", ["partition", "nowhere"]),
+        ("mem_mb: 16000", "mem_mb: 900000", ["not available", "--mem 900000"]),
+    ],
+    ids=["gpu", "partition", "memory"],
+)
+def test_what_no_node_can_do_is_refused_before_anything_is_lost(
+    cluster: OnSlurm, old: str, new: str, words: list[str]
+) -> None:
+    profile = cluster.folder / "profiles/slurm/config.yaml"
+    assert old in profile.read_text()
+    profile.write_text(profile.read_text().replace(old, new))
+    before = digest(cluster.results() / MODEL)
+    refused = cluster.snakemake("--forcerun", "train_model", check=False)
+    assert refused.returncode == 1
+    sentence = refused.stderr.splitlines()[-1]
+    assert sentence.startswith("SLURM refuses the jobs of ")
+    assert all(word in sentence for word in words), sentence
+    assert "Traceback" not in refused.stderr
+    assert digest(cluster.results() / MODEL) == before
+    assert cluster.jobs("PENDING", "RUNNING", "COMPLETED") == {}
+
+
+def test_a_gpu_is_refused_where_there_is_none(tmp_path: Path, finished_tiny: Repository) -> None:
+    bare = PrivateSlurm(tmp_path / "slurm", gpus=0)
+    bare.start()
+    try:
+        shutil.copytree(finished_tiny.folder, tmp_path, dirs_exist_ok=True)
+        refused = OnSlurm(tmp_path, bare).snakemake("--forcerun", "train_model", check=False)
+    finally:
+        bare.stop()
+    assert refused.returncode == 1
+    sentence = refused.stderr.splitlines()[-1]
+    assert "SLURM refuses the jobs of train_model: Invalid generic resource" in sentence
+    assert (tmp_path / "results/tiny" / MODEL).exists()
+
+
+def test_snakemake_asks_again_where_slurm_does_not_answer_for_a_while(
+    cluster: OnSlurm, tmp_path: Path
+) -> None:
+    """The only attempt of the first question fails."""
+    real, asked = shutil.which("squeue"), tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/squeue").write_text(
+        f"""#!/bin/sh
+case "$*" in *--name*)
+  echo >> {asked}
+  if [ $(wc -l < {asked}) -le 1 ]; then exit 1; fi
+esac
+exec {real} "$@"
+"""
+    )
+    (tmp_path / "bin/squeue").chmod(0o755)
+
+    unheard = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
+    once = ["--slurm-status-attempts", "1"]
+    unheard.start(METRICS, "--forcerun", "evaluate_scores", *once, overlay="tiny.yaml")
+    unheard.finishes()
+    assert len(asked.read_text()) > 1
+
+
+def test_a_full_queue_is_waited_for(cluster: OnSlurm, tmp_path: Path) -> None:
+    """Twice there is no place for the job."""
+    real, asked = shutil.which("sbatch"), tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sbatch").write_text(
+        f"""#!/bin/sh
+case "$*" in *--test-only*|*--begin*) exec {real} "$@"; esac
+echo >> {asked}
+if [ $(wc -l < {asked}) -gt 2 ]; then exec {real} "$@"; fi
+echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2
+exit 1
+"""
+    )
+    (tmp_path / "bin/sbatch").chmod(0o755)
+    patient = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
+    patient.snakemake(METRICS, "--forcerun", "evaluate_scores")
+    assert len(asked.read_text()) == 3
+
+
+def test_a_dead_controller_is_said(cluster: OnSlurm, tmp_path: Path) -> None:
+    configuration = (cluster.slurm.folder / "slurm.conf").read_text()
+    # No one listens at that port; SLURM's programs would try it for ten seconds each.
+    changed = re.sub("SlurmctldPort=.*", "SlurmctldPort=1\nMessageTimeout=1", configuration)
+    (tmp_path / "slurm.conf").write_text(changed)
+
+    class Elsewhere(OnSlurm):
+        def environment(self) -> dict[str, str]:
+            return {**super().environment(), "SLURM_CONF": str(tmp_path / "slurm.conf")}
+
+    unheard = Elsewhere(cluster.folder, cluster.slurm)
+    refused = unheard.snakemake(TRAINED, overlay="long.yaml", check=False)
+    assert refused.returncode == 1
+    assert "SLURM does not answer (`scontrol ping`)" in refused.stderr.splitlines()[-1]
+
+
+def test_without_slurm_the_profile_plans_and_then_says_what_is_missing(
+    tmp_path: Path, clone: Repository
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    slurm = re.compile(r"s(acct|acctmgr|alloc|batch|cancel|control|info|queue|run)")
+    for program in [*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()]:
+        if not slurm.fullmatch(program.name) and not (programs / program.name).exists():
+            (programs / program.name).symlink_to(program)
+
+    class WithoutSlurm(OnSlurm):
+        def environment(self) -> dict[str, str]:
+            environment = Repository(self.folder).environment()
+            venv = environment["PATH"].split(os.pathsep)[0]
+            return {**environment, "PATH": f"{venv}{os.pathsep}{programs}"}
+
+    here = WithoutSlurm(copy_repository(tmp_path / "clone"), PrivateSlurm(tmp_path))
+    assert here.plan() == clone.plan()
+    assert here.plan(overlay="config/config.yaml")["train_model"] > 72
+    refused = here.snakemake(check=False)
+    assert refused.returncode == 1
+    assert "there is no sbatch" in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,162 @@
+"""The workflow on a real SLURM: two nodes on this machine, each with two stand-in GPUs."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.slurm.private_slurm import (
+    LOG,
+    LONG,
+    TRAINED,
+    OnSlurm,
+    PrivateSlurm,
+    wait_until,
+)
+from tests.workflow.test_reruns import MODEL, SCORES, digest
+
+STATE = "results/long/scratch/demo_textures/brick/aeflow/seed{}.safetensors"
+TRAINING = "rule_train_model_wildcards_demo_textures_brick_aeflow_{}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the long training's checkpoint, trained here in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
+    (folder / "long.yaml").write_text(LONG)
+    Repository(folder).snakemake("--", TRAINED, overlay="long.yaml")
+    return digest(folder / TRAINED)
+
+
+def training_starts(cluster: OnSlurm, seed: int = 0) -> str:
+    """Wait until a training has something to lose, and return the number of its job."""
+    state = cluster.folder / STATE.format(seed)
+    cluster.wait_until(state.exists, f"the training of seed {seed} has a state")
+    return cluster.jobs("RUNNING")[TRAINING.format(seed)]
+
+
+def test_the_study_runs_from_nothing_while_a_node_is_drained(
+    slurm: PrivateSlurm, tmp_path: Path, finished_tiny: Repository
+) -> None:
+    cluster = OnSlurm(copy_repository(tmp_path), slurm)
+    cluster.start(overlay="tiny.yaml")
+    prepared = "rule_prepare_images_wildcards_demo_textures_brick"
+    cluster.wait_until(
+        lambda: prepared in cluster.jobs("RUNNING", "COMPLETED"), "the first job has a node"
+    )
+    used = slurm.field(cluster.jobs()[prepared], "%N")
+    slurm.run("scontrol", "update", f"NodeName={used}", "State=drain", "Reason=test")
+    cluster.finishes()
+    for name in (MODEL, SCORES, "metrics/demo_textures/brick/beta_half/seed0.json"):
+        ours, theirs = (r.results() / name for r in (cluster, finished_tiny))
+        if name.endswith(".json"):
+            assert ours.is_file()
+        else:
+            assert digest(ours) == digest(theirs), name
+    assert (cluster.results() / "report.html").is_file()
+    jobs = cluster.jobs()
+    assert slurm.field(jobs[TRAINING.format(0)], "%N") != used
+    # Three evaluations in one job, and the light rules in none.
+    rules = [
+        re.sub("_wildcards.*|(?<=rule_evaluation)_.*|(?<=rule_analysis)_.*", "", name)
+        for name in jobs
+    ]
+    assert set(rules) == {
+        "rule_prepare_images",
+        "rule_extract_features",
+        "rule_measure_complexity",
+        "rule_train_model",
+        "rule_score_images",
+        "rule_score_gradient",
+        "rule_evaluation",
+        "rule_analysis",
+    }
+    asked = {c: slurm.run("scontrol", "show", "job", job) for c, job in jobs.items()}
+    assert sum("TresPerJob=gres:gpu:1" in text for text in asked.values()) == 3
+    assert cluster.plan() == {}
+    assert Repository(tmp_path).plan() == {}, "the same files, whoever runs it"
+
+
+def cancel(slurm: PrivateSlurm, job: str) -> None:
+    slurm.run("scancel", job)
+
+
+def requeue(slurm: PrivateSlurm, job: str) -> None:
+    slurm.run("scontrol", "requeue", job)
+    slurm.start_now(job)
+
+
+def preempt(slurm: PrivateSlurm, job: str) -> None:
+    options = ["--partition=urgent", "--nodes=2", "--exclusive", "--parsable", "--wrap=true"]
+    urgent = slurm.run("sbatch", "--output=/dev/null", *options)
+    slurm.start_now(job)
+    assert slurm.field(urgent, "%T") == "COMPLETED"
+
+
+def lose_its_node(slurm: PrivateSlurm, job: str) -> None:
+    slurm.lose_node(slurm.field(job, "%N"))
+    slurm.start_now(job)
+
+
+@pytest.mark.parametrize("disturb", [cancel, requeue, preempt, lose_its_node])
+def test_a_disturbed_training_ends_with_the_same_bytes(
+    disturb: Callable[[PrivateSlurm, str], None], cluster: OnSlurm, undisturbed: str
+) -> None:
+    cluster.start(TRAINED, overlay="long.yaml")
+    disturb(cluster.slurm, training_starts(cluster))
+    assert not (cluster.folder / TRAINED).exists(), "it ended before it was disturbed"
+    cluster.finishes()
+    assert "resuming in epoch" in (cluster.folder / LOG).read_text()
+    assert digest(cluster.folder / TRAINED) == undisturbed
+
+
+def test_a_killed_run_goes_on_after_its_jobs_were_ended(
+    cluster: OnSlurm, undisturbed: str
+) -> None:
+    cluster.start(TRAINED, overlay="long.yaml")
+    job = training_starts(cluster)
+    cluster.slurm.run("scontrol", "suspend", job)  # it does not end while nobody watches
+    os.killpg(cluster.run.pid, signal.SIGKILL)
+    cluster.run.wait()
+    locked = cluster.snakemake(TRAINED, overlay="long.yaml", check=False)
+    assert "cannot be locked" in locked.stderr  # as for a second run beside one that lives
+    cluster.snakemake("--unlock", overlay="long.yaml")
+    refused = cluster.snakemake(TRAINED, overlay="long.yaml", check=False)
+    assert refused.returncode == 1
+    command = re.search(r"`(scancel [\d ]+)`", refused.stderr)
+    assert command, refused.stderr
+    assert command[1] == f"scancel {job}"
+    cluster.slurm.run(*command[1].split())
+    wait_until(lambda: cluster.slurm.field(job, "%T") == "CANCELLED", "the job has ended")
+    cluster.snakemake(TRAINED, overlay="long.yaml")
+    assert "resuming in epoch" in (cluster.folder / LOG).read_text()
+    assert digest(cluster.folder / TRAINED) == undisturbed
+
+
+def test_two_trainings_use_the_two_gpus_of_a_node(cluster: OnSlurm, undisturbed: str) -> None:
+    slurm = cluster.slurm
+    slurm.run("scontrol", "update", "NodeName=n2", "State=drain", "Reason=test")
+    (cluster.folder / "long.yaml").write_text(LONG.replace("seeds: [0]", "seeds: [0, 1]"))
+    cluster.start(TRAINED, TRAINED.replace("seed0", "seed1"), overlay="long.yaml")
+    jobs = [training_starts(cluster, seed) for seed in (0, 1)]
+    details = [slurm.run("scontrol", "show", "job", "--details", job) for job in jobs]
+    assert all("JobState=RUNNING" in text for text in details), "one after the other"
+    devices = [re.search(r"GRES=gpu:1\(IDX:(\d)\)", text) for text in details]
+    assert {found[1] for found in devices if found} == {"0", "1"}
+    cluster.finishes()
+    assert digest(cluster.folder / TRAINED) == undisturbed
+
+
+def test_a_failed_job_says_why_where_it_was_submitted(cluster: OnSlurm) -> None:
+    overlay = cluster.folder / "long.yaml"
+    overlay.write_text(LONG.replace("threads: 1", "threads: 1, device: mps"))
+    failed = cluster.snakemake(TRAINED, overlay="long.yaml", check=False)
+    assert failed.returncode == 1
+    assert "train_model.py: training.device: this machine has no mps; use auto" in failed.stderr
+    assert "Traceback" in (cluster.folder / LOG).read_text()
