@@ -1,5 +1,7 @@
 # What has to be right before the first job is submitted to a cluster (profiles/slurm).
 
+import os
+
 from aeflow.cluster import check_cluster, check_requests
 
 
@@ -55,6 +57,6 @@ def submission(job):
         key: f"--{key}={shlex.quote(str(value))}" if value else ""
         for key, value in options.items()
     }
-    given |= {"run_uuid": "check", "slurm_logfile": "/dev/null", "comment_str": "check"}
+    given |= {"run_uuid": "check", "slurm_logfile": os.devnull, "comment_str": "check"}
     given["workdir"] = workflow.workdir_init
     return get_submit_command(job, given, workflow.executor_settings) + set_gres_string(job)
