@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[2] / "docs/share.md"
 DOCUMENTED_URL = "/mnt/shared/aeflow"
+# Not the document's `store`, which the author's configuration has: nothing comes from there.
+NAME = "other"
 PATIENCE = 120.0
 KEYS = {
     "AWS_ACCESS_KEY_ID": "nobody",
@@ -206,10 +208,15 @@ def attach(study: Shared, store: Store, through: Line | None = None) -> None:
     assert commands
     for dvc, remote, action, *rest in commands:
         force = ["--force"] if action == "add" else []
-        study.call(dvc, remote, action, "--local", *force, *rest)
+        named = [NAME if word == "store" else word for word in rest]
+        study.call(dvc, remote, action, "--local", *force, *named)
     if store.endpoint:
-        address = through.address if through else store.endpoint
-        study.call("dvc", "remote", "modify", "--local", "store", "endpointurl", address)
+        change(study, "endpointurl", through.address if through else store.endpoint)
+
+
+def change(study: Shared, option: str, value: str) -> None:
+    """Set an option of the remote."""
+    study.call("dvc", "remote", "modify", "--local", NAME, option, value)
 
 
 def start(study: Shared, *command: str) -> subprocess.Popen[str]:

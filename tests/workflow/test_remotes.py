@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import Shared
-from tests.workflow.remotes import Bucket, Folder, Store, advice, attach, payload
+from tests.workflow.remotes import Bucket, Folder, Store, advice, attach, change, payload
 
 # Its object is shared by the prepared images of both datasets.
 MASKS = "data/prepared/again/brick/masks.npy"
@@ -123,14 +123,14 @@ def test_without_verify_the_doctor_finds_the_damage(
     sender.call("dvc", "push")
     name = object_of(sender, MASKS)
     whole = damage(store, name)
-    copy.call("dvc", "remote", "modify", "--local", "store", "verify", "false")
+    change(copy, "verify", "false")
     copy.call("dvc", "pull")
     assert copy.call("dvc", "data", "status").stdout.strip() == "No changes.", "as DVC sees it"
     found = doctor(copy, check=False)
     assert f"{MASKS} is not the file that" in found
     assert "pulled damaged" in advice(found)
     store.write(name, whole)
-    copy.call("dvc", "remote", "modify", "--local", "store", "verify", "true")
+    change(copy, "verify", "true")
     copy.call("dvc", "pull")
     assert payload(copy)[MASKS] != payload(sender)[MASKS], "what is in the cache is trusted"
     copy.call("rm", "-rf", ".dvc/cache", "data/prepared/again", "data/prepared/demo_textures")
@@ -175,12 +175,11 @@ def test_a_bucket_a_server_and_keys_that_are_not_there(
         assert "the keys" in advice(fails(copy, "dvc", "pull"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    endpoint = ["dvc", "remote", "modify", "--local", "store", "endpointurl"]
-    copy.call(*endpoint, f"http://127.0.0.1:{port}")
+    change(copy, "endpointurl", f"http://127.0.0.1:{port}")
     assert "`endpointurl`" in advice(fails(copy, "dvc", "pull"))
     assert payload(copy) == {}
     bucket.create()
-    copy.call(*endpoint, s3)
+    change(copy, "endpointurl", s3)
     sender.call("dvc", "push")
     copy.call("dvc", "pull")
     assert payload(copy) == payload(sender)
