@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.workflow.remotes import KEYS, moto_server
 
 ROOT = Path(__file__).parents[2]
 # One category, few epochs: the same way through every rule in a fraction of the time.
@@ -198,6 +200,7 @@ def author(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) 
     author.snakemake()
     author.call("git", "init", "--quiet", "--initial-branch=main")
     author.call("dvc", "remote", "add", "--default", "store", str(folder.with_name("store")))
+    author.call("dvc", "remote", "modify", "store", "verify", "true")
     author.commit("The study's configuration")
     author.track()
     author.commit("The study's results")
@@ -217,3 +220,26 @@ def pulled(copy: Shared) -> Shared:
     """A fresh clone, after `dvc pull`."""
     copy.call("dvc", "pull", "--quiet")
     return copy
+
+
+@pytest.fixture(scope="session")
+def sender(author: Shared, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Who pushes to other remotes than the author's: a clone that has everything."""
+    folder = tmp_path_factory.mktemp("sender") / "copy"
+    author.call("git", "clone", "--quiet", str(author.folder), str(folder))
+    sender = Shared(folder)
+    sender.call("dvc", "pull", "--quiet")
+    return sender
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server; keys that it takes are in the environment."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "empty").touch()
+    own = {f"AWS_{kind}_FILE": str(folder / "empty") for kind in ("CONFIG", "SHARED_CREDENTIALS")}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (KEYS | own).items():
+            environment.setenv(name, value)
+        with moto_server(folder / "log") as address:
+            yield address
