@@ -7,6 +7,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ class Bucket:
 @contextmanager
 def moto_server(log: Path) -> Iterator[str]:
     """Run moto's server on a port that is free; yields its address."""
-    command = ["moto_server", "-H", "127.0.0.1", "-p", "0"]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with log.open("w") as told, subprocess.Popen(command, stdout=told, stderr=told) as server:
         try:
             until = time.monotonic() + PATIENCE

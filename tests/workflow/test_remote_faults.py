@@ -72,7 +72,7 @@ def test_a_push_that_was_broken_off_is_repeated(
     assert copy.plan() == {}
 
 
-def test_a_second_pull_in_a_folder_waits_its_turn(sender: Shared, copy: Shared, s3: str) -> None:
+def test_a_second_pull_in_a_folder_is_refused(sender: Shared, copy: Shared, s3: str) -> None:
     """The first is held up where it has the lock, so that the second must meet it."""
     bucket = Bucket(s3, "turns").create()
     attach(sender, bucket)
