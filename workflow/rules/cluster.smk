@@ -13,7 +13,10 @@ def check_slurm():
         check_cluster(Path.cwd())
         group_of = workflow.dag.get_job_group
         jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-        check_requests({submission(unit): unit.name for unit in {group_of(j) or j for j in jobs}})
+        units = {group_of(job) or job for job in jobs}
+        requests = {submission(unit): unit.name for unit in units}
+        # In the same order each time: the first that is refused is named.
+        check_requests(dict(sorted(requests.items(), key=lambda item: item[1])))
     except AeflowError as error:
         sys.exit(str(error))
     keep_jobs_without_an_answer()

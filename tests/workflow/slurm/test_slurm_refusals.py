@@ -50,7 +50,7 @@ def test_a_gpu_is_refused_where_there_is_none(tmp_path: Path, finished_tiny: Rep
         bare.stop()
     assert refused.returncode == 1
     sentence = refused.stderr.splitlines()[-1]
-    assert "SLURM refuses the jobs of train_model: Invalid generic resource" in sentence
+    assert sentence.startswith("SLURM refuses the jobs of score_images: Invalid generic resource")
     assert (tmp_path / "results/tiny" / MODEL).exists()
 
 
