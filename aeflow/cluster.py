@@ -1,5 +1,6 @@
 """The batch system SLURM: how to learn the state of jobs, and whether it takes those of a run."""
 
+import math
 import re
 import shlex
 import shutil
@@ -12,8 +13,10 @@ from pathlib import Path
 from aeflow.errors import ClusterError
 
 # What sbatch says where a job cannot be queued now, but once others have ended.
-FULL = re.compile("MaxSubmitJob|temporarily unable to accept job")
+FULL = re.compile("SubmitJob|temporarily unable to accept job")
 LONGEST_WAIT = 60  # seconds
+# Snakemake looks at its jobs every 180 s at the latest.
+SHORTEST_MEMORY = 300  # seconds
 
 
 def status_command() -> str:
@@ -22,29 +25,37 @@ def status_command() -> str:
     sacct is installed everywhere but answers only where SLURM keeps a database of jobs; without
     one, Snakemake would wait for its answer for ever.
     """
-    pattern = r"^AccountingStorageType\s*=\s*accounting_storage/slurmdbd"
-    known = shutil.which("scontrol") and _run("scontrol show config").stdout
-    return "sacct" if known and re.search(pattern, known, re.MULTILINE) else "squeue"
+    database = _configured("AccountingStorageType") == "accounting_storage/slurmdbd"
+    return "sacct" if database else "squeue"
 
 
 def check_cluster(folder: Path) -> None:
     """Check that SLURM is here and answers, and that no job of an earlier run works in `folder`.
 
     Raises:
-        ClusterError: it does not, or the submitting process was killed and its jobs go on.
+        ClusterError: it does not, or forgets jobs too soon, or the submitting process was killed
+            and its jobs go on.
     """
     if shutil.which("sbatch") is None:
         raise ClusterError(
             "SLURM is not installed here (there is no sbatch): start on a login node of the "
             "cluster, or run on this machine without `--profile profiles/slurm`."
         )
-    if _run("scontrol ping").returncode:
+    listed = _run("squeue --me --noheader --format '%i|%Z|%k'")
+    for question, answer in {"scontrol ping": _run("scontrol ping"), "squeue": listed}.items():
+        if answer.returncode:
+            raise ClusterError(
+                f"SLURM does not answer (`{question}`): nothing was submitted, try again later."
+            )
+    memory = re.match(r"\d+", _configured("MinJobAge"))
+    if status_command() == "squeue" and memory and 0 < int(memory[0]) < SHORTEST_MEMORY:
         raise ClusterError(
-            "SLURM does not answer (`scontrol ping`): nothing was submitted, try again later."
+            f"This SLURM has no database of jobs and forgets a job {memory[0]} s after its end "
+            f"(MinJobAge): Snakemake, which looks every three minutes, could wait for ever. Ask "
+            f"its administrators for {SHORTEST_MEMORY} s; nothing was submitted."
         )
     # Snakemake's comment of each job starts with `rule_`.
-    listed = _run("squeue --me --noheader --format '%i|%Z|%k'").stdout.splitlines()
-    jobs = [line.split("|", 2) for line in listed if line.count("|") >= 2]
+    jobs = [line.split("|", 2) for line in listed.stdout.splitlines() if line.count("|") >= 2]
     left = [
         number
         for number, place, comment in jobs
@@ -69,7 +80,14 @@ def check_requests(commands: Mapping[str, str]) -> None:
     Raises:
         ClusterError: a partition, an account or a machine like that does not exist.
     """
+    limits = _time_limits()
     for command, rule in commands.items():
+        # SLURM itself would let such a job wait for ever.
+        minutes = _option(command, r"-t (\d+)")
+        partitions = _option(command, r"--partition=(\S+)").split(",")
+        longest = max(limits.get(partition, math.inf) for partition in partitions)
+        if minutes and int(minutes) > longest:
+            raise _refusal(rule, f"The partition's limit is {longest:g} minutes", command)
         if _run(f"{command} --test-only --wrap true").returncode == 0:
             continue
         # The test also fails where all nodes are drained; such a job would wait in the queue.
@@ -79,28 +97,57 @@ def check_requests(commands: Mapping[str, str]) -> None:
             continue
         if FULL.search(queued.stderr):
             continue
+        said = queued.stderr.strip().splitlines() or [f"sbatch ended with {queued.returncode}"]
         prefix = "sbatch: error: |Batch job submission failed: "
-        reason = re.sub(prefix, "", queued.stderr.strip().splitlines()[-1])
-        raise ClusterError(
-            f"SLURM refuses the jobs of {rule}: {reason}. Nothing was submitted; change what the "
-            f"profile asks for: {_asked(command)}."
-        )
+        raise _refusal(rule, re.sub(prefix, "", said[-1]), command)
 
 
-def submit(command: Sequence[str]) -> int:
+def submit(command: Sequence[str], snakemake: int) -> int:
     """Run `sbatch`, again and again while the queue is full; return its status.
 
     Snakemake would take a full queue for a failure of the job, and remove what it was to replace.
+
+    Args:
+        command: `sbatch` and its arguments.
+        snakemake: process that wants the job; when it is gone, so is the wish.
     """
     wait = 1
     while (done := subprocess.run(command, capture_output=True, text=True)).returncode:
-        if not FULL.search(done.stderr):
+        if not FULL.search(done.stderr) or not Path(f"/proc/{snakemake}").exists():
             break
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     return done.returncode
+
+
+def _refusal(rule: str, reason: str, command: str) -> ClusterError:
+    return ClusterError(
+        f"SLURM refuses the jobs of {rule}: {reason}. Nothing was submitted; change what the "
+        f"profile asks for: {_asked(command)}."
+    )
+
+
+def _option(command: str, pattern: str) -> str:
+    """Return the value of an option of a command, or nothing."""
+    found = re.search(rf" {pattern}(?: |$)", shlex.join(shlex.split(command)))
+    return shlex.split(found[1])[0] if found else ""
+
+
+def _time_limits() -> dict[str, float]:
+    """Return partition -> minutes that a job may take; under "" that of the default one."""
+    limits = {}
+    for line in _run("sinfo --noheader --format '%P|%l'").stdout.splitlines():
+        name, _, limit = line.partition("|")
+        days, _, time_of_day = limit.rpartition("-")
+        parts = [int(part) for part in time_of_day.split(":") if part.isdigit()]
+        seconds = sum(part * 60**i for i, part in enumerate(reversed(parts)))
+        minutes = int(days or 0) * 24 * 60 + seconds / 60 if parts else math.inf
+        limits[name.rstrip("*")] = minutes
+        if name.endswith("*"):
+            limits[""] = minutes
+    return limits
 
 
 def _asked(command: str) -> str:
@@ -116,9 +163,16 @@ def _asked(command: str) -> str:
     return " ".join(shown)
 
 
+def _configured(key: str) -> str:
+    """Return a value of SLURM's configuration, or nothing where there is none to ask."""
+    said = _run("scontrol show config").stdout if shutil.which("scontrol") else ""
+    found = re.search(rf"^{key}\s*=\s*(.*)$", said, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
 def _run(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":
-    sys.exit(submit(sys.argv[1:]))
+    sys.exit(submit(sys.argv[2:], int(sys.argv[1])))

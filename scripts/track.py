@@ -1,7 +1,8 @@
 """Hand a study that was run to git and DVC: small files to git, payload to DVC.
 
 Snakemake is asked which files the study has. Nothing is committed to git and nothing is pushed.
-Payload that is absent, or only partly here, stays as it was recorded.
+Payload that is absent stays as it was recorded. Where some of a dataset's payload is new and some
+is absent, nothing is handed over: results would be shared without what they were made by.
 """
 
 import argparse
@@ -65,10 +66,13 @@ def study_files(summary: str) -> list[str]:
 
 
 def track_payload(payload: dict[str, list[str]]) -> None:
-    """Record what is new or changed, of payload that is here as a whole.
+    """Record what is new or changed.
 
     Args:
         payload: what a `.dvc` is for -> the study's files in it.
+
+    Raises:
+        DataError: of a payload with changes, something is absent.
     """
     found = json.loads(run("dvc", "data", "status", "--granular", "--json"))
     states: dict[str, list[str]] = found.get("uncommitted", {})
@@ -82,8 +86,8 @@ def track_payload(payload: dict[str, list[str]]) -> None:
             absent = [file for file in files if not Path(file).exists()]
             other = [file for file in files if Path(file).exists()]
         if other and absent:
-            warn_partial(name, absent)
-        elif other:
+            raise DataError(_incomplete(name, other, absent))
+        if other:
             (changed if Path(f"{name}.dvc").exists() else new).append(name)
     if new:
         run("dvc", "add", "--quiet", *new)
@@ -92,15 +96,17 @@ def track_payload(payload: dict[str, list[str]]) -> None:
     print(f"DVC: {len(new)} new, {len(changed)} changed, {len(payload)} in all")
 
 
-def warn_partial(name: str, absent: list[str]) -> None:
-    """Say that a payload stays as it was, and how to complete it."""
-    listed = " ".join(sorted(absent)[:3]) + (" ..." if len(absent) > 3 else "")
-    complete = f"`dvc pull {name}`" if Path(f"{name}.dvc").exists() else "snakemake"
-    print(
-        f"track.py: {name} is only partly here and stays as it was recorded "
-        f"({len(absent)} absent: {listed}): run {complete}, then this again.",
-        file=sys.stderr,
+def _incomplete(name: str, other: list[str], absent: list[str]) -> str:
+    """Return what is wrong with a payload of which only a part is here, and what to do."""
+    return (
+        f"{name} is only partly here (new or changed: {_listed(other)}; absent: "
+        f"{_listed(absent)}). Nothing was handed over: run snakemake until it has nothing to do, "
+        "then this again; or drop the change: `git checkout HEAD . && dvc checkout`."
     )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _below(name: str, paths: Iterable[str]) -> list[str]:
@@ -122,10 +128,13 @@ def records(files: list[str]) -> list[str]:
     ]
 
 
-def _recorded(path: Path) -> str:
+def _recorded(path: Path) -> str | None:
     """Return the file that a record is of: its name is base64, in folders `@...` where long."""
     parts = [part.lstrip("@") for part in path.relative_to(RECORDS).parts]
-    return urlsafe_b64decode("".join(parts)).decode()
+    try:
+        return urlsafe_b64decode("".join(parts)).decode()
+    except ValueError:  # not a record: what a file manager or a network's file system leaves
+        return None
 
 
 def track_small(names: list[str]) -> None:

@@ -1,5 +1,7 @@
 """What SLURM says, played by small programs of the same names."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def slurm(program: Program) -> Program:
     program("sbatch", "exit 0")
     program("scontrol", "exit 0")
     program("squeue", "exit 0")
+    program("sinfo", "exit 0")
     return program
 
 
@@ -62,8 +65,11 @@ def test_a_machine_without_slurm_is_told_so(program: Program, tmp_path: Path) ->
 
 
 def test_a_dead_controller_is_told(slurm: Program, tmp_path: Path) -> None:
+    slurm("squeue", "exit 1")
+    with pytest.raises(ClusterError, match=r"does not answer \(`squeue`\): nothing was submitted"):
+        check_cluster(tmp_path)
     slurm("scontrol", "exit 1")
-    with pytest.raises(ClusterError, match=r"does not answer.*nothing was submitted"):
+    with pytest.raises(ClusterError, match=r"does not answer \(`scontrol ping`\)"):
         check_cluster(tmp_path)
 
 
@@ -96,16 +102,68 @@ def test_what_has_to_wait_is_no_refusal(slurm: Program, tmp_path: Path) -> None:
     assert (tmp_path / "cancelled").read_text() == "12\n"
 
 
-def test_a_full_queue_is_no_refusal(slurm: Program) -> None:
-    slurm("sbatch", "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2\nexit 1")
+@pytest.mark.parametrize("limit", ["QOSMaxSubmitJobPerUserLimit", "AssocGrpSubmitJobsLimit"])
+def test_a_full_queue_is_no_refusal(slurm: Program, limit: str) -> None:
+    slurm("sbatch", f"echo 'sbatch: error: {limit}' >&2\nexit 1")
     check_requests({ASKED: "train_model"})
+
+
+def test_a_job_is_not_submitted_for_a_run_that_is_gone(slurm: Program, tmp_path: Path) -> None:
+    slurm("sbatch", "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2\nexit 1")
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    assert submit(["sbatch"], ended.pid) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "longest"),
+    [
+        ("-t 240", None),
+        ("-t 1501", "1500"),
+        ("-t 1500", None),
+        ("--partition=short -t 31", "30"),
+        ("--partition=short -t 30", None),
+        ("--partition=short,long -t 5000", None),
+        ("--partition=unheard_of -t 5000", None),
+        ("--mem 5", None),
+    ],
+)
+def test_a_time_that_no_partition_allows_is_refused(
+    slurm: Program, asked: str, longest: str | None
+) -> None:
+    """SLURM takes such a job, by default, and lets it wait for ever."""
+    limits = ["short|30:00", "day*|1-01:00:00", "long|infinite"]
+    slurm("sinfo", "\n".join(f"echo '{limit}'" for limit in limits))
+    requests = {f"sbatch --parsable {asked}": "train_model"}
+    if longest is None:
+        check_requests(requests)
+    else:
+        with pytest.raises(ClusterError, match=f"limit is {longest} minutes.*{asked}"):
+            check_requests(requests)
+
+
+def test_a_refusal_without_words_is_one_too(slurm: Program) -> None:
+    slurm("sbatch", "exit 4")
+    with pytest.raises(ClusterError, match="train_model: sbatch ended with 4"):
+        check_requests({ASKED: "train_model"})
+
+
+def test_a_slurm_that_forgets_jobs_soon_is_refused(slurm: Program, tmp_path: Path) -> None:
+    slurm("scontrol", "echo 'MinJobAge               = 299 sec'")
+    with pytest.raises(ClusterError, match=r"299 s after its end \(MinJobAge\)"):
+        check_cluster(tmp_path)
+    slurm("scontrol", "echo 'MinJobAge               = 300 sec'")
+    check_cluster(tmp_path)
+    database = "AccountingStorageType   = accounting_storage/slurmdbd"
+    slurm("scontrol", f"echo 'MinJobAge               = 2 sec'\necho '{database}'")
+    check_cluster(tmp_path)
 
 
 def test_a_refused_submission_is_not_tried_again(
     slurm: Program, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slurm("sbatch", f"echo >> {tmp_path}/asked\necho 'invalid account' >&2\nexit 3")
-    assert submit(["sbatch", "--parsable"]) == 3
+    assert submit(["sbatch", "--parsable"], os.getpid()) == 3
     assert capfd.readouterr().err == "invalid account\n"
     assert len((tmp_path / "asked").read_text()) == 1
 

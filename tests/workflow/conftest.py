@@ -45,6 +45,11 @@ IDENTITY = {
 }
 
 
+# Recorded checksums are those of the real archives; the rest is what a repository that shares a
+# study has, and the tests share their own.
+NOT_COPIED = ("config/checksums/", "data/", "results/", ".snakemake/", ".dvc/config", "dvc.lock")
+
+
 def copy_repository(target: Path) -> Path:
     """Copy what git knows or would know: a fresh clone with the changes under test."""
     listed = subprocess.run(
@@ -55,10 +60,11 @@ def copy_repository(target: Path) -> Path:
         text=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
-        # Recorded checksums are those of the real archives.
-        if (ROOT / name).is_file() and not name.startswith("config/checksums/"):
+        if (ROOT / name).is_file() and not name.startswith(NOT_COPIED):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    (target / ".dvc").mkdir(exist_ok=True)
+    (target / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (target / "tiny.yaml").write_text(TINY)
     return target
 
@@ -163,8 +169,8 @@ class Shared(Repository):
             pytest.fail(f"{command} failed:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def track(self) -> subprocess.CompletedProcess[str]:
-        return self.call("python", "scripts/track.py", "--configfile", "tiny.yaml")
+    def track(self, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.call("python", "scripts/track.py", "--configfile", "tiny.yaml", check=check)
 
     def commit(self, message: str) -> None:
         self.call("git", "add", "--all")

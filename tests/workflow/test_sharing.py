@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.workflow.conftest import Shared
+from tests.workflow.test_reruns import AFTER_TRAINING
 
 ABLATION = (
     "ablations: [{name: deep, of: aeflow, key: flow.steps, values: [4], datasets: [again]}]\n"
@@ -13,8 +14,11 @@ NAMES = ("again", "demo_textures")
 MODELS = "results/tiny/models"
 TO_TRAIN = [f"data/{part}/{{0}}" for part in ("prepared", "features/efficientnet_lite0-stage3")]
 WEIGHTS = "data/weights/efficientnet_lite0.safetensors"
-# What changes below the metrics of any cell; figures have a job per dataset or per variant.
-SUMMARIES = {"aggregate_metrics", "make_tables", "build_report", "collect_ablations"}
+# One job for all datasets.
+SUMMARIES = {
+    *{"aggregate_metrics", "choose_setting", "collect_ablations", "compare_variants"},
+    *{"explain_scores", "sweep_weighting", "make_tables", "build_report"},
+}
 
 
 def test_small_files_are_in_git_and_payload_in_dvc(author: Shared) -> None:
@@ -48,14 +52,15 @@ def test_a_clone_without_payload_has_nothing_to_do(copy: Shared) -> None:
 
 def test_another_depth_reruns_its_dataset_alone(pulled: Shared) -> None:
     pulled.edit("flow: {steps: 1}", "flow: {steps: 3}")
+    # A table over all datasets is made again, and with it the figures that rest on one.
+    both = ("plot_variants", "plot_weighting", "plot_complexity", "plot_defects")
+    assert pulled.plan() == AFTER_TRAINING | dict.fromkeys(both, 2)
     plan = pulled.snakemake("--dry-run").stdout
-    assert pulled_jobs(plan, "train_model") == {"again"}
-    assert pulled_jobs(plan, "score_images") == {"again"}
-    assert pulled_jobs(plan, "evaluate_scores") == {"again"}
-    assert pulled_jobs(plan, "prepare_images") == pulled_jobs(plan, "extract_features") == set()
+    for rule in AFTER_TRAINING.keys() - SUMMARIES - set(both):
+        assert planned_datasets(plan, rule) == {"again"}, rule
 
 
-def pulled_jobs(plan: str, rule: str) -> set[str]:
+def planned_datasets(plan: str, rule: str) -> set[str]:
     """Return the datasets of a rule's jobs in a dry run."""
     scripts = [line for line in plan.splitlines() if f"scripts/{rule}.py" in line]
     return {name for line in scripts for name in NAMES if f"/{name}/" in line}
@@ -82,10 +87,9 @@ def test_a_new_row_of_an_ablation_trains_that_row(copy: Shared) -> None:
     copy.call("dvc", "pull", "--quiet", *(path.format("again") for path in TO_TRAIN), WEIGHTS)
     with (copy.folder / "tiny.yaml").open("a") as overlay:
         overlay.write(ABLATION)
-    plan = copy.plan()
-    assert [plan[rule] for rule in ("train_model", "score_images", "evaluate_scores")] == [1, 1, 1]
-    assert not {"extract_features", "prepare_images", "fetch_data", "score_gradient"} & set(plan)
-    assert set(plan) >= SUMMARIES
+    row = dict.fromkeys(("train_model", "score_images", "evaluate_scores", "plot_ablations"), 1)
+    tables = ("aggregate_metrics", "choose_setting", "collect_ablations", "make_tables")
+    assert copy.plan() == row | dict.fromkeys(tables, 1) | {"plot_variants": 2, "build_report": 1}
 
 
 def test_branches_keep_their_checkpoints(pulled: Shared) -> None:
@@ -121,13 +125,22 @@ def test_a_rejected_retraining_loses_nothing(pulled: Shared) -> None:
     assert pulled.plan() == {}
 
 
-def test_a_payload_that_is_only_partly_here_stays_recorded(copy: Shared) -> None:
+def test_nothing_of_a_half_made_change_is_handed_over(copy: Shared) -> None:
+    """Neither the part of the payload that is here, nor the small files of other jobs."""
     copy.call("dvc", "pull", "--quiet", "data/prepared/again/brick/index.csv")
     index = copy.folder / "data/prepared/again/brick/index.csv"
     index.write_text(index.read_text() + "\n")
-    said = copy.track().stderr
-    assert "data/prepared/again is only partly here" in said
-    assert "`dvc pull data/prepared/again`" in said
+    summary = copy.results() / SUMMARY
+    summary.write_text(summary.read_text() + "\n")
+    refused = copy.track(check=False)
+    assert refused.returncode == 1
+    assert "data/prepared/again is only partly here (new or changed: " in refused.stderr
+    assert "Nothing was handed over" in refused.stderr
+    assert copy.status() == f" M results/tiny/{SUMMARY}\n"
+    copy.call("git", "checkout", "--quiet", "HEAD", ".")
+    copy.call("dvc", "checkout", "--quiet", "data/prepared/again", check=False)
+    copy.call("dvc", "pull", "--quiet", "--force", "data/prepared/again")
+    copy.track()
     assert copy.status() == ""
 
 

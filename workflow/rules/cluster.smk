@@ -1,6 +1,9 @@
 # What has to be right before the first job is submitted to a cluster (profiles/slurm).
 
 import os
+from contextlib import suppress
+
+import psutil
 
 from aeflow.cluster import check_cluster, check_requests
 
@@ -14,9 +17,11 @@ def check_slurm():
         group_of = workflow.dag.get_job_group
         jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
         units = {group_of(job) or job for job in jobs}
-        requests = {submission(unit): unit.name for unit in units}
-        # In the same order each time: the first that is refused is named.
-        check_requests(dict(sorted(requests.items(), key=lambda item: item[1])))
+        # In the same order each time, as the first rule that is refused is named.
+        requests = {}
+        for name, command in sorted((unit.name, submission(unit)) for unit in units):
+            requests.setdefault(command, name)
+        check_requests(requests)
     except AeflowError as error:
         sys.exit(str(error))
     keep_jobs_without_an_answer()
@@ -42,11 +47,20 @@ def keep_jobs_without_an_answer():
 def wait_where_the_queue_is_full():
     import snakemake_executor_plugin_slurm as plugin
 
-    command = plugin.get_submit_command
-    python = shlex.quote(sys.executable)
-    plugin.get_submit_command = (
-        lambda *given, **named: f"{python} -m aeflow.cluster {command(*given, **named)}"
-    )
+    command, cancel = plugin.get_submit_command, plugin.Executor.cancel_jobs
+    submit = f"{shlex.quote(sys.executable)} -m aeflow.cluster {os.getpid()}"
+
+    def cancel_jobs(executor, active_jobs):
+        """Cancel those that wait for a place too: they would take those of the others."""
+        executor._job_submission_executor.shutdown(wait=False, cancel_futures=True)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "aeflow.cluster" in process.cmdline():
+                    process.terminate()
+        cancel(executor, active_jobs)
+
+    plugin.get_submit_command = lambda *given, **named: f"{submit} {command(*given, **named)}"
+    plugin.Executor.cancel_jobs = cancel_jobs
 
 
 def submission(job):
@@ -55,7 +69,8 @@ def submission(job):
     from snakemake_executor_plugin_slurm.utils import set_gres_string
 
     asked = job.resources
-    options = {"account": asked.get("slurm_account"), "partition": asked.get("slurm_partition")}
+    accounts = re.split(r"[,\s]+", str(asked.get("slurm_account") or ""))  # the first is taken
+    options = {"account": accounts[0], "partition": asked.get("slurm_partition")}
     given = {
         key: f"--{key}={shlex.quote(str(value))}" if value else ""
         for key, value in options.items()

@@ -26,8 +26,10 @@ def slurm(running_slurm: PrivateSlurm) -> Iterator[PrivateSlurm]:
 
 
 @pytest.fixture
-def cluster(slurm: PrivateSlurm, finished_tiny: Repository, tmp_path: Path) -> OnSlurm:
+def cluster(slurm: PrivateSlurm, finished_tiny: Repository, tmp_path: Path) -> Iterator[OnSlurm]:
     """A finished tiny study, and `long.yaml` to be trained on the same features."""
     shutil.copytree(finished_tiny.folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "long.yaml").write_text(LONG)
-    return OnSlurm(tmp_path, slurm)
+    cluster = OnSlurm(tmp_path, slurm)
+    yield cluster
+    cluster.end()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.workflow.conftest import TINY, Repository
 from tests.workflow.test_reruns import MODEL
 
 SCRIPTS = Path(__file__).parent
-# Long enough to be interrupted.
+# More epochs than are over before the first one's state is noticed and the training is held.
 LONG = TINY.replace("study: tiny", "study: long").replace("epochs: 3", "epochs: 20")
 TRAINED = f"results/long/{MODEL}"
 LOG = "results/long/logs/train_model/demo_textures/brick/aeflow/seed0.log"
@@ -69,18 +69,30 @@ class PrivateSlurm:
         wait_until(lambda: self.field(job, "%T") == "PENDING", f"job {job} is requeued")
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
+    def processes(self) -> Iterator[tuple[int, str, str]]:
+        """Yield number, name and environment of each process that works for this SLURM."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                environment = (process / "environ").read_text()
+                if f"SLURM_CONF={self.folder}/" in environment:
+                    yield int(process.name), (process / "comm").read_text().strip(), environment
+
+    def signal_tasks(self, job: str, number: signal.Signals) -> None:
+        """Send a signal to the programs of a job, unknown to SLURM."""
+        for process, name, environment in self.processes():
+            if name != "slurmstepd" and f"SLURM_JOB_ID={job}\0" in environment:
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
+
     def lose_node(self, node: str) -> None:
         """Kill all processes of a node at once, as when its power fails; no other is at work."""
         os.kill(int((self.folder / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
         wardens, tasks = [], []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if f"SLURM_CONF={self.folder}/" not in (process / "environ").read_text():
-                    continue
-                if (process / "comm").read_text() == "slurmstepd\n":
-                    wardens.append(int(process.name))
-                elif f"SLURMD_NODENAME={node}\0" in (process / "environ").read_text():
-                    tasks.append(int(process.name))
+        for process, name, environment in self.processes():
+            if name == "slurmstepd":
+                wardens.append(process)
+            elif f"SLURMD_NODENAME={node}\0" in environment:
+                tasks.append(process)
         # Those first that would tell the controller of the others' end.
         for process in wardens + tasks:
             with suppress(ProcessLookupError):
@@ -106,6 +118,8 @@ class PrivateSlurm:
 
 class OnSlurm(Repository):
     """A copy of the repository whose jobs go to a private SLURM."""
+
+    run: subprocess.Popen[bytes] | None = None
 
     def __init__(self, folder: Path, slurm: PrivateSlurm) -> None:
         super().__init__(folder)
@@ -142,13 +156,24 @@ class OnSlurm(Repository):
                 start_new_session=True,
             )
 
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to Snakemake and what it has started here; wait, return its status."""
+        if self.run is None:
+            return 0
+        with suppress(ProcessLookupError):
+            os.killpg(self.run.pid, number)
+        return self.run.wait(PATIENCE)
+
     def wait_until(self, happened: Callable[[], object], what: str) -> None:
         """Wait for something that happens while Snakemake runs."""
-        wait_until(lambda: happened() or self.run.poll() is not None, what)
+        assert self.run
+        run = self.run
+        wait_until(lambda: happened() or run.poll() is not None, what)
         assert happened(), f"Snakemake ended, and not: {what}\n{self.said()}"
 
     def finishes(self) -> None:
         """Wait for Snakemake's end, which has to be a good one."""
+        assert self.run
         assert self.run.wait(PATIENCE) == 0, self.said()
 
     def said(self) -> str:

@@ -3,12 +3,20 @@
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.workflow.conftest import Repository, copy_repository
-from tests.workflow.slurm.private_slurm import TRAINED, OnSlurm, PrivateSlurm, Shadowed
+from tests.workflow.slurm.private_slurm import (
+    LONG,
+    TRAINED,
+    OnSlurm,
+    PrivateSlurm,
+    Shadowed,
+    wait_until,
+)
 from tests.workflow.test_reruns import MODEL, digest
 
 METRICS = "results/tiny/metrics/demo_textures/brick/aeflow/seed0.json"
@@ -20,8 +28,9 @@ METRICS = "results/tiny/metrics/demo_textures/brick/aeflow/seed0.json"
         ("gpu: 1\n    mem_mb: 16000", "gpu: 9\n    mem_mb: 16000", ["not available", "--gpus=9"]),
         ("# slurm_partition: gpu", "slurm_partition: nowhere", ["partition", "nowhere"]),
         ("mem_mb: 16000", "mem_mb: 900000", ["not available", "--mem 900000"]),
+        ("runtime: 240", "runtime: 3000", ["limit is 1440 minutes", "-t 3000"]),
     ],
-    ids=["gpu", "partition", "memory"],
+    ids=["gpu", "partition", "memory", "time"],
 )
 def test_what_no_node_can_do_is_refused_before_anything_is_lost(
     cluster: OnSlurm, old: str, new: str, words: list[str]
@@ -40,8 +49,11 @@ def test_what_no_node_can_do_is_refused_before_anything_is_lost(
     assert cluster.jobs("PENDING", "RUNNING", "COMPLETED") == {}
 
 
-def test_a_gpu_is_refused_where_there_is_none(tmp_path: Path, finished_tiny: Repository) -> None:
-    bare = PrivateSlurm(tmp_path / "slurm", gpus=0)
+def test_a_gpu_is_refused_where_there_is_none(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, finished_tiny: Repository
+) -> None:
+    # Its name is short: that of a socket in it may not be long.
+    bare = PrivateSlurm(tmp_path_factory.mktemp("bare"), gpus=0)
     bare.start()
     try:
         shutil.copytree(finished_tiny.folder, tmp_path, dirs_exist_ok=True)
@@ -96,6 +108,52 @@ exit 1
     patient = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
     patient.snakemake(METRICS, "--forcerun", "evaluate_scores")
     assert len(asked.read_text()) == 3
+
+
+def test_ctrl_c_ends_the_job_that_runs_and_the_one_that_waits(
+    cluster: OnSlurm, tmp_path: Path
+) -> None:
+    """There is a place for one of two trainings."""
+    real, taken, asked = shutil.which("sbatch"), tmp_path / "taken", tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sbatch").write_text(
+        f"""#!/bin/sh
+case "$*" in *--test-only*|*--begin*) exec {real} "$@"; esac
+if mkdir {taken} 2> /dev/null; then exec {real} "$@"; fi
+echo >> {asked}
+echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+exit 1
+"""
+    )
+    (tmp_path / "bin/sbatch").chmod(0o755)
+    (tmp_path / "long.yaml").write_text(LONG.replace("seeds: [0]", "seeds: [0, 1]"))
+    full = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
+    full.start(TRAINED, TRAINED.replace("seed0", "seed1"), overlay="long.yaml")
+    try:
+        full.wait_until(lambda: full.jobs("RUNNING") and asked.exists(), "one runs, one waits")
+        (job,) = full.jobs("RUNNING").values()
+        full.slurm.signal_tasks(job, signal.SIGSTOP)
+        assert full.end(signal.SIGINT) == 1
+    finally:
+        full.end()
+    taken.rmdir()  # a submission that went on would find a place now
+    wait_until(lambda: full.slurm.field(job, "%T") == "CANCELLED", "the job has ended")
+    assert list(full.jobs("PENDING", "RUNNING", "COMPLETED", "CANCELLED").values()) == [job]
+    waiting = [
+        process
+        for process in Path("/proc").glob("[0-9]*")
+        if str(tmp_path).encode() in read(process / "environ")
+        and b"aeflow.cluster" in read(process / "cmdline")
+    ]
+    assert waiting == []
+
+
+def read(path: Path) -> bytes:
+    """Return what a file has, nothing if it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_dead_controller_is_said(cluster: OnSlurm, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ for number in $(seq "$nodes"); do
     "CPUs=4 RealMemory=64000$([ "$gpus" -gt 0 ] && echo " Gres=gpu:$gpus")" >> "$SLURM_CONF"
 done
 cat >> "$SLURM_CONF" <<CONF
-PartitionName=batch Nodes=$names Default=YES PriorityTier=1 State=UP
+PartitionName=batch Nodes=$names Default=YES PriorityTier=1 MaxTime=1-00:00:00 State=UP
 PartitionName=urgent Nodes=$names PriorityTier=10 PreemptMode=OFF State=UP
 CONF
 
