@@ -3,6 +3,7 @@
 import argparse
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -50,8 +51,10 @@ def planned_jobs(overlay: Path) -> dict[str, int]:
     """Return rule -> number of jobs of a study of which nothing is there yet."""
     command = ["snakemake", "--dry-run", "--forceall", "--quiet", "rules", "reason"]
     command += ["--configfile", str(overlay)]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
     return {rule: int(count) for rule, count in jobs.items() if rule not in ("all", "total")}
 
 
@@ -68,13 +71,17 @@ def measured_jobs(results: Path) -> pd.DataFrame:
         files = payload[of_rule.name].rglob("*") if of_rule.name in payload else ()
         size = sum(path.stat().st_size for path in files if path.is_file())
         rows[of_rule.stem] = {"seconds": pd.Series(times).mean(), "bytes": size / len(times)}
+    if "train_model" not in rows:
+        sys.exit(f"{results}/benchmarks has no times of trainings: run that study first.")
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def gpu_rules() -> set[str]:
     """Return the rules for which profiles/slurm asks for a GPU."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
-    return {rule for rule, asked in profile["set-resources"].items() if "gpu" in asked}
+    return {
+        rule for rule, asked in profile["set-resources"].items() if {"gpu", "gres"} & asked.keys()
+    }
 
 
 def local_rules() -> set[str]:

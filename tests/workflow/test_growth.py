@@ -33,3 +33,15 @@ def test_what_runs_where_is_read_from_the_workflow() -> None:
     assert growth.gpu_rules() == {"extract_features", "train_model", "score_images", "fit_peer"}
     assert {"all", "fetch_data", "build_report"} <= growth.local_rules()
     assert not growth.gpu_rules() & growth.local_rules()
+
+
+def test_what_cannot_be_planned_or_was_not_measured_is_said(
+    clone: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=r"has no times of trainings: run that study first"):
+        growth.measured_jobs(tmp_path / "results/none")
+    for name, value in clone.environment().items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "wrong.yaml").write_text("flow: {stpes: 1}")
+    with pytest.raises(SystemExit, match="stpes"):
+        growth.planned_jobs(tmp_path / "wrong.yaml")

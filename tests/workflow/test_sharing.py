@@ -1,5 +1,6 @@
 """Two people, one study: what git and DVC carry from one's folder to the other's."""
 
+import re
 from pathlib import Path
 
 from tests.workflow.conftest import Shared
@@ -63,7 +64,7 @@ def test_another_depth_reruns_its_dataset_alone(pulled: Shared) -> None:
 def planned_datasets(plan: str, rule: str) -> set[str]:
     """Return the datasets of a rule's jobs in a dry run."""
     scripts = [line for line in plan.splitlines() if f"scripts/{rule}.py" in line]
-    return {name for line in scripts for name in NAMES if f"/{name}/" in line}
+    return {name for line in scripts for name in NAMES if re.search(f"[/-]{name}[-./]", line)}
 
 
 def test_pulling_the_checkpoints_is_enough_to_judge_again(copy: Shared) -> None:
