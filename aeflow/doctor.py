@@ -69,7 +69,7 @@ class Doctor(Examination):
             self._try(check)
         if not any([*self.folder.glob("*/*/*/*/seed*.json"), *self.folder.glob("tables/*")]):
             self.findings.append(
-                f"Nothing of study {self.study.study} is in {self.folder}: was it run, and is "
+                f"No results of study {self.study.study} are in {self.folder}: was it run, and is "
                 "--configfile missing?"
             )
         self.findings = list(dict.fromkeys(self.findings))  # two checks may miss the same file
@@ -119,7 +119,7 @@ class Doctor(Examination):
     def _training(self, cell: Cell) -> None:
         path = cell.file(self.folder / "train", "json")
         method = self.study.variant(cell.variant).method
-        facts = self._read(path, Training if method.peer else Trained)
+        facts = self._read(path, self._summary(cell))
         settings = self.study.fit_settings(cell.dataset, cell.variant).model_dump(mode="json")
         if method.peer:  # scripts/fit_peer.py: a peer takes the encoder as it is
             settings["encoder"]["finetune"] = False
@@ -169,7 +169,9 @@ class Doctor(Examination):
             validate(Identity, told, str(path)),
             validate(JudgingSettings, facts["settings"], f"{path}: settings"),
             trainings=[
-                read_recorded(training.file(self.folder / "train", "json"), Training)
+                read_recorded(
+                    training.file(self.folder / "train", "json"), self._summary(training)
+                )
                 for training in trainings_of(self.study, cell)
             ],
             n_train=read_recorded(self._prepared_manifest(*cell[:2]), Prepared)["counts"]["train"],
@@ -189,7 +191,7 @@ class Doctor(Examination):
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             self.findings.append(
                 f"{tables} cannot be compared with the metrics: {', '.join(listed)}{more} missing "
-                "or wrong. Restore them from git, or run snakemake, and examine again."
+                "or wrong: restore from git, or delete and run snakemake; then examine again."
             )
             return
         for made in from_metrics(self.study, tables, [self._sound[cell] for cell in self.cells]):
@@ -215,6 +217,9 @@ class Doctor(Examination):
                     f"{path} was made with {name} {version}, and the lock says {wanted}: install "
                     f"what the lock says, or train again (`snakemake --forcerun train_model`)."
                 )
+
+    def _summary(self, cell: Cell) -> type[Training]:
+        return Training if self.study.variant(cell.variant).method.peer else Trained
 
     def _encoder(self, cell: Cell) -> EncoderSettings:
         return self.study.fit_settings(cell.dataset, cell.variant).encoder

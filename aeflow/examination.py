@@ -35,7 +35,7 @@ class Examination:
         try:
             check()
         except AeflowError as error:
-            self.findings.append(str(error))
+            self.findings.append(" ".join(str(error).split()))  # YAML's have several lines
 
     def _read(self, path: Path, model: type[BaseModel]) -> dict[str, Any]:
         """Return a JSON's content; nothing if it is absent.

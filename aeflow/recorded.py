@@ -17,13 +17,19 @@ class Fetched(BaseModel):
     placed_sha256: str
 
 
+class Counts(BaseModel):
+    """Numbers of images."""
+
+    train: int
+
+
 class Prepared(BaseModel):
     """Manifest of prepared images."""
 
     images_sha256: str
     masks_sha256: str
     index_sha256: str
-    counts: Mapping[str, int]
+    counts: Counts
 
 
 class Weights(BaseModel):
@@ -109,6 +115,6 @@ def read_dvc_file(path: Path) -> list[Tracked]:
         return validate(DvcFile, load_yaml(path), str(path)).outs
     except (ConfigError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path} is no valid .dvc file ({error}) Restore it from git, or delete it and run "
+            f"{path} is no valid .dvc file ({error}): restore it from git, or delete it and run "
             "`python scripts/track.py`."
         ) from error

@@ -16,6 +16,7 @@ from aeflow.reporting.texts import (
     csv_text,
     explained_texts,
     metrics_texts,
+    reading,
 )
 
 PUBLISHED = Path("config/published.yaml")
@@ -39,7 +40,9 @@ def from_metrics(study: Study, tables: Path, metrics: Sequence[dict[str, Any]]) 
     names = [variant.name for variant in study.variants]
 
     def claims() -> dict[Path, str]:
-        chosen = chosen_variants(read_choice(tables / "choice.csv"))
+        choice = tables / "choice.csv"
+        with reading(choice):
+            chosen = chosen_variants(read_choice(choice))
         texts = claims_texts(means, load_published(PUBLISHED), study.datasets, chosen)
         return _in(tables, texts)
 

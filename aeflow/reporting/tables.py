@@ -190,8 +190,6 @@ def _read(
         )
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run {rule} first.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no valid CSV ({error}): run {rule} again.") from error
     if columns is not None and list(table.columns) != list(columns):
         raise DataError(f"{path} has other columns than expected: run {rule} again.")
     return table

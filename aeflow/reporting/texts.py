@@ -1,6 +1,7 @@
 """The files of the tables as text: to be written, or compared with what was written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -85,16 +86,27 @@ def explained_texts(csv: Path, entries: Sequence[DatasetEntry]) -> dict[str, str
         DataError: the file is missing, has other columns or values that no rule writes.
     """
     reader, display, long = EXPLAINED[csv.stem]
-    table = reader(csv)
-    try:
+    with reading(csv):
+        table = reader(csv)
         shown = display(table, entries) if csv.stem == "ensembles" else display(table)
+    texts = _people_and_papers(shown, long=long)
+    return {f"{csv.stem}.{ending}": text for ending, text in texts.items()}
+
+
+@contextmanager
+def reading(csv: Path) -> Iterator[None]:
+    """Turn what a damaged table raises where it is read or shown into a sentence.
+
+    Raises:
+        DataError: the table is no CSV, or has values that no rule writes.
+    """
+    try:
+        yield
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{csv} holds what no rule writes ({error}): restore it from git, or delete it and "
             "run snakemake."
         ) from error
-    texts = _people_and_papers(shown, long=long)
-    return {f"{csv.stem}.{ending}": text for ending, text in texts.items()}
 
 
 def csv_text(table: pd.DataFrame) -> str:
