@@ -1,8 +1,8 @@
 """Whether configuration, payload and results of a study still belong together (`aeflow doctor`).
 
 Independent of Snakemake's records and of DVC: every JSON is compared with the configuration and
-with what it was made from, payload that is here with its checksums, and metrics and main tables
-are computed again. What is absent is not judged, except results that others rest on.
+with what it was made from, payload that is here with its checksums, and metrics and tables are
+computed again. What is absent is not judged, except results that others rest on.
 """
 
 import importlib.metadata

@@ -36,7 +36,6 @@ def from_metrics(study: Study, tables: Path, metrics: Sequence[dict[str, Any]]) 
     """
     results = results_table(metrics)
     means = main_table(results)
-
     names = [variant.name for variant in study.variants]
 
     def claims() -> dict[Path, str]:
