@@ -6,7 +6,7 @@ A rule hands a script the cells instead of thousands of paths: the system limits
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aeflow.cards import DatasetCard
 from aeflow.config import Study
@@ -72,7 +72,25 @@ def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
     method = study.variant(variant).method
     encoder = study.cell(dataset, variant).encoder
     encoded = method.trained or (method.peer and method != Method.GANOMALY)
-    return f"{encoder.name}-stage{encoder.stage}" if encoded else None
+    return encoder.stage_name if encoded else None
+
+
+def identity_of(study: Study, cell: Cell) -> dict[str, Any]:
+    """Return which result the cell's metrics hold: the content of an `Identity`."""
+    return {
+        "study": study.study,
+        **cell._asdict(),
+        "method": study.variant(cell.variant).method.value,
+        "encoder": encoder_of(study, cell.dataset, cell.variant),
+    }
+
+
+def judging_of(study: Study, cell: Cell) -> dict[str, Any]:
+    """Return what turns the cell's scores into metrics: the content of `JudgingSettings`."""
+    own = study.cell(cell.dataset, cell.variant).model_dump(
+        mode="json", include={"score", "threshold"}
+    )
+    return own | {"evaluation": study.evaluation.model_dump(mode="json")}
 
 
 def pack_cells(cells: Iterable[Cell]) -> str:

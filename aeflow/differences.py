@@ -1,8 +1,13 @@
-"""Where two contents of JSON differ."""
+"""Where two contents of JSON, or two tables, differ."""
 
+import csv
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from aeflow.errors import DataError
 
 
 def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
@@ -21,6 +26,30 @@ def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
             yield f"{key}: {found!r}, not {wanted!r}"
     elif found != wanted:
         yield f"{key}: {_short(found)}, not {_short(wanted)}"
+
+
+def csv_content(text: str, where: Path) -> dict[str, Any]:
+    """Return the columns of a CSV and its rows, for `differences`; numbers as such.
+
+    Raises:
+        DataError: it is no CSV; `where` is named.
+    """
+    try:
+        columns, *rows = list(csv.reader(text.splitlines())) or [[]]
+    except csv.Error as error:
+        raise DataError(
+            f"{where} is no valid CSV ({error}): delete it and run snakemake."
+        ) from error
+    named = [dict(zip(columns, map(_value, row), strict=False)) for row in rows]
+    return {"columns": columns, "cells": list(map(len, rows)), "rows": named}
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)  # unlike float(), which takes a category called 01 for 1
+    except ValueError:
+        return text
+    return float(value) if isinstance(value, int | float) else text
 
 
 def _short(value: Any) -> str:

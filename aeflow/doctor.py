@@ -1,8 +1,8 @@
 """Whether configuration, payload and results of a study still belong together (`aeflow doctor`).
 
 Independent of Snakemake's records and of DVC: every JSON is compared with the configuration and
-with what it was made from, payload that is here with its checksums, and metrics and main tables
-are computed again. What is absent is not judged, except results that others rest on.
+with what it was made from, payload that is here with its checksums, and metrics and tables are
+computed again. What is absent is not judged, except results that others rest on.
 """
 
 import importlib.metadata
@@ -11,39 +11,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from aeflow.cells import Cell, encoder_of, scored_as, study_cells, trainings_of
+from aeflow.cells import Cell, identity_of, judging_of, scored_as, study_cells, trainings_of
 from aeflow.config import Study
-from aeflow.differences import differences
 from aeflow.dvc_files import dvc_md5, payload_files
-from aeflow.errors import AeflowError
-from aeflow.evaluation import JudgingSettings, evaluate_scores, read_scores
-from aeflow.files import read_json, sha256_file
-from aeflow.reporting.display import main_display, results_display
-from aeflow.reporting.tables import headline, main_table, read_main, read_results, results_table
-from aeflow.validation import load_yaml, validate
+from aeflow.evaluation import Identity, JudgingSettings, metrics_content, read_scores
+from aeflow.examination import Examination
+from aeflow.recorded import (
+    Features,
+    Fetched,
+    Judged,
+    Prepared,
+    Scored,
+    Trained,
+    Training,
+    Weights,
+    read_dvc_file,
+    read_recorded,
+)
+from aeflow.reporting.sources import from_metrics, from_their_csv
+from aeflow.settings import EncoderSettings
+from aeflow.validation import validate
 
 LOCKS = (Path("requirements.lock"), Path("requirements-peers.lock"))
 DATA = Path("data")
 MANIFESTS = DATA / "manifests"
 
 
-class Doctor:
-    """The examination of one study, in the folder of the repository.
-
-    Attributes:
-        findings: a sentence for each thing that is wrong.
-        examined: number of files that were looked at.
-    """
+class Doctor(Examination):
+    """The examination of one study, in the folder of the repository."""
 
     def __init__(self, study: Study) -> None:
+        super().__init__()
         self.study = study
         self.cards = study.load_cards()
         self.cells = study_cells(study, self.cards)
         self.folder = Path("results", study.study)
-        self.findings: list[str] = []
-        self.examined = 0
+        self._sound: dict[Cell, dict[str, Any]] = {}  # metrics that follow from their scores
         self._locked = locked_versions()
 
     def examine(self) -> list[str]:
@@ -63,25 +66,29 @@ class Doctor:
         ]
         # Cells share data and trainings: each is looked at once.
         for check in {(check.func.__name__, check.args): check for check in checks}.values():
-            try:
-                check()
-            except AeflowError as error:
-                self.findings.append(str(error))
+            self._try(check)
+        if not any([*self.folder.glob("*/*/*/*/seed*.json"), *self.folder.glob("tables/*")]):
+            self.findings.append(
+                f"No results of study {self.study.study} are in {self.folder}: was it run, and is "
+                "--configfile missing?"
+            )
+        self.findings = list(dict.fromkeys(self.findings))  # two checks may miss the same file
         return self.findings
 
     def _archive(self, name: str) -> None:
         manifest = MANIFESTS / "raw" / f"{name}.json"
-        facts = self._read(manifest)
+        facts = self._read(manifest, Fetched)
         self._compare_payload(manifest, facts, {"placed": DATA / "raw" / f"{name}.zip"})
 
     def _prepared(self, key: tuple[str, str]) -> None:
         dataset, category = key
         manifest = self._prepared_manifest(dataset, category)
-        facts = self._read(manifest)
+        facts = self._read(manifest, Prepared)
         folder = DATA / "prepared" / dataset / category
         payload = {"images": "images.npy", "masks": "masks.npy", "index": "index.csv"}
         self._compare_payload(manifest, facts, {k: folder / n for k, n in payload.items()})
-        archive = self._read(MANIFESTS / "raw" / f"{self.study.dataset(dataset).archive}.json")
+        raw = MANIFESTS / "raw" / f"{self.study.dataset(dataset).archive}.json"
+        archive = self._read(raw, Fetched)
         wanted = {
             "dataset": dataset,
             "category": category,
@@ -93,36 +100,37 @@ class Doctor:
 
     def _weights(self, encoder: str) -> None:
         manifest = MANIFESTS / "weights" / f"{encoder}.json"
-        facts = _renamed(self._read(manifest), sha256="weights_sha256")
+        facts = _renamed(self._read(manifest, Weights), sha256="weights_sha256")
         path = DATA / "weights" / f"{encoder}.safetensors"
         self._compare_payload(manifest, facts, {"weights": path})
 
     def _features(self, key: tuple[str, str, str]) -> None:
         stage, dataset, category = key
         manifest = self._features_manifest(stage, dataset, category)
-        facts = self._read(manifest)
+        facts = self._read(manifest, Features)
         path = DATA / "features" / stage / dataset / f"{category}.npy"
         self._compare_payload(manifest, facts, {"features": path})
-        images = self._read(self._prepared_manifest(dataset, category))
-        weights = self._read(MANIFESTS / "weights" / f"{stage.rpartition('-stage')[0]}.json")
+        images = self._read(self._prepared_manifest(dataset, category), Prepared)
+        beside = MANIFESTS / "weights" / f"{stage.rpartition('-stage')[0]}.json"
+        weights = self._read(beside, Weights)
         wanted = _renamed(images, images_sha256="images_sha256")
         self._compare(manifest, facts, wanted | _renamed(weights, sha256="weights_sha256"))
 
     def _training(self, cell: Cell) -> None:
         path = cell.file(self.folder / "train", "json")
-        facts = self._read(path)
         method = self.study.variant(cell.variant).method
+        facts = self._read(path, self._summary(cell))
         settings = self.study.fit_settings(cell.dataset, cell.variant).model_dump(mode="json")
         if method.peer:  # scripts/fit_peer.py: a peer takes the encoder as it is
             settings["encoder"]["finetune"] = False
-        features = self._read(self._features_manifest(self._stage(cell), *cell[:2]))
-        images = self._read(self._prepared_manifest(*cell[:2]))
+        features = self._read(self._features_manifest(self._stage(cell), *cell[:2]), Features)
+        images = self._read(self._prepared_manifest(*cell[:2]), Prepared)
         same = {f"{name}_sha256": f"{name}_sha256" for name in ("features", "images", "weights")}
         wanted = {"method": method.value, "settings": settings, "seed": cell.seed}
         wanted |= _renamed(features, **same) | _renamed(images, index_sha256="index_sha256")
         self._compare(path, facts, wanted)
         if facts:
-            self._compare_versions(path, facts.get("versions", {}))
+            self._compare_versions(path, facts["versions"])
         scores = cell.file(self.folder / "scores", "csv")
         if method.peer:
             self._compare_payload(path, facts, {"scores": scores})
@@ -132,110 +140,74 @@ class Doctor:
         self._compare_payload(path, facts, {"history": history, "model": model})
         scored = scores.with_suffix(".json")
         wanted = _renamed(facts, model_sha256="checkpoint_sha256")
-        self._compare(scored, self._read(scored), wanted)
+        self._compare(scored, self._read(scored, Scored), wanted)
 
     def _scores(self, cell: Cell) -> None:
         scores = cell.file(self.folder / "scores", "csv")
         beside = scores.with_suffix(".json")
-        self._compare_payload(beside, self._read(beside), {"scores": scores})
+        facts = self._read(beside, Scored)
+        self._compare_payload(beside, facts, {"scores": scores})
+        for name in self.study.variant(cell.variant).members:
+            member = scored_as(self.study, cell._replace(variant=name))
+            read = self._read(member.file(self.folder / "scores", "json"), Scored)
+            wanted = _renamed(read, scores_sha256=f"{name}_table_sha256")
+            self._compare(beside, facts, wanted, "is not made from its members' scores")
 
     def _metrics(self, cell: Cell) -> None:
         """Compute the metrics again, from the score table and with the settings they tell."""
         path = cell.file(self.folder / "metrics", "json")
-        facts = self._read(path)
+        facts = self._read(path, Judged)
         if not facts:
             return
-        configured = self.study.cell(cell.dataset, cell.variant).model_dump(mode="json")
-        judging = {"score": configured["score"], "threshold": configured["threshold"]}
-        judging["evaluation"] = self.study.evaluation.model_dump(mode="json")
-        method = self.study.variant(cell.variant).method
-        identity = {"study": self.study.study, **cell._asdict(), "method": method.value}
-        identity["encoder"] = encoder_of(self.study, cell.dataset, cell.variant)
-        self._compare(path, facts, identity | {"settings": judging})
+        configured = identity_of(self.study, cell) | {"settings": judging_of(self.study, cell)}
+        self._compare(path, facts, configured)
+        told = {name: facts.get(name) for name in Identity.model_fields}
         scores = scored_as(self.study, cell).file(self.folder / "scores", "csv")
-        settings = validate(JudgingSettings, facts.get("settings"), f"{path}: settings")
-        again = evaluate_scores(
+        again = metrics_content(
             read_scores(scores),
-            read_json(scores.with_suffix(".json")).get("pixel", {}),
-            method=method,
-            score=settings.score,
-            threshold=settings.threshold,
-            evaluation=settings.evaluation,
+            read_recorded(scores.with_suffix(".json"), Scored)["pixel"],
+            validate(Identity, told, str(path)),
+            validate(JudgingSettings, facts["settings"], f"{path}: settings"),
+            trainings=[
+                read_recorded(
+                    training.file(self.folder / "train", "json"), self._summary(training)
+                )
+                for training in trainings_of(self.study, cell)
+            ],
+            n_train=read_recorded(self._prepared_manifest(*cell[:2]), Prepared)["counts"]["train"],
         )
-        trainings = [
-            read_json(training.file(self.folder / "train", "json"))
-            for training in trainings_of(self.study, cell)
-        ]
-        again |= {
-            "fit_seconds": sum(training["fit_seconds"] for training in trainings),
-            "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
-            "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
-            "n_train": read_json(self._prepared_manifest(*cell[:2]))["counts"]["train"],
-        }
-        self._compare(path, facts, again, f"does not follow from {scores}")
+        if self._compare(path, facts, again, f"does not follow from {scores}"):
+            self._sound[cell] = facts
 
     def _tables(self) -> None:
-        """Compute the tables that rest on the metrics alone again."""
-        tables, short = self.folder / "tables", self.folder / "metrics.json"
-        if not (tables / "results.csv").exists():
+        """Make the tables again: from the metrics, or the `.md` and `.tex` from their CSV."""
+        tables = self.folder / "tables"
+        for csv, made in from_their_csv(self.study, tables):
+            self._try(partial(self._compare_texts, made, f"does not follow from {csv}"))
+        if not any([*tables.glob("*.*"), *self.folder.glob("metrics.json")]):
             return
-        metrics = [read_json(cell.file(self.folder / "metrics", "json")) for cell in self.cells]
-        results = results_table(metrics)
-        means = main_table(results)
-        named = means[means["variant"].isin([variant.name for variant in self.study.variants])]
-        stale = "does not follow from the metrics"
-        for path, found, wanted in (
-            (tables / "results.csv", _rows(read_results(tables / "results.csv")), _rows(results)),
-            (tables / "main.csv", _rows(read_main(tables / "main.csv")), _rows(means)),
-            (short, self._read(short), headline(means)),
-        ):
-            self.examined += 1
-            self._compare(path, found, wanted, stale)
-        shown = {"results": results_display(results), "main": main_display(named)}
-        for name, display in shown.items():
-            texts = {"md": display.markdown(), "tex": display.latex(long=name == "results")}
-            for ending, text in texts.items():
-                path = tables / f"{name}.{ending}"
-                self.examined += 1
-                if path.exists() and path.read_text(encoding="utf-8") != text:
-                    self._find(path, stale)
+        if lacking := [cell for cell in self.cells if cell not in self._sound]:
+            listed = [str(cell.file(self.folder / "metrics", "json")) for cell in lacking[:3]]
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            self.findings.append(
+                f"{tables} cannot be compared with the metrics: {', '.join(listed)}{more} missing "
+                "or wrong: restore from git, or delete and run snakemake; then examine again."
+            )
+            return
+        for made in from_metrics(self.study, tables, [self._sound[cell] for cell in self.cells]):
+            self._try(partial(self._compare_texts, made, "does not follow from the metrics"))
 
     def _tracked(self, path: Path) -> None:
         """Compare a `.dvc` with its payload, where that is here as a whole."""
-        for out in load_yaml(path)["outs"]:
-            payload = path.parent / out["path"]
+        self._seen.add(path)
+        for out in read_dvc_file(path):
+            payload = path.parent / out.path
             here = payload_files(payload)
-            if here and len(here) == out.get("nfiles", 1) and out["md5"] != dvc_md5(payload):
+            if here and len(here) == out.nfiles and out.md5 != dvc_md5(payload):
                 self.findings.append(
                     f"{payload} is not what {path} records: `dvc checkout {payload}` brings that "
                     "back, `python scripts/track.py` records what is here."
                 )
-            self.examined += 1
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        """Return a JSON's content; nothing if it is absent."""
-        if not path.exists():
-            return {}
-        self.examined += 1
-        return dict(read_json(path))
-
-    def _compare(
-        self, path: Path, found: Any, wanted: Any, verdict: str = "is not what is configured"
-    ) -> None:
-        """Note where a file's content differs from `wanted`; keys that are not wanted may."""
-        if found and (different := list(differences(found, wanted))):
-            more = f"; {len(different) - 3} more" if len(different) > 3 else ""
-            self._find(path, f"{verdict} ({'; '.join(different[:3])}{more})")
-
-    def _compare_payload(
-        self, path: Path, facts: dict[str, Any], payload: dict[str, Path]
-    ) -> None:
-        """Compare the SHA-256 of files that are here with what a JSON says."""
-        for name, file in payload.items():
-            if facts and file.exists():
-                self.examined += 1
-                if sha256_file(file) != facts.get(f"{name}_sha256"):
-                    self._find(file, f"is not the file that {path} describes (another SHA-256)")
 
     def _compare_versions(self, path: Path, versions: dict[str, str]) -> None:
         for name, version in versions.items():
@@ -246,15 +218,14 @@ class Doctor:
                     f"what the lock says, or train again (`snakemake --forcerun train_model`)."
                 )
 
-    def _find(self, path: Path, what: str) -> None:
-        self.findings.append(f"{path} {what}: restore it from git and DVC, or run snakemake.")
+    def _summary(self, cell: Cell) -> type[Training]:
+        return Training if self.study.variant(cell.variant).method.peer else Trained
 
-    def _encoder(self, cell: Cell) -> Any:
+    def _encoder(self, cell: Cell) -> EncoderSettings:
         return self.study.fit_settings(cell.dataset, cell.variant).encoder
 
     def _stage(self, cell: Cell) -> str:
-        encoder = self._encoder(cell)
-        return f"{encoder.name}-stage{encoder.stage}"
+        return self._encoder(cell).stage_name
 
     def _prepared_manifest(self, dataset: str, category: str) -> Path:
         return MANIFESTS / "prepared" / dataset / f"{category}.json"
@@ -274,9 +245,3 @@ def locked_versions() -> dict[str, str]:
 
 def _renamed(facts: dict[str, Any], **names: str) -> dict[str, Any]:
     return {new: facts[old] for old, new in names.items() if old in facts}
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table, each under the names of its columns; missing is None."""
-    plain = table.astype(object).where(table.notna() & (table != ""), None)
-    return [{str(key): row[key] for key in row} for row in plain.to_dict("records")]

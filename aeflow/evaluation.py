@@ -1,5 +1,6 @@
 """Every metric of one cell and seed, from its score table alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,47 @@ def evaluate_scores(
         "n_val_anomalous": int((gt_label[validation] == ANOMALOUS).sum()),
         "n_test_normal": int((gt_label[test] == NORMAL).sum()),
         "n_test_anomalous": int((gt_label[test] == ANOMALOUS).sum()),
+    }
+
+
+def metrics_content(
+    table: pd.DataFrame,
+    pixel: dict[str, dict[str, float | None]],
+    identity: Identity,
+    settings: JudgingSettings,
+    *,
+    trainings: Sequence[dict[str, Any]],
+    n_train: int,
+) -> dict[str, Any]:
+    """Return what a metrics file holds: `evaluate_scores`, what it cost and how it came about.
+
+    Args:
+        table: one row per validation and test image (`check_scores`).
+        pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
+        identity: which result it is.
+        settings: as configured.
+        trainings: the summary of each training behind the scores.
+        n_train: number of training images.
+
+    Raises:
+        DataError: the table is wrong or a score cannot be combined.
+    """
+    metrics = evaluate_scores(
+        table,
+        pixel,
+        method=identity.method,
+        score=settings.score,
+        threshold=settings.threshold,
+        evaluation=settings.evaluation,
+    )
+    return {
+        **identity.model_dump(),
+        **metrics,
+        "fit_seconds": sum(training["fit_seconds"] for training in trainings),
+        "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
+        "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
+        "n_train": n_train,
+        "settings": settings.model_dump(mode="json"),
     }
 
 

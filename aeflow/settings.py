@@ -69,6 +69,11 @@ class EncoderSettings(Strict):
         "no longer well posed.",
     )
 
+    @property
+    def stage_name(self) -> str:
+        """Its stage's name in paths and tables."""
+        return f"{self.name}-stage{self.stage}"
+
 
 class FlowSettings(Strict):
     """The normalizing flow z -> z'."""

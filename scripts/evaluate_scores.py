@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.evaluation import Identity, JudgingSettings, evaluate_scores, read_scores
+from aeflow.evaluation import Identity, JudgingSettings, metrics_content, read_scores
 from aeflow.files import read_json, write_json
 from aeflow.logging import script
 from aeflow.types import Method
@@ -30,26 +30,15 @@ def main(arguments: list[str]) -> None:
     trainings = [read_json(path) for path in given.train]
     if not trainings and identity.method != Method.GRADIENT:
         parser.error("--train belongs to every method but gradient")
-    metrics = evaluate_scores(
+    metrics = metrics_content(
         read_scores(given.scores),
         read_json(given.pixel)["pixel"],
-        method=identity.method,
-        score=settings.score,
-        threshold=settings.threshold,
-        evaluation=settings.evaluation,
+        identity,
+        settings,
+        trainings=trainings,
+        n_train=read_json(given.prepared)["counts"]["train"],
     )
-    write_json(
-        given.metrics,
-        {
-            **identity.model_dump(),
-            **metrics,
-            "fit_seconds": sum(training["fit_seconds"] for training in trainings),
-            "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
-            "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
-            "n_train": read_json(given.prepared)["counts"]["train"],
-            "settings": settings.model_dump(mode="json"),
-        },
-    )
+    write_json(given.metrics, metrics)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 
 from aeflow.combination import fused_table, pred_score
 from aeflow.evaluation import read_scores
+from aeflow.files import sha256_file
 from aeflow.logging import script
 from aeflow.score_files import write_scores
 from aeflow.settings import ScoreSettings
@@ -33,7 +34,11 @@ def main(arguments: list[str]) -> None:
     ]
     names = [member["name"] for member in members]
     fused = fused_table(tables, names, np.column_stack(scores))
-    write_scores(args.scores, args.pixel, fused, pixel={})
+    made_from = {
+        f"{name}_table_sha256": sha256_file(path)
+        for name, path in zip(names, args.tables, strict=True)
+    }
+    write_scores(args.scores, args.pixel, fused, pixel={}, **made_from)
 
 
 if __name__ == "__main__":

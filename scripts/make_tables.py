@@ -7,11 +7,10 @@ from pathlib import Path
 from aeflow.entries import DatasetEntry
 from aeflow.files import write_text
 from aeflow.logging import script
-from aeflow.reporting.categories import categories_display, categories_table
 from aeflow.reporting.choice import chosen_variants, read_choice
-from aeflow.reporting.display import main_display, results_display
-from aeflow.reporting.published import claims_display, claims_table, load_published
-from aeflow.reporting.tables import read_main, read_results, write_table
+from aeflow.reporting.published import load_published
+from aeflow.reporting.tables import read_main, read_results
+from aeflow.reporting.texts import claims_texts, metrics_texts
 from aeflow.validation import validate
 
 
@@ -30,19 +29,10 @@ def main(arguments: list[str]) -> None:
     entries = [validate(DatasetEntry, e, "--datasets") for e in json.loads(options.datasets)]
     published = load_published(options.published)
     chosen = chosen_variants(read_choice(options.choice))
-    claims = claims_table(means, published, entries, chosen)
-    categories = categories_table(results, options.variants)
-    tables = {
-        "results": results_display(results),
-        "main": main_display(means[means["variant"].isin(options.variants)]),
-        "claims": claims_display(claims, published),
-        "categories": categories_display(categories),
-    }
-    for name, table in tables.items():
-        write_text(options.folder / f"{name}.md", table.markdown())
-        write_text(options.folder / f"{name}.tex", table.latex(long=name == "results"))
-    write_table(claims, options.folder / "claims.csv")
-    write_table(categories, options.folder / "categories.csv")
+    texts = metrics_texts(results, means, options.variants)
+    texts |= claims_texts(means, published, entries, chosen)
+    for name, text in texts.items():
+        write_text(options.folder / name, text)
 
 
 if __name__ == "__main__":

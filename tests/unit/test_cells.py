@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cells import Cell, encoder_of, pack_cells, scored_as, trainings_of, unpack_cells
+from aeflow.cells import (
+    Cell,
+    encoder_of,
+    identity_of,
+    judging_of,
+    pack_cells,
+    scored_as,
+    trainings_of,
+    unpack_cells,
+)
 from aeflow.config import Study
+from aeflow.evaluation import JudgingSettings
 
 CELLS = [
     Cell(dataset, category, variant, seed)
@@ -66,6 +76,14 @@ def test_what_a_cell_is_made_from() -> None:
     assert trainings_of(study, cell("beta")) == [cell("one")]
     assert trainings_of(study, cell("base")) == []
     assert trainings_of(study, cell("all")) == [cell("one"), cell("peer")]
+    assert identity_of(study, cell("all")) == {
+        "study": study.study,
+        **cell("all")._asdict(),
+        "method": "fusion",
+        "encoder": None,
+    }
+    assert judging_of(study, cell("beta"))["score"]["beta"] == 0.5
+    assert judging_of(study, cell("one")).keys() == JudgingSettings.model_fields.keys()
     encoders = {v["name"]: encoder_of(study, "chest_xray", v["name"]) for v in variants}
     assert encoders == dict.fromkeys(encoders) | dict.fromkeys(
         ("one", "beta"), "wide_resnet50_2-stage3"

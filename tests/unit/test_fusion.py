@@ -59,7 +59,12 @@ def test_the_script_gives_the_mean_of_standardised_scores(
     assert list(fused.columns[4:]) == ["flow", "low"]
     assert set(fused["defect"]) == {"NA", "good"}
     digest = hashlib.sha256(scores.read_bytes()).hexdigest()
-    assert json.loads(pixel.read_text()) == {"pixel": {}, "scores_sha256": digest}
+    made_from = {
+        f"{name}_table_sha256": hashlib.sha256((tmp_path / f"{name}.csv").read_bytes()).hexdigest()
+        for name in tables
+    }
+    expected_json = {"pixel": {}, "scores_sha256": digest, **made_from}
+    assert json.loads(pixel.read_text()) == expected_json
     columns = [tables["flow"]["nll"].to_numpy(), tables["low"]["low_gradient"].to_numpy()]
     normals = np.array([n for n in range(20) if n % 4 != 3])
     found = pred_score(fused, Method.FUSION, ScoreSettings())

@@ -1,5 +1,6 @@
 """`aeflow doctor`: what somebody changed behind the workflow's back is found."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -58,7 +59,7 @@ def test_a_swapped_checkpoint_is_found(tiny: Repository, examine: Examine) -> No
     assert findings == [
         f"results/tiny/models/{CELL}.safetensors is not the file that "
         f"results/tiny/train/{CELL}.json describes (another SHA-256): "
-        "restore it from git and DVC, or run snakemake."
+        "restore it from git and DVC, or delete it and run snakemake."
     ]
 
 
@@ -105,6 +106,75 @@ def test_an_edited_table_is_found(tiny: Repository, examine: Examine, name: str)
     assert f"tables/{name} does not follow from the metrics" in findings[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("claims.csv", "the metrics"),
+        ("claims.tex", "the metrics"),
+        ("categories.csv", "the metrics"),
+        ("categories.md", "the metrics"),
+        ("choice.md", "results/tiny/tables/choice.csv"),
+        ("comparison.tex", "results/tiny/tables/comparison.csv"),
+    ],
+)
+def test_an_edited_table_that_rests_on_more_is_found(
+    tiny: Repository, examine: Examine, name: str, source: str
+) -> None:
+    with (tiny.results() / "tables" / name).open("a") as table:
+        table.write("one more line\n")
+    status, findings = examine()
+    assert status == 1
+    assert len(findings) == 1
+    assert f"tables/{name} does not follow from {source}" in findings[0]
+
+
+def test_each_table_is_judged_by_itself(tiny: Repository, examine: Examine) -> None:
+    """Whatever else is gone: the table as data, and another table as data."""
+    tables = tiny.results() / "tables"
+    (tables / "results.csv").unlink()
+    (tables / "main.csv").unlink()
+    assert examine() == (0, [])
+    replace(tables / "main.md", r"(\d)\.(\d)", r"\1.9\2")
+    replace(tiny.results() / "metrics.json", r"0\.", "0.9")
+    status, findings = examine()
+    assert status == 1
+    assert [line.split()[0] for line in findings] == [
+        "results/tiny/tables/main.md",
+        "results/tiny/metrics.json",
+    ]
+
+
+def test_tables_whose_metrics_are_missing_are_found(tiny: Repository, examine: Examine) -> None:
+    (tiny.results() / f"metrics/{CELL}.json").unlink()
+    assert examine() == (
+        1,
+        [
+            "results/tiny/tables cannot be compared with the metrics: "
+            f"results/tiny/metrics/{CELL}.json missing or wrong: restore from git, or delete "
+            "and run snakemake; then examine again."
+        ],
+    )
+
+
+def test_a_fusion_of_other_scores_is_found(tiny: Repository, examine: Examine) -> None:
+    """A member was scored again behind the workflow's back, its JSON included."""
+    fusion = "  - {name: both, method: fusion, members: [beta_half, gradient]}\nseeds:"
+    replace(tiny.folder / "tiny.yaml", "seeds:", fusion)
+    tiny.snakemake("results/tiny/metrics/demo_textures/brick/both/seed0.json")
+    fused = "results/tiny/scores/demo_textures/brick/both/seed0.json"
+    assert not any(line.startswith(fused) for line in examine()[1])
+    scores = tiny.results() / f"scores/{CELL}.csv"
+    scores.write_text(scores.read_text().replace("good", "fine"))
+    digest = hashlib.sha256(scores.read_bytes()).hexdigest()
+    replace(scores.with_suffix(".json"), r'"scores_sha256": "\w+"', f'"scores_sha256": "{digest}"')
+    status, findings = examine()
+    assert status == 1
+    assert any(
+        line.startswith(f"{fused} is not made from its members' scores (beta_half_table_sha256")
+        for line in findings
+    )
+
+
 def test_a_stale_table_is_found(tiny: Repository, examine: Examine) -> None:
     """A metrics file of a later evaluation under the table of an earlier one."""
     tables = tiny.results() / "tables"
@@ -144,7 +214,7 @@ def test_payload_that_its_dvc_file_does_not_record_is_found(
     tiny: Repository, examine: Examine
 ) -> None:
     tracked = "outs:\n- md5: {}\n  hash: md5\n  path: demo_textures.zip\n"
-    (tiny.folder / "data/raw/demo_textures.zip.dvc").write_text(tracked.format("0" * 32))
+    (tiny.folder / "data/raw/demo_textures.zip.dvc").write_text(tracked.format("f" * 32))
     status, findings = examine()
     assert status == 1
     assert findings[0].startswith(
@@ -152,11 +222,71 @@ def test_payload_that_its_dvc_file_does_not_record_is_found(
     )
 
 
-def test_a_damaged_json_is_a_finding(tiny: Repository, examine: Examine) -> None:
-    (tiny.results() / f"train/{CELL}.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "{}", "[1]"])
+def test_a_damaged_json_is_a_finding(tiny: Repository, examine: Examine, content: str) -> None:
+    for name in (
+        "data/manifests/raw/demo_textures.json",
+        "data/manifests/prepared/demo_textures/brick.json",
+        "data/manifests/features/efficientnet_lite0-stage3/demo_textures/brick.json",
+        "data/manifests/weights/efficientnet_lite0.json",
+        f"results/tiny/train/{CELL}.json",
+        f"results/tiny/scores/{CELL}.json",
+        f"results/tiny/metrics/{CELL}.json",
+        "results/tiny/metrics.json",
+    ):
+        before = (tiny.folder / name).read_text()
+        (tiny.folder / name).write_text(content)
+        status, findings = examine()
+        assert status == 1, name
+        assert sum(line.startswith(name) for line in findings) == 1, name
+        (tiny.folder / name).write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("folder", "keys"),
+    [
+        ("train", ["fit_seconds", "best_epoch", "versions", "model_sha256", "settings"]),
+        ("scores", ["pixel", "scores_sha256", "checkpoint_sha256"]),
+        ("metrics", ["image_auroc", "intervals", "seed", "settings"]),
+    ],
+)
+def test_a_json_without_a_key_is_a_finding(
+    tiny: Repository, examine: Examine, folder: str, keys: list[str]
+) -> None:
+    path = tiny.results() / f"{folder}/{CELL}.json"
+    content = json.loads(path.read_text())
+    for key in keys:
+        absent = {name: value for name, value in content.items() if name != key}
+        for damaged in (absent, content | {key: [{}]}):
+            path.write_text(json.dumps(damaged))
+            status, findings = examine()
+            assert status == 1, key
+            assert any(f"results/tiny/{folder}/{CELL}.json" in line for line in findings), key
+
+
+def test_a_damaged_dvc_file_is_a_finding(tiny: Repository, examine: Examine) -> None:
+    for content in (b"", b"[]", b"outs: 1", b"outs: [{path: x}]", b"outs: [", b"\xff"):
+        (tiny.folder / "data/raw/demo_textures.zip.dvc").write_bytes(content)
+        status, findings = examine()
+        assert status == 1
+        assert len(findings) == 1, content
+        assert findings[0].startswith("data/raw/demo_textures.zip.dvc is no valid .dvc file")
+
+
+@pytest.mark.parametrize("name", ["results.csv", "main.md", "choice.csv", "weighting.csv"])
+def test_a_damaged_table_is_a_finding(tiny: Repository, examine: Examine, name: str) -> None:
+    for content in (b"", b"\xff\x00", b'a,b\n"', b"dataset,variant\n1,2,3\n"):
+        (tiny.results() / "tables" / name).write_bytes(content)
+        status, findings = examine()
+        assert status == 1, content
+        assert findings[0].startswith(f"results/tiny/tables/{name}"), content
+
+
+def test_a_number_that_is_none_is_a_finding(tiny: Repository, examine: Examine) -> None:
+    replace(tiny.results() / "tables/weighting.csv", r"\b0\.\d+", "many")
     status, findings = examine()
     assert status == 1
-    assert any("is no valid JSON" in line for line in findings)
+    assert findings[0].startswith("results/tiny/tables/weighting.csv")
 
 
 def test_metrics_of_a_training_that_is_gone_are_found(tiny: Repository, examine: Examine) -> None:
@@ -166,8 +296,14 @@ def test_metrics_of_a_training_that_is_gone_are_found(tiny: Repository, examine:
     assert any(f"scores/{CELL}.csv is missing" in line for line in findings)
 
 
-def test_a_study_that_was_not_run_has_no_findings(
-    clone: Repository, monkeypatch: pytest.MonkeyPatch
+def test_a_study_of_which_nothing_is_here_is_a_finding(
+    tiny: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(clone.folder)
-    assert main(["doctor", "--configfile", "tiny.yaml"]) == 0
+    """Its name comes from config/config.yaml where the overlay was forgotten."""
+    monkeypatch.chdir(tiny.folder)
+    assert main(["doctor"]) == 1
+    finding, verdict = capsys.readouterr().out.splitlines()
+    assert finding == (
+        "No results of study paper are in results/paper: was it run, and is --configfile missing?"
+    )
+    assert verdict.startswith("paper: failed, findings: 1, ")

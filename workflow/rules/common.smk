@@ -10,7 +10,15 @@ from pathlib import Path
 
 from aeflow.ablations import ablation_rows
 from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
-from aeflow.cells import Cell, encoder_of, pack_cells, scored_as, study_cells, trainings_of
+from aeflow.cells import (
+    Cell,
+    identity_of,
+    judging_of,
+    pack_cells,
+    scored_as,
+    study_cells,
+    trainings_of,
+)
 from aeflow.config import Study
 from aeflow.errors import AeflowError, ConfigError
 from aeflow.files import check_writable

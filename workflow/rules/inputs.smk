@@ -47,7 +47,7 @@ def encoder_identity(encoder):
 
 def encoder_files(wildcards, kind):
     encoder = STUDY.fit_settings(wildcards.dataset, wildcards.variant).encoder
-    stage = f"{encoder.name}-stage{encoder.stage}/{wildcards.dataset}/{wildcards.category}"
+    stage = f"{encoder.stage_name}/{wildcards.dataset}/{wildcards.category}"
     return {
         "features": f"data/features/{stage}.npy",
         "manifest": f"data/manifests/features/{stage}.json",
@@ -83,21 +83,8 @@ def train_summaries(wildcards):
 
 
 def identity(wildcards):
-    variant = STUDY.variant(wildcards.variant)
-    content = {
-        "study": STUDY.study,
-        "dataset": wildcards.dataset,
-        "category": wildcards.category,
-        "variant": variant.name,
-        "method": variant.method,
-        "seed": int(wildcards.seed),
-        "encoder": encoder_of(STUDY, wildcards.dataset, variant.name),
-    }
-    return json.dumps(content, sort_keys=True)
+    return json.dumps(identity_of(STUDY, cell_of(wildcards)), sort_keys=True)
 
 
 def judging(wildcards):
-    cell = STUDY.cell(wildcards.dataset, wildcards.variant).model_dump(mode="json")
-    content = {"score": cell["score"], "threshold": cell["threshold"]}
-    content["evaluation"] = STUDY.evaluation.model_dump(mode="json")
-    return json.dumps(content, sort_keys=True)
+    return json.dumps(judging_of(STUDY, cell_of(wildcards)), sort_keys=True)

@@ -1,0 +1,119 @@
+"""The files of the tables as text: to be written, or compared with what was written."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from aeflow.entries import DatasetEntry
+from aeflow.errors import DataError
+from aeflow.reporting.ablations import ablations_display, read_ablations
+from aeflow.reporting.categories import categories_display, categories_table
+from aeflow.reporting.choice import choice_display, read_choice
+from aeflow.reporting.comparison import comparison_display, read_comparison
+from aeflow.reporting.complexity import (
+    corrected_display,
+    correlations_display,
+    read_corrected,
+    read_correlations,
+)
+from aeflow.reporting.defects import defects_display, read_defects
+from aeflow.reporting.display import DisplayTable, main_display, results_display
+from aeflow.reporting.ensembles import ensembles_display, read_ensembles
+from aeflow.reporting.published import Published, claims_display, claims_table
+from aeflow.reporting.weighting import read_weighting, weighting_display
+
+Reader = Callable[[Path], pd.DataFrame]
+# Tables that rest on more than the metrics: how each is read and shown, and whether it is long.
+EXPLAINED: dict[str, tuple[Reader, Callable[..., DisplayTable], bool]] = {
+    "comparison": (read_comparison, comparison_display, False),
+    "choice": (read_choice, choice_display, True),
+    "ablations": (read_ablations, ablations_display, True),
+    "weighting": (read_weighting, weighting_display, True),
+    "ensembles": (read_ensembles, ensembles_display, False),
+    "complexity": (read_correlations, correlations_display, True),
+    "complexity_corrected": (read_corrected, corrected_display, True),
+    "defects": (read_defects, defects_display, True),
+}
+
+
+def metrics_texts(
+    results: pd.DataFrame, means: pd.DataFrame, variants: Sequence[str]
+) -> dict[str, str]:
+    """Return the content of each file that rests on the metrics alone, by its name.
+
+    Args:
+        results: Output of `results_table`.
+        means: Output of `main_table`.
+        variants: those to show.
+    """
+    categories = categories_table(results, variants)
+    shown = {
+        "results": results_display(results),
+        "main": main_display(means[means["variant"].isin(list(variants))]),
+        "categories": categories_display(categories),
+    }
+    texts = {
+        f"{name}.{ending}": text
+        for name, display in shown.items()
+        for ending, text in _people_and_papers(display, long=name == "results").items()
+    }
+    return texts | {"categories.csv": csv_text(categories)}
+
+
+def claims_texts(
+    means: pd.DataFrame,
+    published: Published,
+    entries: Sequence[DatasetEntry],
+    chosen: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the content of each file of the claims, by its name; arguments as `claims_table`."""
+    claims = claims_table(means, published, entries, chosen)
+    shown = _people_and_papers(claims_display(claims, published), long=False)
+    texts = {f"claims.{ending}": text for ending, text in shown.items()}
+    return texts | {"claims.csv": csv_text(claims)}
+
+
+def explained_texts(csv: Path, entries: Sequence[DatasetEntry]) -> dict[str, str]:
+    """Return what one of the `EXPLAINED` tables makes of the files beside it, by their names.
+
+    Args:
+        csv: the table as data.
+        entries: the study's datasets.
+
+    Raises:
+        DataError: the file is missing, has other columns or values that no rule writes.
+    """
+    reader, display, long = EXPLAINED[csv.stem]
+    with reading(csv):
+        table = reader(csv)
+        shown = display(table, entries) if csv.stem == "ensembles" else display(table)
+    texts = _people_and_papers(shown, long=long)
+    return {f"{csv.stem}.{ending}": text for ending, text in texts.items()}
+
+
+@contextmanager
+def reading(csv: Path) -> Iterator[None]:
+    """Turn what a damaged table raises where it is read or shown into a sentence.
+
+    Raises:
+        DataError: the table is no CSV, or has values that no rule writes.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{csv} holds what no rule writes ({error}): restore it from git, or delete it and "
+            "run snakemake."
+        ) from error
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return what `write_table` writes."""
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _people_and_papers(display: DisplayTable, *, long: bool) -> dict[str, str]:
+    return {"md": display.markdown(), "tex": display.latex(long=long)}
