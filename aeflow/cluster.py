@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -175,4 +176,6 @@ def _run(command: str) -> subprocess.CompletedProcess[str]:
 
 
 if __name__ == "__main__":
+    # Ctrl-C is Snakemake's matter: it would take the end of a submission for a failed job.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(submit(sys.argv[2:], int(sys.argv[1])))

@@ -1,6 +1,7 @@
 # What has to be right before the first job is submitted to a cluster (profiles/slurm).
 
 import os
+import time
 from contextlib import suppress
 
 import psutil
@@ -52,11 +53,14 @@ def wait_where_the_queue_is_full():
 
     def cancel_jobs(executor, active_jobs):
         """Cancel those that wait for a place too: they would take those of the others."""
-        executor._job_submission_executor.shutdown(wait=False, cancel_futures=True)
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if "aeflow.cluster" in process.cmdline():
-                    process.terminate()
+        submissions = executor._job_submission_executor
+        submissions.shutdown(wait=False, cancel_futures=True)
+        while any(thread.is_alive() for thread in submissions._threads):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "aeflow.cluster" in process.cmdline():
+                        process.terminate()
+            time.sleep(0.1)
         cancel(executor, active_jobs)
 
     plugin.get_submit_command = lambda *given, **named: f"{submit} {command(*given, **named)}"
