@@ -1,6 +1,7 @@
 # What has to be right before the first job is submitted to a cluster (profiles/slurm).
 
 import os
+import subprocess
 import time
 from contextlib import suppress
 
@@ -62,6 +63,8 @@ def wait_where_the_queue_is_full():
                         process.terminate()
             time.sleep(0.1)
         cancel(executor, active_jobs)
+        # And what was submitted a moment ago: the name of all jobs is that of the run.
+        subprocess.run(["scancel", "--me", f"--name={executor.run_uuid}"], check=False)
 
     plugin.get_submit_command = lambda *given, **named: f"{submit} {command(*given, **named)}"
     plugin.Executor.cancel_jobs = cancel_jobs
