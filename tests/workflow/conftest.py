@@ -63,7 +63,8 @@ def copy_repository(target: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith(NOT_COPIED):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    (target / ".dvc").mkdir(exist_ok=True)
+    for folder in ("results", ".dvc"):
+        (target / folder).mkdir(exist_ok=True)
     (target / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (target / "tiny.yaml").write_text(TINY)
     return target
