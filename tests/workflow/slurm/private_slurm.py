@@ -154,6 +154,8 @@ class OnSlurm(Repository):
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
+                # Whoever runs the tests in the background lets them ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
