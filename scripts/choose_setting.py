@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     display = choice_display(table)
     write_table(table, options.csv)
     write_text(options.md, display.markdown())
-    write_text(options.tex, display.latex(long=True))
+    write_text(options.tex, display.latex())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     shown = ablations_display(table)
     write_table(table, options.csv)
     write_text(options.md, shown.markdown())
-    write_text(options.tex, shown.latex(long=True))
+    write_text(options.tex, shown.latex())
 
 
 if __name__ == "__main__":

@@ -50,8 +50,9 @@ def main(arguments: list[str]) -> None:
     }
     for name, (table, display) in tables.items():
         write_table(table, options.tables / f"{name}.csv")
-        write_text(options.tables / f"{name}.md", display(table).markdown())
-        write_text(options.tables / f"{name}.tex", display(table).latex(long=True))
+        shown = display(table)
+        write_text(options.tables / f"{name}.md", shown.markdown())
+        write_text(options.tables / f"{name}.tex", shown.latex())
 
 
 if __name__ == "__main__":

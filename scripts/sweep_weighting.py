@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     write_table(sweep_table(per_seed), options.sweep)
     write_table(table, options.csv)
     write_text(options.md, display.markdown())
-    write_text(options.tex, display.latex(long=True))
+    write_text(options.tex, display.latex())
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def ablations_display(table: pd.DataFrame) -> DisplayTable:
     for name, label in _COST.items():
         cells[label] = [number(mean, 1) for mean in table[f"{name}_mean"]]
     if not len(table):
-        return plain(cells, "The configuration names no ablation of these datasets.")
+        return plain(cells, "The configuration names no ablation of these datasets.", long=True)
     shown = plain(
         cells,
         "Percent, mean ± sd over seeds, categories averaged first; one key differs at a time. "
@@ -88,6 +88,7 @@ def ablations_display(table: pd.DataFrame) -> DisplayTable:
         "where there are no masks or no map. F1 uses a threshold fitted on validation images, "
         "F1 (oracle) the best one for the test labels. Seconds and memory: one training's. Bold: "
         "best of an ablation, the oracle aside.",
+        long=True,
     )
     judged = [name for name in SHARES if name != "oracle_f1" and labels[name] in shown.cells]
     marks = best(

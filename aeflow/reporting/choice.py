@@ -140,7 +140,7 @@ def choice_display(choice: pd.DataFrame) -> DisplayTable:
         }
     )
     if choice.empty:
-        return plain(cells, "No variant of this study is one of our methods.")
+        return plain(cells, "No variant of this study is one of our methods.", long=True)
     table = plain(
         cells,
         "Chosen: the fewest seconds of training per model among the variants whose validation "
@@ -151,6 +151,7 @@ def choice_display(choice: pd.DataFrame) -> DisplayTable:
         "else ran.\n"
         "No test label enters the choice: test AUROC and F1 (mean ± sd over seeds) are shown "
         "beside it. Percent.",
+        long=True,
     )
     table.bold[:] = rows["chosen"].to_numpy()[:, None]
     return table

@@ -175,6 +175,7 @@ def correlations_display(table: pd.DataFrame) -> DisplayTable:
         f"seeds, categories averaged first. {COMBINED}: the variant's combined score. Components "
         "stand once for all variants with the same training. A score that follows complexity "
         "among normal images alone measures complexity." + _empty_because(reasons),
+        long=True,
     )
 
 
@@ -193,6 +194,7 @@ def corrected_display(table: pd.DataFrame) -> DisplayTable:
         "residual of the regression on both measures of complexity, fitted to validation normals, "
         "then combined as before. No other table uses the corrected score. Bold: best of a "
         "dataset.",
+        long=True,
     )
     judged = [n for n in (0, 1, 3, 4) if labels[n] in shown.cells]
     marks = best(table, [f"{_AUROCS[n]}_mean" for n in judged], table["dataset"])

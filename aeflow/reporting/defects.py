@@ -60,6 +60,7 @@ def defects_display(table: pd.DataFrame) -> DisplayTable:
         return plain(
             pd.DataFrame(columns=["Dataset", "Category", "Defect", "Images"]),
             "No test image of this study is anomalous.",
+            long=True,
         )
     shown = table.assign(
         shown=[
@@ -79,6 +80,7 @@ def defects_display(table: pd.DataFrame) -> DisplayTable:
         cells,
         "AUROC in percent of the images with one defect against all normal test images of the "
         "category, mean ± sd over seeds. Bold: best of a row.",
+        long=True,
     )
     judged = [str(variant) for variant in means if variant in result.cells]
     if len(judged) > 1:

@@ -34,11 +34,13 @@ class DisplayTable:
         cells: Strings; an empty string is an empty cell.
         bold: Same shape, True where the cell is printed in bold.
         note: Sentences that belong below the table; a new line is a new paragraph.
+        long: Whether it may need several pages of a paper.
     """
 
     cells: pd.DataFrame
     bold: pd.DataFrame
     note: str = ""
+    long: bool = False
 
     def rows(self) -> Iterator[list[tuple[str, bool]]]:
         """Yield the rows as (cell, bold) pairs."""
@@ -57,8 +59,8 @@ class DisplayTable:
         text = table.to_markdown(index=False, disable_numparse=True)
         return "\n\n".join([text, *self.note.splitlines()]) + "\n"
 
-    def latex(self, long: bool = False) -> str:
-        """Return a booktabs tabular (or longtable) and the note as a comment."""
+    def latex(self) -> str:
+        """Return a booktabs tabular, a longtable if it is long, and the note as a comment."""
 
         def cell(text: str, bold: bool) -> str:
             text = text.translate(_LATEX)
@@ -66,17 +68,17 @@ class DisplayTable:
 
         names = [str(name).translate(_LATEX) for name in self.cells.columns]
         table = pd.DataFrame([[cell(*pair) for pair in row] for row in self.rows()], columns=names)
-        packages = "booktabs and longtable" if long else "booktabs"
+        packages = "booktabs and longtable" if self.long else "booktabs"
         comments = [f"% {line}\n" for line in [f"Needs {packages}.", *self.note.splitlines()]]
-        return "".join(comments) + table.to_latex(index=False, longtable=long)
+        return "".join(comments) + table.to_latex(index=False, longtable=self.long)
 
 
-def plain(cells: pd.DataFrame, note: str = "") -> DisplayTable:
+def plain(cells: pd.DataFrame, note: str = "", long: bool = False) -> DisplayTable:
     """Return a table without bold cells; columns without any content are left out."""
     if len(cells):
         cells = cells.loc[:, (cells != "").any()]
     bold = pd.DataFrame(False, index=cells.index, columns=cells.columns)
-    return DisplayTable(cells, bold, note)
+    return DisplayTable(cells, bold, note, long)
 
 
 def percent(mean: float, sd: float = float("nan")) -> str:
@@ -153,6 +155,7 @@ def results_display(results: pd.DataFrame) -> DisplayTable:
         cells,
         "Percent. F1, ACC, SEN and SPE at the threshold shown, fitted on validation images by the "
         f"rule named. {ORACLE_NOTE} Interval: bootstrap over the test images.",
+        long=True,
     )
 
 

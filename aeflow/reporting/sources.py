@@ -9,11 +9,10 @@ from typing import Any
 from aeflow.config import Study
 from aeflow.reporting.choice import chosen_variants, read_choice
 from aeflow.reporting.published import load_published
-from aeflow.reporting.tables import headline, main_table, results_table
+from aeflow.reporting.tables import csv_text, headline, main_table, results_table
 from aeflow.reporting.texts import (
     EXPLAINED,
     claims_texts,
-    csv_text,
     explained_texts,
     metrics_texts,
     reading,

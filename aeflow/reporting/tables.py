@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from aeflow.errors import DataError
-from aeflow.files import atomic_path, read_json
+from aeflow.files import read_json, write_text
 from aeflow.replicates import over_seeds
 
 RUN = ["dataset", "category", "variant", "seed"]
@@ -118,10 +118,15 @@ def headline(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]
     return found
 
 
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV; numbers keep every digit."""
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV; numbers keep every digit."""
-    with atomic_path(path) as part:
-        table.to_csv(part, index=False, lineterminator="\n")
+    """Write a table as CSV."""
+    write_text(path, csv_text(table))
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -22,19 +22,20 @@ from aeflow.reporting.defects import defects_display, read_defects
 from aeflow.reporting.display import DisplayTable, main_display, results_display
 from aeflow.reporting.ensembles import ensembles_display, read_ensembles
 from aeflow.reporting.published import Published, claims_display, claims_table
+from aeflow.reporting.tables import csv_text
 from aeflow.reporting.weighting import read_weighting, weighting_display
 
 Reader = Callable[[Path], pd.DataFrame]
-# Tables that rest on more than the metrics: how each is read and shown, and whether it is long.
-EXPLAINED: dict[str, tuple[Reader, Callable[..., DisplayTable], bool]] = {
-    "comparison": (read_comparison, comparison_display, False),
-    "choice": (read_choice, choice_display, True),
-    "ablations": (read_ablations, ablations_display, True),
-    "weighting": (read_weighting, weighting_display, True),
-    "ensembles": (read_ensembles, ensembles_display, False),
-    "complexity": (read_correlations, correlations_display, True),
-    "complexity_corrected": (read_corrected, corrected_display, True),
-    "defects": (read_defects, defects_display, True),
+# Tables that rest on more than the metrics: how each is read and shown.
+EXPLAINED: dict[str, tuple[Reader, Callable[..., DisplayTable]]] = {
+    "comparison": (read_comparison, comparison_display),
+    "choice": (read_choice, choice_display),
+    "ablations": (read_ablations, ablations_display),
+    "weighting": (read_weighting, weighting_display),
+    "ensembles": (read_ensembles, ensembles_display),
+    "complexity": (read_correlations, correlations_display),
+    "complexity_corrected": (read_corrected, corrected_display),
+    "defects": (read_defects, defects_display),
 }
 
 
@@ -57,7 +58,7 @@ def metrics_texts(
     texts = {
         f"{name}.{ending}": text
         for name, display in shown.items()
-        for ending, text in _people_and_papers(display, long=name == "results").items()
+        for ending, text in _people_and_papers(display).items()
     }
     return texts | {"categories.csv": csv_text(categories)}
 
@@ -70,7 +71,7 @@ def claims_texts(
 ) -> dict[str, str]:
     """Return the content of each file of the claims, by its name; arguments as `claims_table`."""
     claims = claims_table(means, published, entries, chosen)
-    shown = _people_and_papers(claims_display(claims, published), long=False)
+    shown = _people_and_papers(claims_display(claims, published))
     texts = {f"claims.{ending}": text for ending, text in shown.items()}
     return texts | {"claims.csv": csv_text(claims)}
 
@@ -85,11 +86,11 @@ def explained_texts(csv: Path, entries: Sequence[DatasetEntry]) -> dict[str, str
     Raises:
         DataError: the file is missing, has other columns or values that no rule writes.
     """
-    reader, display, long = EXPLAINED[csv.stem]
+    reader, display = EXPLAINED[csv.stem]
     with reading(csv):
         table = reader(csv)
         shown = display(table, entries) if csv.stem == "ensembles" else display(table)
-    texts = _people_and_papers(shown, long=long)
+    texts = _people_and_papers(shown)
     return {f"{csv.stem}.{ending}": text for ending, text in texts.items()}
 
 
@@ -109,11 +110,5 @@ def reading(csv: Path) -> Iterator[None]:
         ) from error
 
 
-def csv_text(table: pd.DataFrame) -> str:
-    """Return what `write_table` writes."""
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def _people_and_papers(display: DisplayTable, *, long: bool) -> dict[str, str]:
-    return {"md": display.markdown(), "tex": display.latex(long=long)}
+def _people_and_papers(display: DisplayTable) -> dict[str, str]:
+    return {"md": display.markdown(), "tex": display.latex()}

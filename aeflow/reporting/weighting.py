@@ -121,7 +121,9 @@ def weighting_display(table: pd.DataFrame) -> DisplayTable:
     cells = table[DEFINITION].copy()
     cells.columns = pd.Index(["Dataset", "Variant", "S_flow", "S_recon", "Scaling"])
     if table.empty:
-        return plain(cells, "The study has no variant of the method aeflow to weigh scores of.")
+        return plain(
+            cells, "The study has no variant of the method aeflow to weigh scores of.", long=True
+        )
     shown = {
         "Beta": "beta",
         "AUROC, validation": "val_auroc",
@@ -144,6 +146,7 @@ def weighting_display(table: pd.DataFrame) -> DisplayTable:
         "the weight of S_flow, chosen by each seed on validation images; among equals the nearest "
         "to the paper's 0.9. Oracle: chosen by test labels, what a choice could reach at best, "
         "not a result. Bold: the kind of score with the highest validation AUROC of a variant.",
+        long=True,
     )
     if "AUROC, validation" in display.cells:
         rival = table["dataset"] + "/" + table["variant"]

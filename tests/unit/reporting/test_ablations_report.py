@@ -82,7 +82,7 @@ def test_without_ablations_there_are_headers_and_a_sentence(results, tmp_path):
     assert (tmp_path / "ablations.csv").read_text() == ",".join(ABLATION_COLUMNS) + "\n"
     read = read_ablations(tmp_path / "ablations.csv")
     assert "names no ablation" in ablations_display(read).markdown()
-    assert "names no ablation" in ablations_display(read).latex(long=True)
+    assert "names no ablation" in ablations_display(read).latex()
     texts = plot_ablations("tiles", read, results).figure.axes[0].texts
     assert "names no ablation" in texts[0].get_text()
 

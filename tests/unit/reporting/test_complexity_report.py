@@ -172,7 +172,7 @@ def test_tables_for_people(tables):
     assert len(shown.cells) == 5 + 2
     text = corrected_display(corrected).markdown()
     assert "nothing is left to rank by" in text
-    assert r"\begin{longtable}" in corrected_display(corrected).latex(long=True)
+    assert r"\begin{longtable}" in corrected_display(corrected).latex()
 
 
 def test_the_figure_shows_both_measures_and_both_aurocs(tables):

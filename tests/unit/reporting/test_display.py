@@ -99,7 +99,7 @@ def test_markdown_and_latex_say_the_same():
     assert latex.startswith("% Needs booktabs.\n% First.\n% Second.\n\\begin{tabular}{ll}")
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert rule in latex
-    assert "longtable" in table.latex(long=True)
+    assert "longtable" in DisplayTable(cells, marks, long=True).latex()
 
 
 def test_every_latex_row_has_all_cells(make_run):
