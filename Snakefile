@@ -14,6 +14,7 @@ container: "docker://python:3.11-slim"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/scored.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/shown.smk"
 include: "workflow/rules/analysed.smk"
@@ -35,6 +36,7 @@ include: "workflow/rules/cluster.smk"
 
 onstart:
     check_output_folders()
+    check_score_files()
     check_slurm()
 
 
@@ -73,7 +75,8 @@ localrules:
 rule all:
     default_target: True
     input:
-        scores=[score_table(cell) for cell in SCORED],
+        scored=[scored(cell) for cell in SCORED],
+        scores=untracked_tables(),
         metrics=[metrics_of(cell) for cell in CELLS],
         tables=all_tables(),
         figures=figures(),

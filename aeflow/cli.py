@@ -92,7 +92,11 @@ def examine_study(options: argparse.Namespace) -> int:
         print(finding)
     found = len(doctor.findings)
     verdict = f"failed, findings: {found}" if found else "passed"
-    print(f"{doctor.study.study}: {verdict}, files examined: {doctor.examined}")
+    absent = f", metrics without their scores: {doctor.without_scores}"
+    print(
+        f"{doctor.study.study}: {verdict}, files examined: {doctor.examined}"
+        f"{absent if doctor.without_scores else ''}"
+    )
     return 1 if found else 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from aeflow.cells import Cell, identity_of, judging_of, scored_as, study_cells, trainings_of
 from aeflow.config import Study
 from aeflow.dvc_files import dvc_md5, payload_files
-from aeflow.evaluation import Identity, JudgingSettings, metrics_content, read_scores
+from aeflow.evaluation import Identity, JudgingSettings, metrics_content
 from aeflow.examination import Examination
 from aeflow.recorded import (
     Features,
@@ -29,6 +29,7 @@ from aeflow.recorded import (
     read_recorded,
 )
 from aeflow.reporting.sources import from_metrics, from_their_csv
+from aeflow.score_files import read_cell_scores
 from aeflow.settings import EncoderSettings
 from aeflow.validation import validate
 
@@ -38,10 +39,16 @@ MANIFESTS = DATA / "manifests"
 
 
 class Doctor(Examination):
-    """The examination of one study, in the folder of the repository."""
+    """The examination of one study, in the folder of the repository.
+
+    Attributes:
+        without_scores: number of cells whose metrics were not computed again, as the score table
+            is absent.
+    """
 
     def __init__(self, study: Study) -> None:
         super().__init__()
+        self.without_scores = 0
         self.study = study
         self.cards = study.load_cards()
         self.cells = study_cells(study, self.cards)
@@ -52,7 +59,7 @@ class Doctor(Examination):
     def examine(self) -> list[str]:
         """Look at everything that is here; return the findings."""
         trained = [training for cell in self.cells for training in trainings_of(self.study, cell)]
-        dvc_files = sorted([*DATA.rglob("*.dvc"), *self.folder.glob("models/*.dvc")])
+        dvc_files = sorted([*DATA.rglob("*.dvc"), *self.folder.glob("*/*.dvc")])
         checks = [
             *(partial(self._archive, entry.archive) for entry in self.study.datasets),
             *(partial(self._prepared, cell[:2]) for cell in self.cells),
@@ -131,41 +138,53 @@ class Doctor(Examination):
         self._compare(path, facts, wanted)
         if facts:
             self._compare_versions(path, facts["versions"])
-        scores = cell.file(self.folder / "scores", "csv")
         if method.peer:
-            self._compare_payload(path, facts, {"scores": scores})
-            return
-        history = cell.file(self.folder / "train", "csv")
-        model = cell.file(self.folder / "models", "safetensors")
-        self._compare_payload(path, facts, {"history": history, "model": model})
-        scored = scores.with_suffix(".json")
-        wanted = _renamed(facts, model_sha256="checkpoint_sha256")
+            wanted = _renamed(facts, scores_sha256="scores_sha256")
+        else:
+            history = cell.file(self.folder / "train", "csv")
+            model = cell.file(self.folder / "models", "safetensors")
+            self._compare_payload(path, facts, {"history": history, "model": model})
+            wanted = _renamed(facts, model_sha256="checkpoint_sha256")
+        scored = cell.file(self.folder / "scored", "json")
         self._compare(scored, self._read(scored, Scored), wanted)
 
     def _scores(self, cell: Cell) -> None:
-        scores = cell.file(self.folder / "scores", "csv")
-        beside = scores.with_suffix(".json")
-        facts = self._read(beside, Scored)
-        self._compare_payload(beside, facts, {"scores": scores})
+        scored = cell.file(self.folder / "scored", "json")
+        facts = self._read(scored, Scored)
+        payload = {"scores": "csv", "gallery": "npz"}
+        files = {name: cell.file(self.folder / "scores", e) for name, e in payload.items()}
+        self._compare_payload(scored, facts, files)
         for name in self.study.variant(cell.variant).members:
             member = scored_as(self.study, cell._replace(variant=name))
-            read = self._read(member.file(self.folder / "scores", "json"), Scored)
+            read = self._read(member.file(self.folder / "scored", "json"), Scored)
             wanted = _renamed(read, scores_sha256=f"{name}_table_sha256")
-            self._compare(beside, facts, wanted, "is not made from its members' scores")
+            self._compare(scored, facts, wanted, "is not made from its members' scores")
 
     def _metrics(self, cell: Cell) -> None:
-        """Compute the metrics again, from the score table and with the settings they tell."""
+        """Compute the metrics again, from the score table and with the settings they tell.
+
+        Where the table is absent, what they say that they were made from is compared.
+        """
         path = cell.file(self.folder / "metrics", "json")
         facts = self._read(path, Judged)
         if not facts:
             return
         configured = identity_of(self.study, cell) | {"settings": judging_of(self.study, cell)}
         self._compare(path, facts, configured)
+        scored = scored_as(self.study, cell)
+        described = scored.file(self.folder / "scored", "json")
+        if not scored.file(self.folder / "scores", "csv").exists():
+            self.without_scores += 1
+            made_from = _renamed(read_recorded(described, Scored), scores_sha256="scores_sha256")
+            if self._compare(
+                path, facts, made_from, f"is not made from what {described} describes"
+            ):
+                self._sound[cell] = facts
+            return
         told = {name: facts.get(name) for name in Identity.model_fields}
-        scores = scored_as(self.study, cell).file(self.folder / "scores", "csv")
         again = metrics_content(
-            read_scores(scores),
-            read_recorded(scores.with_suffix(".json"), Scored)["pixel"],
+            read_cell_scores(self.folder, scored),
+            read_recorded(described, Scored),
             validate(Identity, told, str(path)),
             validate(JudgingSettings, facts["settings"], f"{path}: settings"),
             trainings=[
@@ -176,7 +195,7 @@ class Doctor(Examination):
             ],
             n_train=read_recorded(self._prepared_manifest(*cell[:2]), Prepared)["counts"]["train"],
         )
-        if self._compare(path, facts, again, f"does not follow from {scores}"):
+        if self._compare(path, facts, again, f"does not follow from {described}"):
             self._sound[cell] = facts
 
     def _tables(self) -> None:

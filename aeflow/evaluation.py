@@ -1,7 +1,6 @@
 """Every metric of one cell and seed, from its score table alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -47,29 +46,6 @@ class JudgingSettings(Strict):
     score: ScoreSettings
     threshold: ThresholdSettings
     evaluation: EvaluationSettings
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read and check a score table.
-
-    Raises:
-        DataError: the file is missing, no CSV, or no score table (`check_scores`).
-    """
-    try:
-        # A defect may be called "NA"; the broken numbers are found by check_scores.
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(("image_id", "split", "defect"), str),
-            keep_default_na=False,
-        )
-        check_scores(table)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the rule score_images.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no valid CSV ({error}): score the images again.") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return table
 
 
 def check_scores(table: pd.DataFrame) -> None:
@@ -162,7 +138,7 @@ def evaluate_scores(
 
 def metrics_content(
     table: pd.DataFrame,
-    pixel: dict[str, dict[str, float | None]],
+    scored: dict[str, Any],
     identity: Identity,
     settings: JudgingSettings,
     *,
@@ -173,7 +149,7 @@ def metrics_content(
 
     Args:
         table: one row per validation and test image (`check_scores`).
-        pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
+        scored: the JSON beside it: `pixel` as for `evaluate_scores`, and `scores_sha256`.
         identity: which result it is.
         settings: as configured.
         trainings: the summary of each training behind the scores.
@@ -184,7 +160,7 @@ def metrics_content(
     """
     metrics = evaluate_scores(
         table,
-        pixel,
+        scored["pixel"],
         method=identity.method,
         score=settings.score,
         threshold=settings.threshold,
@@ -197,6 +173,7 @@ def metrics_content(
         "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
         "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
         "n_train": n_train,
+        "scores_sha256": scored["scores_sha256"],
         "settings": settings.model_dump(mode="json"),
     }
 

@@ -1,4 +1,4 @@
-"""The gallery: a few telling test images with reconstruction and maps, small enough for git.
+"""The gallery: a few telling test images with reconstruction and maps.
 
 Panels are drawn from it, so that they need neither checkpoint nor images nor torch.
 """
@@ -84,9 +84,9 @@ def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
             strip = np.asarray(Image.open(io.BytesIO(arrays.pop(f"{name}_jpeg").tobytes())))
             arrays[name] = strip.reshape(-1, strip.shape[1], *strip.shape[1:])
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run score_images.") from error
+        raise DataError(f"{path} is missing: `dvc pull {path}`, or score again.") from error
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path} is no gallery: delete it and run score_images again.") from error
+        raise DataError(f"{path} is no gallery: score the images again.") from error
     if "difference" in arrays:
         arrays["difference"] = arrays["difference"] / 255
     if "flow_map" in arrays:

@@ -1,24 +1,76 @@
-"""A score table and the JSON beside it."""
+"""A score table, and the JSON that binds it to what it was made from.
 
+The table is payload, which git does not keep; rules and results rest on the JSON.
+"""
+
+import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from aeflow.cells import Cell
+from aeflow.errors import DataError
+from aeflow.evaluation import check_scores
 from aeflow.files import sha256_file, write_json, write_text
+from aeflow.recorded import Scored, read_recorded
 
 
 def write_scores(
-    path: Path, beside: Path, table: pd.DataFrame, pixel: dict[str, Any], **origin: str
+    path: Path, scored: Path, table: pd.DataFrame, pixel: dict[str, Any], **origin: str
 ) -> None:
-    """Write a score table as CSV, and beside it the JSON that binds it to what it was made from.
+    """Write a score table as CSV, and the JSON that binds it.
 
     Args:
         path: CSV to write.
-        beside: JSON to write.
+        scored: JSON to write.
         table: one row per image (aeflow.types.SCORE_TABLE_COLUMNS, then components).
         pixel: metrics of the anomaly maps, empty where there are none.
         origin: more facts for the JSON, for example the checkpoint's SHA-256.
     """
     write_text(path, table.to_csv(index=False))
-    write_json(beside, {"pixel": pixel, "scores_sha256": sha256_file(path), **origin})
+    write_json(scored, {"pixel": pixel, "scores_sha256": sha256_file(path), **origin})
+
+
+def read_scores(path: Path, scored: Path) -> pd.DataFrame:
+    """Read and check a score table.
+
+    Args:
+        path: CSV.
+        scored: the JSON of `write_scores`.
+
+    Raises:
+        DataError: a file is missing or damaged, the table is not the one that the JSON describes,
+            or no score table (`check_scores`).
+    """
+    sha256 = read_recorded(scored, Scored)["scores_sha256"]
+    bring = f"`dvc pull {path}` brings it if the study was shared; or delete {scored} and run "
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise DataError(f"It is not the table that {scored} describes: {bring}snakemake.")
+        # A defect may be called "NA"; the broken numbers are found by check_scores.
+        text = dict.fromkeys(("image_id", "split", "defect"), str)
+        table = pd.read_csv(BytesIO(content), dtype=text, keep_default_na=False)
+        check_scores(table)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: {bring}snakemake.") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no valid CSV ({error}): score the images again.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return table
+
+
+def read_cell_scores(folder: Path, cell: Cell) -> pd.DataFrame:
+    """Read the score table of a cell.
+
+    Args:
+        folder: `results/<study>`.
+        cell: one that has a score table of its own (`aeflow.cells.scored_as`).
+
+    Raises:
+        DataError: as for `read_scores`.
+    """
+    return read_scores(cell.file(folder / "scores", "csv"), cell.file(folder / "scored", "json"))

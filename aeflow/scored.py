@@ -10,7 +10,7 @@ from pydantic import Field
 
 from aeflow.cells import Cell
 from aeflow.combination import Scores, check_same_images, pred_scores
-from aeflow.evaluation import read_scores
+from aeflow.score_files import read_cell_scores
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method, Split
 from aeflow.validation import Strict, validate
@@ -62,7 +62,7 @@ def read_scored(
     """Return the scores of all variants on the images of one split.
 
     Args:
-        folder: `results/<study>/scores`.
+        folder: `results/<study>`.
         cells: what to read.
         scorings: the method and score settings of each variant of `cells`.
         split: whose images; standardised scores still rest on the validation normals.
@@ -71,14 +71,14 @@ def read_scored(
         DataError: a table is missing or wrong, or variants were scored on other images.
     """
     known = {(scoring.dataset, name): scoring for scoring in scorings for name in scoring.tables}
-    tables: dict[Path, pd.DataFrame] = {}  # variants that share a training share its tables
+    tables: dict[Cell, pd.DataFrame] = {}  # variants that share a training share its tables
     seeds: dict[Cell, list[pd.DataFrame]] = {}
     for cell in cells:
         trained = known[cell.dataset, cell.variant].tables[cell.variant]
-        path = cell._replace(variant=trained).file(folder, "csv")
-        if path not in tables:
-            tables[path] = read_scores(path)
-        seeds.setdefault(cell._replace(seed=0), []).append(tables[path])
+        scored = cell._replace(variant=trained)
+        if scored not in tables:
+            tables[scored] = read_cell_scores(folder, scored)
+        seeds.setdefault(cell._replace(seed=0), []).append(tables[scored])
     found: Scored = {}
     first: dict[tuple[str, str], pd.DataFrame] = {}
     for (dataset, category, variant, _), own in seeds.items():

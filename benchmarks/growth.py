@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 # Folder of a rule's payload: below the repository, or below the results of a study.
 PREPARED = {"prepare_images": "data/prepared", "extract_features": "data/features"}
-TRAINED = {"train_model": "models", "score_images": "gallery"}
+TRAINED = {"train_model": "models", "score_images": "scores"}
 CHAIN = ["prepare_images", "extract_features", "train_model", "score_images", "evaluate_scores"]
 NOTES = """\
 seconds, h  CPU time of a job, mean, and of all jobs. {gpu:.1f} h are of rules that ask for a GPU:

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tex", type=Path, required=True)
     options = parser.parse_args(arguments)
     scored = read_scored(
-        options.folder / "scores",
+        options.folder,
         unpack_cells(options.cells),
         load_scorings(options.scorings),
         Split.TEST,

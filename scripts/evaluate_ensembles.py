@@ -10,11 +10,12 @@ from aeflow.cells import Cell, unpack_cells
 from aeflow.ensembles import ensemble_scores, evaluate_ensemble, no_ensemble
 from aeflow.entries import DatasetEntry
 from aeflow.errors import DataError
-from aeflow.evaluation import JudgingSettings, read_scores
+from aeflow.evaluation import JudgingSettings
 from aeflow.files import read_json, write_text
 from aeflow.logging import script
 from aeflow.reporting.ensembles import ensembles_display, ensembles_table, risk_table
 from aeflow.reporting.tables import write_table
+from aeflow.score_files import read_cell_scores
 from aeflow.types import Method, Split
 from aeflow.validation import validate
 
@@ -30,10 +31,7 @@ def judge(folder: Path, trained: str, members: list[Cell]) -> dict[str, Any]:
     path = members[0].file(folder / "metrics", "json")
     metrics = read_json(path)
     settings = validate(JudgingSettings, metrics["settings"], f"{path}: settings")
-    tables = [
-        read_scores(cell._replace(variant=trained).file(folder / "scores", "csv"))
-        for cell in members
-    ]
+    tables = [read_cell_scores(folder, cell._replace(variant=trained)) for cell in members]
     try:
         ensemble = ensemble_scores(tables, Method(metrics["method"]), settings.score)
     except DataError as error:  # no scale: without validation normals, say

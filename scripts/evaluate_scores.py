@@ -4,9 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.evaluation import Identity, JudgingSettings, metrics_content, read_scores
+from aeflow.evaluation import Identity, JudgingSettings, metrics_content
 from aeflow.files import read_json, write_json
 from aeflow.logging import script
+from aeflow.recorded import Scored, read_recorded
+from aeflow.score_files import read_scores
 from aeflow.types import Method
 from aeflow.validation import load_settings, validate
 
@@ -15,7 +17,7 @@ def main(arguments: list[str]) -> None:
     """Read scores, write metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", type=Path, required=True, help="score table, CSV")
-    parser.add_argument("--pixel", type=Path, required=True, help="JSON beside the score table")
+    parser.add_argument("--scored", type=Path, required=True, help="JSON that describes it")
     parser.add_argument(
         "--train", type=Path, nargs="+", default=[], help="JSON of each training behind the scores"
     )
@@ -31,8 +33,8 @@ def main(arguments: list[str]) -> None:
     if not trainings and identity.method != Method.GRADIENT:
         parser.error("--train belongs to every method but gradient")
     metrics = metrics_content(
-        read_scores(given.scores),
-        read_json(given.pixel)["pixel"],
+        read_scores(given.scores, given.scored),
+        read_recorded(given.scored, Scored),
         identity,
         settings,
         trainings=trainings,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aeflow.cells import unpack_cells
 from aeflow.complexity import MEASURES
-from aeflow.evaluation import read_scores
 from aeflow.files import read_json, write_text
 from aeflow.logging import script
 from aeflow.reporting.complexity import (
@@ -19,6 +18,7 @@ from aeflow.reporting.complexity import (
 )
 from aeflow.reporting.defects import defects_display, defects_table
 from aeflow.reporting.tables import read_table, write_table
+from aeflow.score_files import read_cell_scores
 
 
 def main(arguments: list[str]) -> None:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     for cell in unpack_cells(options.cells):
         metrics = read_json(cell.file(options.folder / "metrics", "json"))
         own = trained[cell.dataset][cell.variant]
-        scores = read_scores(cell._replace(variant=own).file(options.folder / "scores", "csv"))
+        scores = read_cell_scores(options.folder, cell._replace(variant=own))
         measured = options.folder / "complexity" / cell.dataset / f"{cell.category}.csv"
         complexity = read_table(
             measured, ["image_id", *MEASURES], text=["image_id"], rule="measure_complexity"

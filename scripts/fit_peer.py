@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     for name in ("images", "masks", "index", "features", "features-manifest", "weights"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--pixel", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--scored", type=Path, required=True, help="JSON to write")
     parser.add_argument("--summary", type=Path, required=True, help="JSON to write")
     args = parser.parse_args(arguments)
 
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
     fit_seconds, peak = time.monotonic() - started, peak_rss_mib()
     table, pixel = score_images(prepared, peer, args.method, args.fpr_limit)
 
-    write_scores(args.scores, args.pixel, table, pixel)
+    write_scores(args.scores, args.scored, table, pixel)
     anomalib = {"anomalib": importlib.metadata.version("anomalib")}
     write_json(
         args.summary,

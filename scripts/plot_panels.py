@@ -3,22 +3,24 @@
 import argparse
 from pathlib import Path
 
-from aeflow.evaluation import read_scores
 from aeflow.files import read_json
 from aeflow.gallery import read_gallery
 from aeflow.logging import script
 from aeflow.reporting.panels import plot_panels
+from aeflow.score_files import read_scores
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gallery", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--scored", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     options = parser.parse_args(arguments)
-    gallery, scores = read_gallery(options.gallery), read_scores(options.scores)
+    gallery = read_gallery(options.gallery)
+    scores = read_scores(options.scores, options.scored)
     plot_panels(gallery, scores, read_json(options.metrics)).save(options.png, options.svg)
 
 

@@ -3,21 +3,22 @@
 import argparse
 from pathlib import Path
 
-from aeflow.evaluation import read_scores
 from aeflow.files import read_json
 from aeflow.logging import script
 from aeflow.reporting.figures import plot_scores
+from aeflow.score_files import read_scores
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--scored", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--png", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     options = parser.parse_args(arguments)
-    scores, metrics = read_scores(options.scores), read_json(options.metrics)
-    plot_scores(scores, metrics).save(options.png, options.svg)
+    scores = read_scores(options.scores, options.scored)
+    plot_scores(scores, read_json(options.metrics)).save(options.png, options.svg)
 
 
 if __name__ == "__main__":

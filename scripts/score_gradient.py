@@ -15,10 +15,10 @@ def main(arguments: list[str]) -> None:
     for name in ("images", "masks", "index"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--pixel", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--scored", type=Path, required=True, help="JSON to write")
     args = parser.parse_args(arguments)
     prepared = open_prepared(args.images, args.masks, args.index)
-    write_scores(args.scores, args.pixel, gradient_scores(prepared), pixel={})
+    write_scores(args.scores, args.scored, gradient_scores(prepared), pixel={})
 
 
 if __name__ == "__main__":

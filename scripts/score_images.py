@@ -7,7 +7,7 @@ from aeflow.assembly import assemble
 from aeflow.checkpoints import load_checkpoint, origin
 from aeflow.data.prepared import open_prepared
 from aeflow.devices import set_up
-from aeflow.files import read_json
+from aeflow.files import read_json, sha256_file
 from aeflow.inference import save_gallery, score_images
 from aeflow.logging import script
 from aeflow.score_files import write_scores
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--summary", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--pixel", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--scored", type=Path, required=True, help="JSON to write")
     parser.add_argument("--gallery", type=Path, required=True, help=".npz to write")
     args = parser.parse_args(arguments)
 
@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
     table, pixel = score_images(prepared, source, model, args.fpr_limit)
     save_gallery(args.gallery, prepared, source, model, table)
     checkpoint = read_json(args.summary)["model_sha256"]
-    write_scores(args.scores, args.pixel, table, pixel, checkpoint_sha256=checkpoint)
+    made = {"checkpoint_sha256": checkpoint, "gallery_sha256": sha256_file(args.gallery)}
+    write_scores(args.scores, args.scored, table, pixel, **made)
 
 
 if __name__ == "__main__":

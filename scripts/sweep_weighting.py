@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 from aeflow.cells import unpack_cells
-from aeflow.evaluation import read_scores
 from aeflow.files import write_text
 from aeflow.logging import script
 from aeflow.reporting.tables import write_table
@@ -16,6 +15,7 @@ from aeflow.reporting.weighting import (
     weighting_display,
     weighting_table,
 )
+from aeflow.score_files import read_cell_scores
 from aeflow.weighting import weighting_sweep
 
 
@@ -33,9 +33,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     betas = sorted({*json.loads(options.betas), *NAMED_BETAS.values()})
     sweeps = [
-        weighting_sweep(read_scores(cell.file(options.folder / "scores", "csv")), betas).assign(
-            **cell._asdict()
-        )
+        weighting_sweep(read_cell_scores(options.folder, cell), betas).assign(**cell._asdict())
         for cell in unpack_cells(options.cells)
     ]
     per_seed = average_categories(sweeps)

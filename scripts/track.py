@@ -19,7 +19,7 @@ from aeflow.logging import script
 
 # One `.dvc` per dataset and kind: DVC is slow with many.
 PAYLOAD = re.compile(
-    r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+|results/[^/]+/models/[^/]+"
+    r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+|results/[^/]+/(models|scores)/[^/]+"
 )
 RECORDS = Path(".snakemake/metadata")
 
@@ -101,7 +101,8 @@ def _incomplete(name: str, other: list[str], absent: list[str]) -> str:
     return (
         f"{name} is only partly here (new or changed: {_listed(other)}; absent: "
         f"{_listed(absent)}). Nothing was handed over: run snakemake until it has nothing to do, "
-        "then this again; or drop the change: `git checkout HEAD . && dvc checkout`."
+        "`dvc pull` each file that is absent still by its name, and run this again; or drop the "
+        "change: `git checkout HEAD . && dvc checkout`."
     )
 
 

@@ -11,7 +11,9 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from aeflow.errors import ConfigError, DataError
-from aeflow.evaluation import check_scores, evaluate_scores, read_scores
+from aeflow.evaluation import check_scores, evaluate_scores
+from aeflow.files import sha256_file
+from aeflow.score_files import write_scores
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from aeflow.types import Method
 from scripts.evaluate_scores import main
@@ -259,54 +261,12 @@ def test_missing_columns_are_named():
         check_scores(score_table().drop(columns=["gt_label", "defect"]))
 
 
-def test_scores_survive_the_file_to_the_last_bit(tmp_path):
-    table = score_table()
-    table.loc[0, "defect"], table.loc[1, "image_id"] = "NA", "0001"
-    table["density"] = np.random.default_rng(3).random(len(table)) / 3
-    table.to_csv(tmp_path / "scores.csv", index=False)
-    read = read_scores(tmp_path / "scores.csv")
-    assert read["defect"][0] == "NA"
-    assert read["image_id"][1] == "0001"
-    for name in COMPONENTS:
-        assert read[name].tolist() == table[name].tolist()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("image0002,validation,0,good,", "image0002,validation,0,good,nan,", "valid CSV"),
-        ("image0002,validation,0,", "image0002,validation,,", "'image0002' has a label other"),
-        ("image0002,validation,0,good,0.5", "image0002,validation,0,good,", "has density = ,"),
-        ("image0002,validation,0,good,0.5", "image0002,validation,0,good,nan", "density = nan"),
-        ("image0002,validation,0,good,0.5", "image0002,validation,0,good,x", "has density = x"),
-    ],
-)
-def test_broken_files_are_named(tmp_path, old, new, message):
-    table = score_table()
-    table.loc[2, "density"] = 0.5
-    path = tmp_path / "scores.csv"
-    table.to_csv(path, index=False)
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-    with pytest.raises(DataError, match=rf"scores\.csv.*{message}"):
-        read_scores(path)
-
-
-def test_missing_and_empty_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv is missing"):
-        read_scores(tmp_path / "none.csv")
-    (tmp_path / "empty.csv").touch()
-    with pytest.raises(DataError, match=r"empty\.csv is no valid CSV"):
-        read_scores(tmp_path / "empty.csv")
-
-
 @pytest.fixture
 def files(tmp_path):
     """Arguments of the script and the files they name."""
-    score_table().assign(low_gradient=0.5).to_csv(tmp_path / "scores.csv", index=False)
+    scores, scored = tmp_path / "scores.csv", tmp_path / "scored.json"
+    write_scores(scores, scored, score_table().assign(low_gradient=0.5), PIXEL)
     contents = {
-        "scores": {"pixel": PIXEL},
         "train": {"fit_seconds": 12.5, "best_epoch": 7, "seed": 3, "peak_rss_mib": 900.5},
         "prepared": {"counts": {"train": 345}},
     }
@@ -314,8 +274,8 @@ def files(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     identity = {"study": "s", "dataset": "d", "category": "all", "variant": "v", "seed": 3}
     return {
-        "scores": tmp_path / "scores.csv",
-        "pixel": tmp_path / "scores.json",
+        "scores": scores,
+        "scored": scored,
         "train": tmp_path / "train.json",
         "prepared": tmp_path / "prepared.json",
         "identity": json.dumps({**identity, "method": "aeflow", "encoder": "e"}),
@@ -347,6 +307,7 @@ def test_script_adds_identity_training_and_settings(files):
         "fit_seconds": 12.5,
         "best_epoch": 7,
         "peak_rss_mib": 900.5,
+        "scores_sha256": sha256_file(files["scores"]),
     }
     assert settings["score"]["beta"] == 0.9
     assert settings["evaluation"]["bootstrap_replicates"] == 20

@@ -10,7 +10,7 @@ import pytest
 
 from aeflow.combination import fused_table, pred_score
 from aeflow.errors import DataError
-from aeflow.evaluation import read_scores
+from aeflow.score_files import read_scores, write_scores
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method
 from scripts.fuse_scores import main
@@ -49,13 +49,13 @@ def test_the_script_gives_the_mean_of_standardised_scores(
         {"name": "flow", "method": "flow", "score": {"flow": "nll"}},
         {"name": "low", "method": "gradient", "score": {"gradient": "low_gradient"}},
     ]
-    for name, table in tables.items():
-        table.to_csv(tmp_path / f"{name}.csv", index=False)
-    scores, pixel = tmp_path / "scores.csv", tmp_path / "scores.json"
-    files = [str(tmp_path / f"{name}.csv") for name in tables]
-    outputs = ["--scores", str(scores), "--pixel", str(pixel)]
-    main(["--members", json.dumps(members), "--tables", *files, *outputs])
-    fused = read_scores(scores)
+    for member in members:
+        files = [tmp_path / f"{member['name']}.{ending}" for ending in ("csv", "json")]
+        write_scores(*files, tables[member["name"]], pixel={})
+        member |= dict(zip(("scores", "scored"), map(str, files), strict=True))
+    scores, scored = tmp_path / "scores.csv", tmp_path / "scores.json"
+    main(["--members", json.dumps(members), "--scores", str(scores), "--scored", str(scored)])
+    fused = read_scores(scores, scored)
     assert list(fused.columns[4:]) == ["flow", "low"]
     assert set(fused["defect"]) == {"NA", "good"}
     digest = hashlib.sha256(scores.read_bytes()).hexdigest()
@@ -64,7 +64,7 @@ def test_the_script_gives_the_mean_of_standardised_scores(
         for name in tables
     }
     expected_json = {"pixel": {}, "scores_sha256": digest, **made_from}
-    assert json.loads(pixel.read_text()) == expected_json
+    assert json.loads(scored.read_text()) == expected_json
     columns = [tables["flow"]["nll"].to_numpy(), tables["low"]["low_gradient"].to_numpy()]
     normals = np.array([n for n in range(20) if n % 4 != 3])
     found = pred_score(fused, Method.FUSION, ScoreSettings())

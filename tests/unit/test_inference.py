@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from aeflow import inference
 from aeflow.data.prepared import Prepared, open_prepared
-from aeflow.evaluation import read_scores
 from aeflow.features import FeatureSource
 from aeflow.inference import run_model, score_images
 from aeflow.losses import flow_nll
 from aeflow.models.aeflow import AEFlow
+from aeflow.score_files import read_scores
 from aeflow.types import FlowScore, ReconstructionScore
 from scripts.score_images import main as score_images_script
 from tests.unit.tiny import TinyStudy, tiny_settings
@@ -172,12 +172,13 @@ def test_the_scripts_output_is_read_back_as_it_was(
         "--summary",
         str(out / "summary.json"),
     ]
-    arguments += ["--scores", str(scores), "--pixel", str(tmp_path / "pixel.json")]
+    scored = tmp_path / "scored.json"
+    arguments += ["--scores", str(scores), "--scored", str(scored)]
     score_images_script([*arguments, "--gallery", str(tmp_path / "gallery.npz")])
-    table = read_scores(scores)
+    table = read_scores(scores, scored)
     trained = AEFlow(6, 4, 8, tiny_settings().flow, tiny_settings().decoder)
     trained.load_state_dict(load_file(out / "model.safetensors"))
     expected, pixel = score_images(*opened(tiny), trained, 0.3)
     for column in COLUMNS[4:]:
         assert list(table[column]) == list(expected[column])
-    assert json.loads((tmp_path / "pixel.json").read_text())["pixel"] == pixel
+    assert json.loads(scored.read_text())["pixel"] == pixel

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from aeflow.errors import CheckpointError
-from aeflow.evaluation import evaluate_scores, read_scores
+from aeflow.evaluation import evaluate_scores
 from aeflow.gallery import read_gallery
 from aeflow.losses import total_loss
 from aeflow.reporting.panels import plot_panels
+from aeflow.score_files import read_scores
 from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from aeflow.types import FlowScore, Method, ReconstructionScore
 from scripts.score_images import main as score_images_script
@@ -28,12 +29,12 @@ def score(tiny: TinyStudy, out: Path, method: str) -> pd.DataFrame:
     """Score with what `train` left in `out`."""
     settings = json.dumps(tiny_settings().model_dump(mode="json"))
     files = {"model": "model.safetensors", "summary": "summary.json", "scores": "scores.csv"}
-    files |= {"pixel": "pixel.json", "gallery": "gallery.npz"}
+    files |= {"scored": "scored.json", "gallery": "gallery.npz"}
     paths = [part for name, file in files.items() for part in (f"--{name}", str(out / file))]
     score_images_script(
         ["--method", method, "--settings", settings, "--fpr-limit", "0.3", *tiny.inputs(), *paths]
     )
-    return read_scores(out / "scores.csv")
+    return read_scores(out / "scores.csv", out / "scored.json")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_method_has_its_own_parts_and_no_others(
 
     table = score(tiny, out, method)
     assert list(table.columns[4:]) == columns
-    pixel = json.loads((out / "pixel.json").read_text())["pixel"]
+    pixel = json.loads((out / "scored.json").read_text())["pixel"]
     assert list(pixel) == [map_]
     metrics = evaluate_scores(
         table,

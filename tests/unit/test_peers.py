@@ -16,13 +16,13 @@ from anomalib.models.image.fastflow.torch_model import FastflowModel
 
 from aeflow.combination import pred_score
 from aeflow.errors import TrainingError
-from aeflow.evaluation import read_scores
 from aeflow.features import FeatureSource
 from aeflow.peers.fastflow import FastFlow
 from aeflow.peers.ganomaly import Ganomaly
 from aeflow.peers.padim import Padim
 from aeflow.peers.patchcore import Patchcore
 from aeflow.peers.peer import fit_epochs
+from aeflow.score_files import read_scores
 from aeflow.settings import ScoreSettings, TrainingSettings
 from aeflow.types import Method
 from scripts.fit_peer import main
@@ -226,7 +226,7 @@ def fit(tiny: TinyStudy) -> Callable[..., Path]:
 
     def run(name: str, method: str, seed: int = 0) -> Path:
         out = tiny.folder.parent / name
-        outputs = {"scores": "scores.csv", "pixel": "pixel.json", "summary": "summary.json"}
+        outputs = {"scores": "scores.csv", "scored": "scored.json", "summary": "summary.json"}
         written = [part for key, f in outputs.items() for part in (f"--{key}", str(out / f))]
         settings = tiny_settings(training={"epochs": 2}).model_dump_json()
         chosen = ["--method", method, "--settings", settings, "--seed", str(seed)]
@@ -239,7 +239,7 @@ def fit(tiny: TinyStudy) -> Callable[..., Path]:
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bytes(fit: Callable[..., Path], method: str) -> None:
     first, again, other = fit("a", method), fit("b", method), fit("c", method, seed=1)
-    for name in ("scores.csv", "pixel.json"):
+    for name in ("scores.csv", "scored.json"):
         assert (first / name).read_bytes() == (again / name).read_bytes()
     assert (first / "scores.csv").read_bytes() != (other / "scores.csv").read_bytes() or (
         method == "padim"  # six channels, all of them taken
@@ -249,13 +249,13 @@ def test_same_seed_same_bytes(fit: Callable[..., Path], method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_peer_writes(fit: Callable[..., Path], tiny: TinyStudy, method: str) -> None:
     out = fit("a", method)
-    table = read_scores(out / "scores.csv")
+    table = read_scores(out / "scores.csv", out / "scored.json")
     assert list(table.columns) == ["image_id", "split", "gt_label", "defect", method]
     wanted = [row["image_id"] for row in tiny.rows if row["split"] != "train"]
     assert table["image_id"].tolist() == wanted
     scores = pred_score(table, Method(method), ScoreSettings())
     assert scores.tolist() == pd.read_csv(out / "scores.csv")[method].tolist()
-    pixel = json.loads((out / "pixel.json").read_text())["pixel"]
+    pixel = json.loads((out / "scored.json").read_text())["pixel"]
     assert list(pixel) == ([] if method == "ganomaly" else [method])
     summary = json.loads((out / "summary.json").read_text())
     assert summary["n_train"] == 12

@@ -10,9 +10,10 @@ from aeflow.cells import Cell
 from aeflow.errors import ConfigError, DataError
 from aeflow.scored import load_scorings, read_scored
 from aeflow.types import Split
+from tests.unit.cell_scores import save_scores
 
 
-def write_scores(folder, cell, seed, images=("v0", "v1", "v2", "t0", "t1", "t2")):
+def draw_scores(folder, cell, seed, images=("v0", "v1", "v2", "t0", "t1", "t2")):
     generator = np.random.default_rng(seed)
     table = pd.DataFrame(
         {
@@ -24,9 +25,7 @@ def write_scores(folder, cell, seed, images=("v0", "v1", "v2", "t0", "t1", "t2")
             "ssim": generator.normal(size=6),
         }
     )
-    path = cell.file(folder, "csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+    save_scores(folder, cell, table)
     return table
 
 
@@ -36,7 +35,7 @@ def scorings(**tables):
 
 
 def test_seeds_stand_side_by_side_and_variants_share_tables(tmp_path):
-    made = [write_scores(tmp_path, Cell("tiles", "a", "x", seed), seed) for seed in (3, 5)]
+    made = [draw_scores(tmp_path, Cell("tiles", "a", "x", seed), seed) for seed in (3, 5)]
     cells = [Cell("tiles", "a", name, seed) for name in ("x", "y") for seed in (3, 5)]
     found = read_scored(tmp_path, cells, scorings(x="x", y="x"), Split.TEST)
     gt_label, score = found["tiles"]["x"]["a"].labelled
@@ -49,8 +48,8 @@ def test_seeds_stand_side_by_side_and_variants_share_tables(tmp_path):
 
 
 def test_variants_of_other_images_are_not_compared(tmp_path):
-    write_scores(tmp_path, Cell("tiles", "a", "x", 0), 0)
-    write_scores(tmp_path, Cell("tiles", "a", "y", 0), 0, ("v0", "v1", "v2", "t0", "t9", "t2"))
+    draw_scores(tmp_path, Cell("tiles", "a", "x", 0), 0)
+    draw_scores(tmp_path, Cell("tiles", "a", "y", 0), 0, ("v0", "v1", "v2", "t0", "t9", "t2"))
     cells = [Cell("tiles", "a", name, 0) for name in ("x", "y")]
     with pytest.raises(DataError, match="image_id of image 't1'"):
         read_scored(tmp_path, cells, scorings(x="x", y="y"), Split.TEST)

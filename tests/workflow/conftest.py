@@ -71,7 +71,13 @@ def copy_repository(target: Path) -> Path:
 
 
 class Repository:
-    """A copy of the repository in which Snakemake runs."""
+    """A copy of the repository in which Snakemake runs.
+
+    Attributes:
+        overlay: the study, unless another is given.
+    """
+
+    overlay = "tiny.yaml"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,11 +87,11 @@ class Repository:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder)}
 
-    def command(self, *arguments: str, overlay: str = "tiny.yaml") -> list[str]:
-        return ["snakemake", "--configfile", overlay, "--cores", "2", *arguments]
+    def command(self, *arguments: str, overlay: str | None = None) -> list[str]:
+        return ["snakemake", "--configfile", overlay or self.overlay, "--cores", "2", *arguments]
 
     def snakemake(
-        self, *arguments: str, overlay: str = "tiny.yaml", check: bool = True
+        self, *arguments: str, overlay: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake; with `check` its failure is the test's."""
         done = subprocess.run(
@@ -100,7 +106,7 @@ class Repository:
             pytest.fail(f"snakemake {arguments} failed:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def plan(self, *arguments: str, overlay: str = "tiny.yaml") -> dict[str, int]:
+    def plan(self, *arguments: str, overlay: str | None = None) -> dict[str, int]:
         """Return the number of jobs per rule that a dry run lists; empty: nothing to be done."""
         output = self.snakemake("--dry-run", *arguments, overlay=overlay).stdout
         table = output[output.find("Job stats:") :] if "Job stats:" in output else ""
@@ -171,7 +177,17 @@ class Shared(Repository):
         return done
 
     def track(self, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.call("python", "scripts/track.py", "--configfile", "tiny.yaml", check=check)
+        return self.call("python", "scripts/track.py", "--configfile", self.overlay, check=check)
+
+    def share(self, store: Path) -> None:
+        """Track, commit and push what is here, as the first to do so."""
+        self.call("git", "init", "--quiet", "--initial-branch=main")
+        self.call("dvc", "remote", "add", "--default", "store", str(store))
+        self.call("dvc", "remote", "modify", "store", "verify", "true")
+        self.commit("The study's configuration")
+        self.track()
+        self.commit("The study's results")
+        self.call("dvc", "push", "--quiet")
 
     def commit(self, message: str) -> None:
         self.call("git", "add", "--all")
@@ -208,13 +224,7 @@ def author(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) 
     author = Shared(folder)
     author.edit("datasets: [{name: demo_textures, categories: [brick]}]\n", BOTH)
     author.snakemake()
-    author.call("git", "init", "--quiet", "--initial-branch=main")
-    author.call("dvc", "remote", "add", "--default", "store", str(folder.with_name("store")))
-    author.call("dvc", "remote", "modify", "store", "verify", "true")
-    author.commit("The study's configuration")
-    author.track()
-    author.commit("The study's results")
-    author.call("dvc", "push", "--quiet")
+    author.share(folder.with_name("store"))
     return author
 
 

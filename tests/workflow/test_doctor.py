@@ -27,6 +27,8 @@ def examine(
         monkeypatch.chdir(tiny.folder)
         status = main(["doctor", "--configfile", "tiny.yaml"])
         *findings, verdict = capsys.readouterr().out.splitlines()
+        tables = list((tiny.results() / "scores").rglob("*.csv"))
+        assert verdict.endswith("metrics without their scores: 3") == (not tables)
         assert verdict.startswith("tiny: passed" if status == 0 else "tiny: failed, findings: ")
         return status, findings
 
@@ -48,6 +50,7 @@ def test_absent_payload_is_not_judged(tiny: Repository, examine: Examine) -> Non
     for folder in ("data/prepared", "data/features", "data/weights", "data/raw"):
         shutil.rmtree(tiny.folder / folder)
     shutil.rmtree(tiny.results() / "models")
+    shutil.rmtree(tiny.results() / "scores")
     assert examine() == (0, [])
 
 
@@ -71,7 +74,7 @@ def test_a_checkpoint_swapped_with_its_summary_is_found(
     (tiny.results() / f"models/{CELL}.safetensors").unlink()
     status, findings = examine()
     assert status == 1
-    assert any(f"scores/{CELL}.json" in line and "checkpoint_sha256" in line for line in findings)
+    assert any(f"scored/{CELL}.json" in line and "checkpoint_sha256" in line for line in findings)
 
 
 def test_an_edited_metric_is_found(tiny: Repository, examine: Examine) -> None:
@@ -92,9 +95,35 @@ def test_an_edited_score_is_found(tiny: Repository, examine: Examine) -> None:
     status, findings = examine()
     assert status == 1
     assert findings[0].startswith(
-        f"results/tiny/scores/{CELL}.csv is not the file that results/tiny/scores/{CELL}.json "
+        f"results/tiny/scores/{CELL}.csv is not the file that results/tiny/scored/{CELL}.json "
     )
-    assert any(f"does not follow from results/tiny/scores/{CELL}.csv" in line for line in findings)
+
+
+def test_an_edited_gallery_is_found(tiny: Repository, examine: Examine) -> None:
+    with (tiny.results() / f"scores/{CELL}.npz").open("ab") as gallery:
+        gallery.write(b"more")
+    status, findings = examine()
+    assert status == 1
+    assert len(findings) == 1
+    assert findings[0].startswith(f"results/tiny/scores/{CELL}.npz is not the file that ")
+
+
+def test_metrics_of_other_scores_are_found_without_the_scores(
+    tiny: Repository, examine: Examine
+) -> None:
+    """Scored again elsewhere; the metrics are those of before."""
+    shutil.rmtree(tiny.results() / "scores")
+    replace(
+        tiny.results() / f"scored/{CELL}.json", r'"scores_sha256": "\w+"', '"scores_sha256": "0"'
+    )
+    status, findings = examine()
+    assert status == 1
+    for variant in ("aeflow", "beta_half"):
+        metrics = f"results/tiny/metrics/demo_textures/brick/{variant}/seed0.json"
+        assert any(
+            line.startswith(f"{metrics} is not made from what results/tiny/scored/{CELL}.json ")
+            for line in findings
+        )
 
 
 @pytest.mark.parametrize("name", ["results.csv", "main.csv", "main.md", "results.tex"])
@@ -161,12 +190,13 @@ def test_a_fusion_of_other_scores_is_found(tiny: Repository, examine: Examine) -
     fusion = "  - {name: both, method: fusion, members: [beta_half, gradient]}\nseeds:"
     replace(tiny.folder / "tiny.yaml", "seeds:", fusion)
     tiny.snakemake("results/tiny/metrics/demo_textures/brick/both/seed0.json")
-    fused = "results/tiny/scores/demo_textures/brick/both/seed0.json"
+    fused = "results/tiny/scored/demo_textures/brick/both/seed0.json"
     assert not any(line.startswith(fused) for line in examine()[1])
     scores = tiny.results() / f"scores/{CELL}.csv"
     scores.write_text(scores.read_text().replace("good", "fine"))
     digest = hashlib.sha256(scores.read_bytes()).hexdigest()
-    replace(scores.with_suffix(".json"), r'"scores_sha256": "\w+"', f'"scores_sha256": "{digest}"')
+    scored = tiny.results() / f"scored/{CELL}.json"
+    replace(scored, r'"scores_sha256": "\w+"', f'"scores_sha256": "{digest}"')
     status, findings = examine()
     assert status == 1
     assert any(
@@ -230,7 +260,7 @@ def test_a_damaged_json_is_a_finding(tiny: Repository, examine: Examine, content
         "data/manifests/features/efficientnet_lite0-stage3/demo_textures/brick.json",
         "data/manifests/weights/efficientnet_lite0.json",
         f"results/tiny/train/{CELL}.json",
-        f"results/tiny/scores/{CELL}.json",
+        f"results/tiny/scored/{CELL}.json",
         f"results/tiny/metrics/{CELL}.json",
         "results/tiny/metrics.json",
     ):
@@ -246,7 +276,7 @@ def test_a_damaged_json_is_a_finding(tiny: Repository, examine: Examine, content
     ("folder", "keys"),
     [
         ("train", ["fit_seconds", "best_epoch", "versions", "model_sha256", "settings"]),
-        ("scores", ["pixel", "scores_sha256", "checkpoint_sha256"]),
+        ("scored", ["pixel", "scores_sha256", "checkpoint_sha256", "gallery_sha256"]),
         ("metrics", ["image_auroc", "intervals", "seed", "settings"]),
     ],
 )
@@ -289,11 +319,15 @@ def test_a_number_that_is_none_is_a_finding(tiny: Repository, examine: Examine) 
     assert findings[0].startswith("results/tiny/tables/weighting.csv")
 
 
-def test_metrics_of_a_training_that_is_gone_are_found(tiny: Repository, examine: Examine) -> None:
-    (tiny.results() / f"scores/{CELL}.csv").unlink()
-    status, findings = examine()
-    assert status == 1
-    assert any(f"scores/{CELL}.csv is missing" in line for line in findings)
+def test_metrics_of_scores_that_nothing_describes_are_found(
+    tiny: Repository, examine: Examine
+) -> None:
+    (tiny.results() / f"scored/{CELL}.json").unlink()
+    for _ in range(2):
+        status, findings = examine()
+        assert status == 1
+        assert any(f"scored/{CELL}.json is missing" in line for line in findings)
+        shutil.rmtree(tiny.results() / "scores", ignore_errors=True)
 
 
 def test_a_study_of_which_nothing_is_here_is_a_finding(

@@ -116,6 +116,11 @@ def test_an_evaluation_that_changed_needs_no_training(tiny: Repository, edit: Ed
     assert tiny.plan() == {**AFTER_EVALUATION, "evaluate_scores": 3}
 
 
+def test_a_score_table_that_was_deleted_is_made_again(tiny: Repository) -> None:
+    (tiny.results() / SCORES).unlink()
+    assert tiny.plan() == {**AFTER_SCORING, "score_images": 1}
+
+
 def test_a_failed_job_is_not_forgotten(tiny: Repository, edit: Edit) -> None:
     edit("tiny.yaml", "threads: 1", "threads: 1, device: mps")
     failed = tiny.snakemake(check=False)

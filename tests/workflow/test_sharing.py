@@ -1,4 +1,7 @@
-"""Two people, one study: what git and DVC carry from one's folder to the other's."""
+"""Two people, one study: what git and DVC carry from one's folder to the other's.
+
+On two datasets; test_acceptance.py does the same with the demo as it is.
+"""
 
 import re
 from pathlib import Path
@@ -10,9 +13,9 @@ ABLATION = (
     "ablations: [{name: deep, of: aeflow, key: flow.steps, values: [4], datasets: [again]}]\n"
 )
 SUMMARY = "train/again/brick/aeflow/seed0.json"
-SMALL = {".dvc", ".json", ".csv", ".npz", ".md", ".tex", ".svg", ".png", ".html"}
+SMALL = {".dvc", ".json", ".csv", ".md", ".tex", ".svg", ".png", ".html"}
 NAMES = ("again", "demo_textures")
-MODELS = "results/tiny/models"
+MODELS, SCORES = "results/tiny/models", "results/tiny/scores"
 TO_TRAIN = [f"data/{part}/{{0}}" for part in ("prepared", "features/efficientnet_lite0-stage3")]
 WEIGHTS = "data/weights/efficientnet_lite0.safetensors"
 # One job for all datasets.
@@ -24,7 +27,7 @@ SUMMARIES = {
 
 def test_small_files_are_in_git_and_payload_in_dvc(author: Shared) -> None:
     tracked = author.call("git", "ls-files").stdout.splitlines()
-    folders = ("data/prepared", "data/features/efficientnet_lite0-stage3", MODELS)
+    folders = ("data/prepared", "data/features/efficientnet_lite0-stage3", MODELS, SCORES)
     expected = {f"{folder}/{name}.dvc" for folder in folders for name in NAMES}
     expected |= {"data/raw/demo_textures.zip.dvc", f"{WEIGHTS}.dvc"}
     assert {name for name in tracked if name.endswith(".dvc")} == expected
@@ -35,20 +38,6 @@ def test_small_files_are_in_git_and_payload_in_dvc(author: Shared) -> None:
     for name in tracked:
         assert (author.folder / name).stat().st_size < 5_000_000, name
     assert author.status() == ""
-
-
-def test_a_clone_that_pulled_has_nothing_to_do(pulled: Shared) -> None:
-    assert pulled.plan() == {}
-    assert pulled.call("dvc", "data", "status").stdout.strip() == "No changes."
-    assert "tiny: passed" in pulled.call("aeflow", "doctor", "--configfile", "tiny.yaml").stdout
-    pulled.track()
-    assert pulled.status() == "", "nothing has changed"
-
-
-def test_a_clone_without_payload_has_nothing_to_do(copy: Shared) -> None:
-    assert copy.plan() == {}
-    copy.track()
-    assert copy.status() == "", "what is absent stays recorded"
 
 
 def test_another_depth_reruns_its_dataset_alone(pulled: Shared) -> None:
@@ -65,14 +54,6 @@ def planned_datasets(plan: str, rule: str) -> set[str]:
     """Return the datasets of a rule's jobs in a dry run."""
     scripts = [line for line in plan.splitlines() if f"scripts/{rule}.py" in line]
     return {name for line in scripts for name in NAMES if re.search(f"[/-]{name}[-./]", line)}
-
-
-def test_pulling_the_checkpoints_is_enough_to_judge_again(copy: Shared) -> None:
-    copy.call("dvc", "pull", "--quiet", f"{MODELS}/again", f"{MODELS}/demo_textures")
-    copy.edit("beta: 0.5", "beta: 0.4")
-    plan = copy.plan()
-    assert plan["evaluate_scores"] == 2
-    assert not {"train_model", "score_images", "extract_features", "prepare_images"} & set(plan)
 
 
 def test_with_what_they_were_made_from_checkpoints_score_again(copy: Shared) -> None:
@@ -101,7 +82,7 @@ def test_branches_keep_their_checkpoints(pulled: Shared) -> None:
     pulled.snakemake()
     after = pulled.model()
     assert after != before
-    assert "1 changed" in pulled.track().stdout
+    assert "2 changed" in pulled.track().stdout, "checkpoint and score files"
     pulled.commit("A deeper flow")
     for branch, model in (("main", before), ("deeper", after)):
         pulled.call("git", "switch", "--quiet", branch)
@@ -143,6 +124,21 @@ def test_nothing_of_a_half_made_change_is_handed_over(copy: Shared) -> None:
     copy.call("dvc", "pull", "--quiet", "--force", "data/prepared/again")
     copy.track()
     assert copy.status() == ""
+
+
+def test_what_a_clone_trained_is_handed_over_with_what_it_had_not_pulled(copy: Shared) -> None:
+    """As the message says: each file that is absent still is pulled by its name."""
+    new = copy.checkpoint.parents[1] / "deep/seed0.safetensors"
+    new.parent.mkdir(parents=True)
+    new.write_text("of another variant")
+    absent = copy.checkpoint.relative_to(copy.folder).as_posix()
+    refused = copy.track(check=False)
+    assert refused.returncode == 1
+    assert f"absent: {absent}). Nothing was handed over" in refused.stderr
+    copy.call("dvc", "pull", "--quiet", absent)
+    assert "1 changed" in copy.track().stdout
+    listed = copy.call("dvc", "list", "--recursive", "--dvc-only", ".", f"{MODELS}/again").stdout
+    assert listed.split() == ["brick/aeflow/seed0.safetensors", "brick/deep/seed0.safetensors"]
 
 
 def test_studies_that_are_not_tracked_never_show(author: Shared, copy: Shared) -> None:

@@ -43,11 +43,6 @@ def explained():
     return [cell for dataset in CARDS for cell in cells_of(dataset)]
 
 
-def tables_of(cells):
-    """Return the score tables behind cells, each once: variants of one training share them."""
-    return list(dict.fromkeys(map(score_table, cells)))
-
-
 def scorings(cells):
     """Return how the score of each variant comes about, variants of equal settings together."""
     groups = {}

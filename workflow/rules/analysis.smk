@@ -3,7 +3,7 @@
 
 rule sweep_weighting:
     input:
-        scores=[score_table(cell) for cell in swept_cells()],
+        scored=[scored(cell) for cell in swept_cells()],
     output:
         sweep=f"{RESULTS}/tables/weighting_sweep.csv",
         csv=f"{RESULTS}/tables/weighting.csv",
@@ -49,7 +49,7 @@ rule plot_weighting:
 
 rule evaluate_ensembles:
     input:
-        scores=[score_table(cell) for cell in ensemble_cells()],
+        scored=scored_of(ensemble_cells()),
         metrics=[metrics_of(cell) for cell in ensemble_cells()],
     output:
         csv=f"{RESULTS}/tables/ensembles.csv",

@@ -114,10 +114,6 @@ def as_json(settings, *keys):
     return json.dumps(content, sort_keys=True)
 
 
-def score_table(cell):
-    return str(scored_as(STUDY, cell).file(Path(RESULTS, "scores"), "csv"))
-
-
 def metrics_of(cell):
     return str(cell.file(Path(RESULTS, "metrics"), "json"))
 

@@ -3,7 +3,7 @@
 
 rule compare_variants:
     input:
-        scores=tables_of(COMPARED),
+        scored=scored_of(COMPARED),
     output:
         csv=f"{RESULTS}/tables/comparison.csv",
         md=f"{RESULTS}/tables/comparison.md",
@@ -28,7 +28,7 @@ rule compare_variants:
 
 rule choose_setting:
     input:
-        scores=tables_of(CHOOSABLE),
+        scored=scored_of(CHOOSABLE),
         main=f"{RESULTS}/tables/main.csv",
     output:
         csv=f"{RESULTS}/tables/choice.csv",

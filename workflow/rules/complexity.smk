@@ -25,7 +25,7 @@ rule measure_complexity:
 rule explain_scores:
     input:
         metrics=[metrics_of(cell) for cell in explained()],
-        scores=list(dict.fromkeys(score_table(cell) for cell in explained())),
+        scored=scored_of(explained()),
         complexity=[complexity_of(d, category) for d in CARDS for category in categories(d)],
     output:
         tables("complexity", "complexity_corrected", "defects"),

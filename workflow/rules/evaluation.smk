@@ -4,8 +4,7 @@
 rule evaluate_scores:
     input:
         prepared="data/manifests/prepared/{dataset}/{category}.json",
-        scores=lambda wildcards: scores_of(wildcards, ".csv"),
-        pixel=lambda wildcards: scores_of(wildcards, ".json"),
+        scored=lambda wildcards: scored(cell_of(wildcards)),
         train=train_summaries,
     output:
         metrics=f"{RESULTS}/metrics/{CELL}.json",
@@ -15,13 +14,14 @@ rule evaluate_scores:
         f"{RESULTS}/benchmarks/evaluate_scores/{CELL}.tsv"
     params:
         code=code("evaluate_scores"),
+        scores=lambda wildcards: score_table(cell_of(wildcards)),
         identity=identity,
         settings=judging,
         train=lambda wildcards, input: f"--train {input.train}" if input.train else "",
     message:
         "Evaluate {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        "python scripts/evaluate_scores.py --scores {input.scores} --pixel {input.pixel}"
+        "python scripts/evaluate_scores.py --scores {params.scores} --scored {input.scored}"
         " {params.train} --prepared {input.prepared} --identity {params.identity:q}"
         " --settings {params.settings:q} --metrics {output.metrics} --log {log}"
 

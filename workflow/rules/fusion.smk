@@ -3,10 +3,10 @@
 
 rule fuse_scores:
     input:
-        tables=member_tables,
+        scored=lambda wildcards: [scored(cell) for cell in members(wildcards)],
     output:
         scores=f"{RESULTS}/scores/{CELL}.csv",
-        pixel=f"{RESULTS}/scores/{CELL}.json",
+        scored=f"{RESULTS}/scored/{CELL}.json",
     log:
         f"{RESULTS}/logs/fuse_scores/{CELL}.log",
     benchmark:
@@ -19,5 +19,5 @@ rule fuse_scores:
     message:
         "Fuse the scores of {wildcards.variant}'s members on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        "python scripts/fuse_scores.py --members {params.members:q} --tables {input.tables}"
-        " --scores {output.scores} --pixel {output.pixel} --log {log}"
+        "python scripts/fuse_scores.py --members {params.members:q}"
+        " --scores {output.scores} --scored {output.scored} --log {log}"

@@ -55,26 +55,25 @@ def encoder_files(wildcards, kind):
     }[kind]
 
 
-def member_tables(wildcards):
-    members = STUDY.variant(wildcards.variant).members
-    return [score_table(cell_of(wildcards)._replace(variant=name)) for name in members]
+def members(wildcards):
+    """Return the cells whose scores a fusion's are made from."""
+    names = STUDY.variant(wildcards.variant).members
+    return [cell_of(wildcards)._replace(variant=name) for name in names]
 
 
 def members_as_json(wildcards):
-    """Return what turns each member's components into its score."""
-    members = [
+    """Return each member's score files, and what turns its components into its score."""
+    content = [
         {
-            "name": name,
-            "method": STUDY.variant(name).method,
-            "score": STUDY.cell(wildcards.dataset, name).score.model_dump(mode="json"),
+            "name": cell.variant,
+            "method": STUDY.variant(cell.variant).method,
+            "score": STUDY.cell(cell.dataset, cell.variant).score.model_dump(mode="json"),
+            "scores": score_table(cell),
+            "scored": scored(cell),
         }
-        for name in STUDY.variant(wildcards.variant).members
+        for cell in members(wildcards)
     ]
-    return json.dumps(members, sort_keys=True)
-
-
-def scores_of(wildcards, ending):
-    return str(Path(score_table(cell_of(wildcards))).with_suffix(ending))
+    return json.dumps(content, sort_keys=True)
 
 
 def train_summaries(wildcards):

@@ -12,7 +12,7 @@ rule fit_peer:
         weights=ancient(lambda wildcards: encoder_files(wildcards, "weights")),
     output:
         scores=f"{RESULTS}/scores/{CELL}.csv",
-        pixel=f"{RESULTS}/scores/{CELL}.json",
+        scored=f"{RESULTS}/scored/{CELL}.json",
         summary=f"{RESULTS}/train/{CELL}.json",
     log:
         f"{RESULTS}/logs/fit_peer/{CELL}.log",
@@ -33,5 +33,5 @@ rule fit_peer:
         " --seed {wildcards.seed} --fpr-limit {params.fpr_limit}"
         " --images {input.images} --masks {input.masks} --index {input.index}"
         " --features {input.features} --features-manifest {input.features_manifest}"
-        " --weights {input.weights} --scores {output.scores} --pixel {output.pixel}"
+        " --weights {input.weights} --scores {output.scores} --scored {output.scored}"
         " --summary {output.summary} --log {log}"

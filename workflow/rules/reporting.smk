@@ -53,7 +53,7 @@ rule plot_roc:
 
 rule plot_scores:
     input:
-        scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
+        scored=first_seed(f"{RESULTS}/scored/{CELL}.json"),
         metrics=first_seed(f"{RESULTS}/metrics/{CELL}.json"),
         style=STYLE,
     output:
@@ -65,10 +65,11 @@ rule plot_scores:
         f"{RESULTS}/benchmarks/plot_scores/{COLUMN}.tsv"
     params:
         code=code("plot_scores"),
+        scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
     message:
         "Plot score histograms of {wildcards.dataset}, {wildcards.category}, {wildcards.variant}"
     shell:
-        "python scripts/plot_scores.py --scores {input.scores} --metrics {input.metrics}"
+        "python scripts/plot_scores.py --scores {params.scores} --scored {input.scored} --metrics {input.metrics}"
         " --svg {output.svg} --png {output.png} --log {log}"
 
 
@@ -95,8 +96,7 @@ rule plot_training:
 
 rule plot_panels:
     input:
-        gallery=first_seed(f"{RESULTS}/gallery/{CELL}.npz"),
-        scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
+        scored=first_seed(f"{RESULTS}/scored/{CELL}.json"),
         metrics=first_seed(f"{RESULTS}/metrics/{CELL}.json"),
         style=STYLE,
     output:
@@ -108,11 +108,13 @@ rule plot_panels:
         f"{RESULTS}/benchmarks/plot_panels/{COLUMN}.tsv"
     params:
         code=code("plot_panels"),
+        gallery=first_seed(f"{RESULTS}/scores/{CELL}.npz"),
+        scores=first_seed(f"{RESULTS}/scores/{CELL}.csv"),
     message:
         "Draw best, worst and borderline cases of {wildcards.dataset}, {wildcards.category}"
     shell:
-        "python scripts/plot_panels.py --gallery {input.gallery} --scores {input.scores}"
-        " --metrics {input.metrics} --svg {output.svg} --png {output.png} --log {log}"
+        "python scripts/plot_panels.py --gallery {params.gallery} --scores {params.scores}"
+        " --scored {input.scored} --metrics {input.metrics} --svg {output.svg} --png {output.png} --log {log}"
 
 
 rule build_report:

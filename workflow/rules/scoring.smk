@@ -14,8 +14,8 @@ rule score_images:
         model=ancient(f"{RESULTS}/models/{CELL}.safetensors"),
     output:
         scores=f"{RESULTS}/scores/{CELL}.csv",
-        pixel=f"{RESULTS}/scores/{CELL}.json",
-        gallery=f"{RESULTS}/gallery/{CELL}.npz",
+        scored=f"{RESULTS}/scored/{CELL}.json",
+        gallery=f"{RESULTS}/scores/{CELL}.npz",
     log:
         f"{RESULTS}/logs/score_images/{CELL}.log",
     benchmark:
@@ -36,7 +36,7 @@ rule score_images:
         " --index {input.index} --features {input.features}"
         " --features-manifest {input.features_manifest} --weights {input.weights}"
         " --model {input.model} --summary {input.summary} --scores {output.scores}"
-        " --pixel {output.pixel} --gallery {output.gallery} --log {log}"
+        " --scored {output.scored} --gallery {output.gallery} --log {log}"
 
 
 rule score_gradient:
@@ -47,7 +47,7 @@ rule score_gradient:
         index=ancient("data/prepared/{dataset}/{category}/index.csv"),
     output:
         scores=f"{RESULTS}/scores/{CELL}.csv",
-        pixel=f"{RESULTS}/scores/{CELL}.json",
+        scored=f"{RESULTS}/scored/{CELL}.json",
     log:
         f"{RESULTS}/logs/score_gradient/{CELL}.log",
     benchmark:
@@ -60,4 +60,4 @@ rule score_gradient:
         "Score {wildcards.dataset}, {wildcards.category} with the trivial baseline"
     shell:
         "python scripts/score_gradient.py --images {input.images} --masks {input.masks}"
-        " --index {input.index} --scores {output.scores} --pixel {output.pixel} --log {log}"
+        " --index {input.index} --scores {output.scores} --scored {output.scored} --log {log}"

@@ -17,7 +17,9 @@ from aeflow.reporting.choice import (
     read_choice,
 )
 from aeflow.reporting.tables import main_table, results_table, write_table
+from aeflow.score_files import read_cell_scores
 from aeflow.scored import SeedScores
+from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 
 # Validation: 4 normal images with scores 0 to 3, and 4 anomalous ones.
@@ -176,21 +178,21 @@ def test_permuted_test_labels_leave_the_choice_alone(make_run, scores_of_study, 
 
     before = choice([0.9, 0.8, 0.7])
     order = np.random.default_rng(1).permutation(80)
-    for path in (folder / "scores").rglob("*.csv"):
-        table = pd.read_csv(path)
+    for cell in cells:
+        table = read_cell_scores(folder, cell)
         test = table["split"] == "test"
         table.loc[test, "gt_label"] = table.loc[test, "gt_label"].to_numpy()[order]
-        table.to_csv(path, index=False)
+        save_scores(folder, cell, table)
     after = choice([0.4, 0.6, 0.5])
     assert before["chosen"].sum() == 1
     shown = ["image_auroc_mean"]
     pd.testing.assert_frame_equal(before.drop(columns=shown), after.drop(columns=shown))
     assert not before[shown].equals(after[shown])
     # Other validation labels do change it, so the test above could fail.
-    for path in (folder / "scores").rglob("*.csv"):
-        table = pd.read_csv(path)
+    for cell in cells:
+        table = read_cell_scores(folder, cell)
         table.loc[table["split"] == "validation", "gt_label"] ^= 1
-        table.to_csv(path, index=False)
+        save_scores(folder, cell, table)
     assert not choice([0.9, 0.8, 0.7])["val_auroc"].equals(before["val_auroc"])
 
 
@@ -211,7 +213,5 @@ def scores_of_study(tmp_path):
                 "density": generator.normal(size=160) + shift * gt_label,
             }
         )
-        path = cell.file(tmp_path / "scores", "csv")
-        path.parent.mkdir(parents=True)
-        table.to_csv(path, index=False)
+        save_scores(tmp_path, cell, table)
     return tmp_path, cells, variants

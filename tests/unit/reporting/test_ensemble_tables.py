@@ -21,6 +21,7 @@ from aeflow.reporting.ensembles import (
 )
 from aeflow.reporting.ensembles_figure import optimal_risk, plot_risk
 from aeflow.reporting.tables import write_table
+from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 from tests.unit.reporting.test_weighting_tables import draw
 
@@ -163,9 +164,7 @@ def test_from_score_files_to_the_figure(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics))
         if cell.variant == "first":  # the other shares its score tables
-            path = cell.file(tmp_path / "scores", "csv")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(number).to_csv(path, index=False)
+            save_scores(tmp_path, cell, draw(number))
     outputs = [x for e in ("csv", "md", "tex") for x in (f"--{e}", tmp_path / f"ensembles.{e}")]
     trained = json.dumps({"tiles": {"first": "first", "half": "first"}})
     for packed, rows in ((pack_cells(cells), 2), (pack_cells([]), 0)):
@@ -192,13 +191,13 @@ def test_from_score_files_to_the_figure(tmp_path):
 def test_a_member_without_scale_is_a_reason_and_no_end(tmp_path):
     cells = [Cell("tiles", "all", "aeflow", seed) for seed in (0, 1)]
     for cell in cells:
-        for kind, ending in (("metrics", "json"), ("scores", "csv")):
-            cell.file(tmp_path / kind, ending).parent.mkdir(parents=True, exist_ok=True)
+        path = cell.file(tmp_path / "metrics", "json")
+        path.parent.mkdir(parents=True, exist_ok=True)
         metrics = {"method": "aeflow", "settings": SETTINGS}
-        cell.file(tmp_path / "metrics", "json").write_text(json.dumps(metrics))
+        path.write_text(json.dumps(metrics))
         table = draw(cell.seed)
         table[["nll", "mse"]] = 1.0 if cell.seed else table[["nll", "mse"]]
-        table.to_csv(cell.file(tmp_path / "scores", "csv"), index=False)
+        save_scores(tmp_path, cell, table)
     outputs = [x for e in ("csv", "md", "tex") for x in (f"--{e}", tmp_path / f"ensembles.{e}")]
     run(
         *["evaluate_ensembles", "--folder", tmp_path, "--cells", pack_cells(cells)],

@@ -26,6 +26,7 @@ from aeflow.reporting.weighting_figure import plot_weighting
 from aeflow.settings import ScoreSettings
 from aeflow.types import Method
 from aeflow.weighting import weighting_sweep
+from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 
 BETAS = [0.0, 0.3, 0.6, 0.9, 1.0]
@@ -223,9 +224,7 @@ def test_figures_without_a_class_a_second_seed_or_a_sweep(tables, tmp_path):
 def test_the_script_adds_the_betas_that_the_table_names(tables, tmp_path):
     cells = [Cell("tiles", category, "aeflow", seed) for category, seed in tables]
     for cell in cells:
-        path = cell.file(tmp_path / "scores", "csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tables[cell.category, cell.seed].to_csv(path, index=False)
+        save_scores(tmp_path, cell, tables[cell.category, cell.seed])
     names = {"sweep": "weighting_sweep.csv"} | {e: f"weighting.{e}" for e in ("csv", "md", "tex")}
     outputs = [item for key, name in names.items() for item in (f"--{key}", tmp_path / name)]
     for packed, rows in ((pack_cells(cells), 8), (pack_cells([]), 0)):
