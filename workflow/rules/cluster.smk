@@ -26,14 +26,15 @@ def check_slurm():
         check_requests(requests)
     except AeflowError as error:
         sys.exit(str(error))
-    keep_jobs_without_an_answer()
+    mend_answers()
     wait_where_the_queue_is_full()
 
 
-def keep_jobs_without_an_answer():
-    """Let Snakemake ask again where SLURM does not answer for a while.
+def mend_answers():
+    """Let Snakemake ask again where SLURM does not answer, and know a cancelled job from sacct.
 
-    Version 2.8.0 of the plugin forgets all running jobs then, and waits for them for ever.
+    Version 2.8.0 of the plugin forgets all running jobs where an answer fails, and takes none that
+    sacct calls "CANCELLED by 1000" for ended: it would wait for both for ever.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -41,7 +42,9 @@ def keep_jobs_without_an_answer():
 
     async def answer(command, logger):
         states, seconds = await asked(command, logger)
-        return ({}, 0.0) if states is None else (states, seconds)
+        if states is None:
+            return {}, 0.0
+        return {job: state.partition(" ")[0] for job, state in states.items()}, seconds
 
     plugin.query_job_status = answer
 

@@ -31,15 +31,15 @@ def wait_until(happened: Callable[[], object], what: str) -> None:
 
 
 class PrivateSlurm:
-    """Two nodes of 4 CPUs and stand-in GPUs, partitions batch and urgent, no database."""
+    """Two nodes of 4 CPUs and stand-in GPUs, partitions batch and urgent."""
 
-    def __init__(self, folder: Path, gpus: int = 2) -> None:
+    def __init__(self, folder: Path, gpus: int = 2, *, database: bool = False) -> None:
         self.folder = folder
-        self.gpus = gpus
+        self.settings = {"NODES": "2", "GPUS": str(gpus), "DATABASE": str(int(database))}
 
     def start(self) -> None:
         command = [str(SCRIPTS / "up.sh"), str(self.folder)]
-        settings = {**os.environ, "NODES": "2", "GPUS": str(self.gpus)}
+        settings = os.environ | self.settings
         done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
         if done.returncode == 77:
             pytest.skip(f"no tests on SLURM: {done.stderr.strip()}")
@@ -130,9 +130,9 @@ class OnSlurm(Repository):
         path = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
         return {**ours, "PATH": path, "PYTHONPATH": str(self.folder)}
 
-    def command(self, *arguments: str, overlay: str = "tiny.yaml") -> list[str]:
+    def command(self, *arguments: str, overlay: str | None = None) -> list[str]:
         flags = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
-        return ["snakemake", *arguments, "--configfile", overlay, *flags]
+        return ["snakemake", *arguments, "--configfile", overlay or self.overlay, *flags]
 
     def jobs(self, *states: str) -> dict[str, str]:
         """Return comment -> number of this copy's jobs in these states; of all without a state.

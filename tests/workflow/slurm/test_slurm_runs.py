@@ -1,7 +1,6 @@
 """The workflow on a real SLURM: two nodes on this machine, each with two stand-in GPUs."""
 
 import re
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -22,16 +21,6 @@ from tests.workflow.test_reruns import digest
 
 STATE = "results/long/scratch/demo_textures/brick/aeflow/seed{}.safetensors"
 TRAINING = "rule_train_model_wildcards_demo_textures_brick_aeflow_{}"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of the long training's checkpoint, trained here in one go."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
-    (folder / "long.yaml").write_text(LONG)
-    Repository(folder).snakemake("--", TRAINED, overlay="long.yaml")
-    return digest(folder / TRAINED)
 
 
 def training_starts(cluster: OnSlurm, seed: int = 0) -> str:
