@@ -31,8 +31,8 @@ def check_score_files():
         endings = (".csv", ".npz") if job.rule.name == "plot_panels" else (".csv",)
         for path in set(job.input) - made:
             folder, _, cell = path.partition("/scored/")
-            files = [Path(folder, "scores", cell).with_suffix(ending) for ending in endings]
-            if cell and not all(file.exists() for file in files):
+            table = Path(folder, "scores", cell)
+            if cell and not all(table.with_suffix(ending).exists() for ending in endings):
                 absent.add(cell.partition("/")[0])
     if absent:
         scores, described = (
