@@ -131,6 +131,8 @@ def test_a_missing_archive_is_explained(tiny: Repository) -> None:
     done = tiny.snakemake(
         "--config",
         'datasets=[{"name": "chest_xray", "source": "nowhere/images.zip"}]',
+        "--",
+        "data/manifests/prepared/chest_xray/all.json",
         check=False,
     )
     assert done.returncode != 0
