@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from aeflow.cards import DATASET_CARDS, DatasetCard, load_dataset_card
-from aeflow.config_files import load_study
+from aeflow.core.errors import AeflowError, DataError
 from aeflow.data.checking import Finding, check_copy, check_fetched, check_images
 from aeflow.data.fetch import fetch_dataset
 from aeflow.doctor import Doctor
-from aeflow.errors import AeflowError, DataError
+from aeflow.study.cards import DATASET_CARDS, DatasetCard, load_dataset_card
+from aeflow.study.defaults import load_study
 
 RAW, MANIFESTS = Path("data/raw"), Path("data/manifests")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aeflow.errors import ClusterError
+from aeflow.core.errors import ClusterError
 
 # What sbatch says where a job cannot be queued now, but once others have ended.
 FULL = re.compile("SubmitJob|temporarily unable to accept job")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aeflow.errors import DataError
+from aeflow.core.errors import DataError
 
 
 def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:

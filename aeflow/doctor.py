@@ -11,12 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aeflow.cells import Cell, identity_of, judging_of, scored_as, study_cells, trainings_of
-from aeflow.config import Study
-from aeflow.dvc_files import dvc_md5, payload_files
-from aeflow.evaluation import Identity, JudgingSettings, metrics_content
-from aeflow.examination import Examination
-from aeflow.recorded import (
+from aeflow.core.receipts import (
     Features,
     Fetched,
     Judged,
@@ -28,10 +23,15 @@ from aeflow.recorded import (
     read_dvc_file,
     read_recorded,
 )
-from aeflow.reporting.sources import from_metrics, from_their_csv
-from aeflow.score_files import read_cell_scores
-from aeflow.settings import EncoderSettings
-from aeflow.validation import validate
+from aeflow.core.schema import validate
+from aeflow.dvc_files import dvc_md5, payload_files
+from aeflow.examination import Examination
+from aeflow.judging.evaluation import Identity, JudgingSettings, metrics_content
+from aeflow.report.sources import from_metrics, from_their_csv
+from aeflow.scoring.score_tables import read_cell_scores
+from aeflow.study.cells import Cell, identity_of, judging_of, scored_as, study_cells, trainings_of
+from aeflow.study.settings import EncoderSettings
+from aeflow.study.study import Study
 
 LOCKS = (Path("requirements.lock"), Path("requirements-peers.lock"))
 DATA = Path("data")

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from aeflow.core.errors import AeflowError
+from aeflow.core.files import read_json, sha256_file
+from aeflow.core.receipts import read_recorded
 from aeflow.differences import csv_content, differences
-from aeflow.errors import AeflowError
-from aeflow.files import read_json, sha256_file
-from aeflow.recorded import read_recorded
 
 
 class Examination:

@@ -9,16 +9,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from aeflow.evaluation import evaluate_scores
-from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.types import Method
+from aeflow.core.types import Method
+from aeflow.judging.evaluation import evaluate_scores
+from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from benchmarks.comparison import Measurement, compare
 from benchmarks.quantities import Action
 
 BETAS = [step / 10 for step in range(11)]
 # Chest X-ray: split, label, images.
 PARTS = (("validation", 0, 202), ("validation", 1, 400), ("test", 0, 234), ("test", 1, 390))
-IMPORT = "import sys, aeflow.evaluation; sys.exit('torch' in sys.modules)"
+IMPORT = "import sys, aeflow.judging.evaluation; sys.exit('torch' in sys.modules)"
 
 
 def measure(quick: bool) -> list[Measurement]:
@@ -37,7 +37,7 @@ def measure(quick: bool) -> list[Measurement]:
         ),
         compare(f"{len(BETAS)} values of beta, {name}", partial(ours, BETAS), repeats=repeats),
         compare(
-            "import of aeflow.evaluation (reference: of torch)",
+            "import of aeflow.judging.evaluation (reference: of torch)",
             partial(import_anew, IMPORT),
             partial(import_anew, "import torch"),
             repeats=repeats,

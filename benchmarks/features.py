@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from aeflow.devices import set_up
-from aeflow.features import extract_features
-from aeflow.settings import TrainingSettings
+from aeflow.encoder.features import extract_features
+from aeflow.study.settings import TrainingSettings
+from aeflow.training.devices import set_up
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action
 from benchmarks.scales import Scale, scales

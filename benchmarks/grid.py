@@ -14,10 +14,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aeflow.cards import load_dataset_card
-from aeflow.config import Study
-from aeflow.settings import DataSettings
-from aeflow.validation import load_yaml, validate
+from aeflow.core.schema import load_yaml, validate
+from aeflow.study.cards import load_dataset_card
+from aeflow.study.settings import DataSettings
+from aeflow.study.study import Study
 from benchmarks.comparison import Measurement, threads
 from benchmarks.quantities import seconds
 

@@ -9,9 +9,9 @@ from zipfile import ZipFile
 import numpy as np
 from PIL import Image
 
-from aeflow.cards import DatasetCard
 from aeflow.data.prepare import prepare_images
-from aeflow.settings import DataSettings
+from aeflow.study.cards import DatasetCard
+from aeflow.study.settings import DataSettings
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action, peak_mib
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from aeflow.files import write_json
+from aeflow.core.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPICS = ("preparation", "features", "training", "scoring", "evaluation", "grid")

@@ -10,7 +10,7 @@ import numpy as np
 import timm
 from numpy.typing import NDArray
 
-from aeflow.models.encoder import Encoder
+from aeflow.encoder.encoder import Encoder
 
 
 @dataclass(frozen=True)

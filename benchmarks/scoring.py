@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 
 from aeflow.data.prepared import Prepared
-from aeflow.devices import set_up
-from aeflow.features import FeatureSource
-from aeflow.inference import score_images
-from aeflow.settings import EvaluationSettings, TrainingSettings
+from aeflow.encoder.features import FeatureSource
+from aeflow.scoring.score_images import score_images
+from aeflow.study.settings import EvaluationSettings, TrainingSettings
+from aeflow.training.devices import set_up
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action
 from benchmarks.scales import Scale, scales

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from aeflow.devices import set_up
-from aeflow.features import FeatureSource
-from aeflow.losses import flow_nll
+from aeflow.encoder.features import FeatureSource
 from aeflow.models.aeflow import AEFlow
 from aeflow.models.decoder import Decoder
+from aeflow.models.losses import flow_nll
 from aeflow.models.subnets import conv_subnet
-from aeflow.settings import DecoderSettings, FitSettings, FlowSettings, TrainingSettings
-from aeflow.training import Trainer
+from aeflow.study.settings import DecoderSettings, FitSettings, FlowSettings, TrainingSettings
+from aeflow.training.devices import set_up
+from aeflow.training.trainer import Trainer
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action
 from benchmarks.scales import Scale, scales

@@ -6,16 +6,16 @@ The means of main.csv once more as metrics.json, for `dvc metrics`, which reads 
 import argparse
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.files import read_json, write_json
-from aeflow.logging import script
-from aeflow.reporting.tables import headline, main_table, results_table, write_table
+from aeflow.core.files import read_json, write_json
+from aeflow.core.job import script
+from aeflow.questions.results import headline, main_table, results_table, write_table
+from aeflow.study.cells import unpack_cells
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells)")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.study.cells)")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--main", type=Path, required=True)
     parser.add_argument("--headline", type=Path, required=True, help="JSON to write")

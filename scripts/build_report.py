@@ -4,15 +4,15 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.entries import DatasetEntry
-from aeflow.files import read_json, write_text
-from aeflow.logging import script
-from aeflow.reporting.html import build_report
-from aeflow.reporting.published import load_published
-from aeflow.reporting.questions import read_questions
-from aeflow.reporting.tables import read_main, read_results, read_training
-from aeflow.validation import validate
+from aeflow.core.files import read_json, write_text
+from aeflow.core.job import script
+from aeflow.core.schema import validate
+from aeflow.questions.claims import load_published
+from aeflow.questions.results import read_main, read_results, read_training
+from aeflow.report.contents import read_questions
+from aeflow.report.page import build_report
+from aeflow.study.cells import unpack_cells
+from aeflow.study.entries import DatasetEntry
 
 
 def main(arguments: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--published", type=Path, required=True, help="config/published.yaml")
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
     parser.add_argument(
-        "--cells", required=True, help="JSON (aeflow.cells): whose metrics to show"
+        "--cells", required=True, help="JSON (aeflow.study.cells): whose metrics to show"
     )
     parser.add_argument("--trained", required=True, help="the same: whose trainings to show")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="in their order")

@@ -3,20 +3,20 @@
 import argparse
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.files import write_text
-from aeflow.logging import script
-from aeflow.reporting.choice import choice_display, choice_table, choose_settings
-from aeflow.reporting.tables import read_main, write_table
-from aeflow.scored import load_scorings, read_scored
-from aeflow.types import Split
+from aeflow.core.files import write_text
+from aeflow.core.job import script
+from aeflow.core.types import Split
+from aeflow.questions.choice import choice_display, choice_table, choose_settings
+from aeflow.questions.results import read_main, write_table
+from aeflow.scoring.predictions import load_scorings, read_scored
+from aeflow.study.cells import unpack_cells
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells)")
-    parser.add_argument("--scorings", required=True, help="JSON (aeflow.scored)")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.study.cells)")
+    parser.add_argument("--scorings", required=True, help="JSON (aeflow.scoring.predictions)")
     parser.add_argument("--main", type=Path, required=True, help="main.csv")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--md", type=Path, required=True)

@@ -4,16 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.files import write_text
-from aeflow.logging import script
-from aeflow.reporting.ablations import ablations_display, ablations_table
-from aeflow.reporting.tables import read_results, write_table
+from aeflow.core.files import write_text
+from aeflow.core.job import script
+from aeflow.questions.ablations import ablations_display, ablations_table
+from aeflow.questions.results import read_results, write_table
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="results.csv")
-    parser.add_argument("--ablations", required=True, help="JSON (aeflow.ablations)")
+    parser.add_argument("--ablations", required=True, help="JSON (aeflow.study.ablations)")
     for ending in ("csv", "md", "tex"):
         parser.add_argument(f"--{ending}", type=Path, required=True, help="to write")
     options = parser.parse_args(arguments)

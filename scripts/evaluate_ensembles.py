@@ -6,18 +6,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from aeflow.cells import Cell, unpack_cells
-from aeflow.ensembles import ensemble_scores, evaluate_ensemble, no_ensemble
-from aeflow.entries import DatasetEntry
-from aeflow.errors import DataError
-from aeflow.evaluation import JudgingSettings
-from aeflow.files import read_json, write_text
-from aeflow.logging import script
-from aeflow.reporting.ensembles import ensembles_display, ensembles_table, risk_table
-from aeflow.reporting.tables import write_table
-from aeflow.score_files import read_cell_scores
-from aeflow.types import Method, Split
-from aeflow.validation import validate
+from aeflow.core.errors import DataError
+from aeflow.core.files import read_json, write_text
+from aeflow.core.job import script
+from aeflow.core.schema import validate
+from aeflow.core.types import Method, Split
+from aeflow.judging.certainty import ensemble_scores, evaluate_ensemble, no_ensemble
+from aeflow.judging.evaluation import JudgingSettings
+from aeflow.questions.certainty import ensembles_display, ensembles_table, risk_table
+from aeflow.questions.results import write_table
+from aeflow.scoring.score_tables import read_cell_scores
+from aeflow.study.cells import Cell, unpack_cells
+from aeflow.study.entries import DatasetEntry
 
 
 def judge(folder: Path, trained: str, members: list[Cell]) -> dict[str, Any]:
@@ -43,7 +43,9 @@ def judge(folder: Path, trained: str, members: list[Cell]) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells): seeds are members")
+    parser.add_argument(
+        "--cells", required=True, help="JSON (aeflow.study.cells): seeds are members"
+    )
     parser.add_argument(
         "--trained", required=True, help="JSON: {dataset: {variant: whose scores it shares}}"
     )

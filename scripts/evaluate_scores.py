@@ -4,13 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.evaluation import Identity, JudgingSettings, metrics_content
-from aeflow.files import read_json, write_json
-from aeflow.logging import script
-from aeflow.recorded import Scored, read_recorded
-from aeflow.score_files import read_scores
-from aeflow.types import Method
-from aeflow.validation import load_settings, validate
+from aeflow.core.files import read_json, write_json
+from aeflow.core.job import script
+from aeflow.core.receipts import Scored, read_recorded
+from aeflow.core.schema import load_settings, validate
+from aeflow.core.types import Method
+from aeflow.judging.evaluation import Identity, JudgingSettings, metrics_content
+from aeflow.scoring.score_tables import read_scores
 
 
 def main(arguments: list[str]) -> None:

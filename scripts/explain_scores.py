@@ -4,11 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.complexity import MEASURES
-from aeflow.files import read_json, write_text
-from aeflow.logging import script
-from aeflow.reporting.complexity import (
+from aeflow.core.files import read_json, write_text
+from aeflow.core.job import script
+from aeflow.questions.complexity import (
     corrected_display,
     corrected_table,
     correction_of_run,
@@ -16,16 +14,18 @@ from aeflow.reporting.complexity import (
     correlations_of_run,
     correlations_table,
 )
-from aeflow.reporting.defects import defects_display, defects_table
-from aeflow.reporting.tables import read_table, write_table
-from aeflow.score_files import read_cell_scores
+from aeflow.questions.defects import defects_display, defects_table
+from aeflow.questions.results import read_table, write_table
+from aeflow.scoring.complexity import MEASURES
+from aeflow.scoring.score_tables import read_cell_scores
+from aeflow.study.cells import unpack_cells
 
 
 def main(arguments: list[str]) -> None:
     """Read each run's metrics, scores and complexity, one run in memory at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells)")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.study.cells)")
     parser.add_argument("--trained", required=True, help="JSON: dataset: variant: trained as")
     parser.add_argument("--tables", type=Path, required=True, help="where the tables go")
     options = parser.parse_args(arguments)

@@ -1,17 +1,17 @@
-"""Run the frozen encoder once over a dataset's category (aeflow.features)."""
+"""Run the frozen encoder once over a dataset's category (aeflow.encoder.features)."""
 
 import argparse
 from pathlib import Path
 
 import torch
 
+from aeflow.core.files import read_json, sha256_file, write_json
+from aeflow.core.job import script
 from aeflow.data.prepared import open_array
-from aeflow.devices import set_up
-from aeflow.features import extract_features
-from aeflow.files import read_json, sha256_file, write_json
-from aeflow.logging import script
-from aeflow.models.encoder import load_encoder
-from aeflow.settings import TrainingSettings
+from aeflow.encoder.encoder import load_encoder
+from aeflow.encoder.features import extract_features
+from aeflow.study.settings import TrainingSettings
+from aeflow.training.devices import set_up
 
 
 def main(arguments: list[str]) -> None:

@@ -5,9 +5,9 @@ import logging
 import os
 from pathlib import Path
 
-from aeflow.cards import load_dataset_card
+from aeflow.core.job import script
 from aeflow.data.fetch import fetch_dataset
-from aeflow.logging import script
+from aeflow.study.cards import load_dataset_card
 
 
 def main(arguments: list[str]) -> None:

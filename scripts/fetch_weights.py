@@ -1,12 +1,12 @@
-"""Fetch the pretrained weights of an encoder (aeflow.weights)."""
+"""Fetch the pretrained weights of an encoder (aeflow.encoder.weights)."""
 
 import argparse
 import os
 from pathlib import Path
 
-from aeflow.files import write_json
-from aeflow.logging import script
-from aeflow.weights import fetch_weights
+from aeflow.core.files import write_json
+from aeflow.core.job import script
+from aeflow.encoder.weights import fetch_weights
 
 
 def main(arguments: list[str]) -> None:

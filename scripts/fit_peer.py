@@ -1,4 +1,4 @@
-"""Fit one of anomalib's methods and score the validation and test images (aeflow.peers).
+"""Fit one of anomalib's methods and score the validation and test images (aeflow.methods).
 
 Both in one process and without a checkpoint: a fit takes minutes, and one that was killed starts
 again.
@@ -12,25 +12,25 @@ from pathlib import Path
 
 import torch
 
-from aeflow.assembly import assemble
-from aeflow.checkpoints import origin, versions
+from aeflow.core.errors import TrainingError
+from aeflow.core.files import sha256_file, write_json
+from aeflow.core.job import script
+from aeflow.core.schema import load_settings
+from aeflow.core.types import Method
 from aeflow.data.prepared import open_prepared
-from aeflow.devices import choose_device
-from aeflow.errors import TrainingError
-from aeflow.features import FeatureSource
-from aeflow.files import sha256_file, write_json
-from aeflow.logging import script
-from aeflow.memory import peak_rss_mib
-from aeflow.peers.fastflow import FastFlow
-from aeflow.peers.ganomaly import Ganomaly
-from aeflow.peers.padim import Padim
-from aeflow.peers.patchcore import Patchcore
-from aeflow.peers.peer import Peer
-from aeflow.peers.scoring import score_images
-from aeflow.score_files import write_scores
-from aeflow.settings import FitSettings, TrainingSettings
-from aeflow.types import Method
-from aeflow.validation import load_settings
+from aeflow.encoder.features import FeatureSource
+from aeflow.methods.fastflow import FastFlow
+from aeflow.methods.ganomaly import Ganomaly
+from aeflow.methods.method import Peer
+from aeflow.methods.padim import Padim
+from aeflow.methods.patchcore import Patchcore
+from aeflow.methods.scoring import score_images
+from aeflow.scoring.score_tables import write_scores
+from aeflow.study.settings import FitSettings, TrainingSettings
+from aeflow.training.assembly import assemble
+from aeflow.training.checkpoints import origin, versions
+from aeflow.training.devices import choose_device
+from aeflow.training.memory import peak_rss_mib
 
 PEERS: dict[Method, Callable[[FeatureSource, TrainingSettings], Peer]] = {
     Method.FASTFLOW: FastFlow,

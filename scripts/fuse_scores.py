@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from aeflow.combination import fused_table, pred_score
-from aeflow.logging import script
-from aeflow.recorded import Scored, read_recorded
-from aeflow.score_files import read_scores, write_scores
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
-from aeflow.validation import validate
+from aeflow.core.job import script
+from aeflow.core.receipts import Scored, read_recorded
+from aeflow.core.schema import validate
+from aeflow.core.types import Method
+from aeflow.scoring.combine import fused_table, pred_score
+from aeflow.scoring.score_tables import read_scores, write_scores
+from aeflow.study.settings import ScoreSettings
 
 
 def main(arguments: list[str]) -> None:

@@ -4,14 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.entries import DatasetEntry
-from aeflow.files import write_text
-from aeflow.logging import script
-from aeflow.reporting.choice import chosen_variants, read_choice
-from aeflow.reporting.published import load_published
-from aeflow.reporting.tables import read_main, read_results
-from aeflow.reporting.texts import claims_texts, metrics_texts
-from aeflow.validation import validate
+from aeflow.core.files import write_text
+from aeflow.core.job import script
+from aeflow.core.schema import validate
+from aeflow.questions.choice import chosen_variants, read_choice
+from aeflow.questions.claims import load_published
+from aeflow.questions.results import read_main, read_results
+from aeflow.report.texts import claims_texts, metrics_texts
+from aeflow.study.entries import DatasetEntry
 
 
 def main(arguments: list[str]) -> None:

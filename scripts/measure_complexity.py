@@ -1,12 +1,12 @@
-"""Measure the complexity of each validation and test image (aeflow.complexity)."""
+"""Measure the complexity of each validation and test image (aeflow.scoring.complexity)."""
 
 import argparse
 from pathlib import Path
 
-from aeflow.complexity import complexity_table
+from aeflow.core.job import script
 from aeflow.data.prepared import open_prepared
-from aeflow.logging import script
-from aeflow.reporting.tables import write_table
+from aeflow.questions.results import write_table
+from aeflow.scoring.complexity import complexity_table
 
 
 def main(arguments: list[str]) -> None:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.ablation_figures import plot_ablations
-from aeflow.reporting.ablations import read_ablations
-from aeflow.reporting.tables import read_results
+from aeflow.core.job import script
+from aeflow.questions.ablation_figures import plot_ablations
+from aeflow.questions.ablations import read_ablations
+from aeflow.questions.results import read_results
 
 
 def main(arguments: list[str]) -> None:

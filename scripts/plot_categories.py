@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.categories import read_categories
-from aeflow.reporting.dotplots import plot_categories
+from aeflow.core.job import script
+from aeflow.display.dots import plot_categories
+from aeflow.questions.categories import read_categories
 
 
 def main(arguments: list[str]) -> None:

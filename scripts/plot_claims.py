@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.dotplots import plot_claims
-from aeflow.reporting.published import read_claims
+from aeflow.core.job import script
+from aeflow.display.dots import plot_claims
+from aeflow.questions.claims import read_claims
 
 
 def main(arguments: list[str]) -> None:

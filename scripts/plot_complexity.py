@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.complexity import read_corrected, read_correlations
-from aeflow.reporting.complexity_figures import plot_complexity
+from aeflow.core.job import script
+from aeflow.questions.complexity import read_corrected, read_correlations
+from aeflow.questions.complexity_figures import plot_complexity
 
 
 def main(arguments: list[str]) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.defect_figures import plot_defects
-from aeflow.reporting.defects import read_defects
+from aeflow.core.job import script
+from aeflow.questions.defect_figures import plot_defects
+from aeflow.questions.defects import read_defects
 
 
 def main(arguments: list[str]) -> None:

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from aeflow.files import read_json
-from aeflow.gallery import read_gallery
-from aeflow.logging import script
-from aeflow.reporting.panels import plot_panels
-from aeflow.score_files import read_scores
+from aeflow.core.files import read_json
+from aeflow.core.job import script
+from aeflow.questions.panels import plot_panels
+from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.score_tables import read_scores
 
 
 def main(arguments: list[str]) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.ensembles import read_ensembles, read_risk
-from aeflow.reporting.ensembles_figure import plot_risk
+from aeflow.core.job import script
+from aeflow.questions.certainty import read_ensembles, read_risk
+from aeflow.questions.certainty_figure import plot_risk
 
 
 def main(arguments: list[str]) -> None:

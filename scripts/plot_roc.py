@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.files import read_json
-from aeflow.logging import script
-from aeflow.reporting.figures import plot_roc
+from aeflow.core.files import read_json
+from aeflow.core.job import script
+from aeflow.questions.curves import plot_roc
+from aeflow.study.cells import unpack_cells
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells), of one dataset")
+    parser.add_argument("--cells", required=True, help="JSON (aeflow.study.cells), of one dataset")
     parser.add_argument("--png", type=Path, required=True)
     parser.add_argument("--svg", type=Path, required=True)
     options = parser.parse_args(arguments)

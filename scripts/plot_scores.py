@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from aeflow.files import read_json
-from aeflow.logging import script
-from aeflow.reporting.figures import plot_scores
-from aeflow.score_files import read_scores
+from aeflow.core.files import read_json
+from aeflow.core.job import script
+from aeflow.questions.curves import plot_scores
+from aeflow.scoring.score_tables import read_scores
 
 
 def main(arguments: list[str]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from aeflow.logging import script
-from aeflow.reporting.figures import plot_training
-from aeflow.reporting.tables import read_training
+from aeflow.core.job import script
+from aeflow.questions.curves import plot_training
+from aeflow.questions.results import read_training
 
 
 def main(arguments: list[str]) -> None:

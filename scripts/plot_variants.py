@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.comparison import read_comparison
-from aeflow.reporting.dotplots import plot_variants
-from aeflow.reporting.tables import read_results
+from aeflow.core.job import script
+from aeflow.display.dots import plot_variants
+from aeflow.questions.results import read_results
+from aeflow.questions.variants import read_comparison
 
 
 def main(arguments: list[str]) -> None:

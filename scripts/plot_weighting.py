@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aeflow.logging import script
-from aeflow.reporting.weighting import read_sweep, read_weighting
-from aeflow.reporting.weighting_figure import plot_weighting
+from aeflow.core.job import script
+from aeflow.questions.weighting import read_sweep, read_weighting
+from aeflow.questions.weighting_figure import plot_weighting
 
 
 def main(arguments: list[str]) -> None:

@@ -4,12 +4,12 @@ import argparse
 import time
 from pathlib import Path
 
+from aeflow.core.files import write_json
+from aeflow.core.job import script
+from aeflow.core.schema import load_settings, validate
 from aeflow.data.prepare import prepare_images
-from aeflow.entries import DatasetEntry
-from aeflow.files import write_json
-from aeflow.logging import script
-from aeflow.settings import DataSettings
-from aeflow.validation import load_settings, validate
+from aeflow.study.entries import DatasetEntry
+from aeflow.study.settings import DataSettings
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Write tables and a report of an incomplete study (aeflow.reporting.failures).
+"""Write tables and a report of an incomplete study (aeflow.report.failures).
 
 stdin: JSON {"steps": [{rule, of, log}], "cells": [identity of a missing cell | {steps: numbers}]}.
 """
@@ -8,16 +8,16 @@ import json
 import sys
 from pathlib import Path
 
-from aeflow.cells import Cell, unpack_cells
-from aeflow.entries import DatasetEntry
-from aeflow.files import read_json, write_text
-from aeflow.logging import script
-from aeflow.reporting.display import main_display
-from aeflow.reporting.failures import describe, failed_results, failed_tables
-from aeflow.reporting.html import build_report
-from aeflow.reporting.published import load_published
-from aeflow.reporting.tables import RUN, main_table, read_training, write_table
-from aeflow.validation import validate
+from aeflow.core.files import read_json, write_text
+from aeflow.core.job import script
+from aeflow.core.schema import validate
+from aeflow.display.table import main_display
+from aeflow.questions.claims import load_published
+from aeflow.questions.results import RUN, main_table, read_training, write_table
+from aeflow.report.failures import describe, failed_results, failed_tables
+from aeflow.report.page import build_report
+from aeflow.study.cells import Cell, unpack_cells
+from aeflow.study.entries import DatasetEntry
 
 
 def main(arguments: list[str]) -> None:
@@ -27,7 +27,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--datasets", required=True, help="DatasetEntry of each, as JSON")
     parser.add_argument("--published", type=Path, required=True, help="config/published.yaml")
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument("--cells", required=True, help="JSON (aeflow.cells): all of the study")
+    parser.add_argument(
+        "--cells", required=True, help="JSON (aeflow.study.cells): all of the study"
+    )
     parser.add_argument("--trained", required=True, help="the same: whose trainings to show")
     parser.add_argument("--variants", nargs="+", required=True, help="those of the report")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables and report")

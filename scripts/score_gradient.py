@@ -1,12 +1,12 @@
-"""Score the trivial baseline, the mean absolute vertical gradient (aeflow.baselines)."""
+"""Score the trivial baseline, the mean absolute vertical gradient (aeflow.methods.gradient)."""
 
 import argparse
 from pathlib import Path
 
-from aeflow.baselines import gradient_scores
+from aeflow.core.job import script
 from aeflow.data.prepared import open_prepared
-from aeflow.logging import script
-from aeflow.score_files import write_scores
+from aeflow.methods.gradient import gradient_scores
+from aeflow.scoring.score_tables import write_scores
 
 
 def main(arguments: list[str]) -> None:

@@ -1,19 +1,19 @@
-"""Compute every score component of the validation and test images (aeflow.inference)."""
+"""Compute every score component of the validation and test images (aeflow.scoring)."""
 
 import argparse
 from pathlib import Path
 
-from aeflow.assembly import assemble
-from aeflow.checkpoints import load_checkpoint, origin
+from aeflow.core.files import read_json, sha256_file
+from aeflow.core.job import script
+from aeflow.core.schema import load_settings
+from aeflow.core.types import Method
 from aeflow.data.prepared import open_prepared
-from aeflow.devices import set_up
-from aeflow.files import read_json, sha256_file
-from aeflow.inference import save_gallery, score_images
-from aeflow.logging import script
-from aeflow.score_files import write_scores
-from aeflow.settings import FitSettings
-from aeflow.types import Method
-from aeflow.validation import load_settings
+from aeflow.scoring.score_images import save_gallery, score_images
+from aeflow.scoring.score_tables import write_scores
+from aeflow.study.settings import FitSettings
+from aeflow.training.assembly import assemble
+from aeflow.training.checkpoints import load_checkpoint, origin
+from aeflow.training.devices import set_up
 
 
 def main(arguments: list[str]) -> None:

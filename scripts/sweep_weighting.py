@@ -4,26 +4,26 @@ import argparse
 import json
 from pathlib import Path
 
-from aeflow.cells import unpack_cells
-from aeflow.files import write_text
-from aeflow.logging import script
-from aeflow.reporting.tables import write_table
-from aeflow.reporting.weighting import (
+from aeflow.core.files import write_text
+from aeflow.core.job import script
+from aeflow.judging.weighting import weighting_sweep
+from aeflow.questions.results import write_table
+from aeflow.questions.weighting import (
     NAMED_BETAS,
     average_categories,
     sweep_table,
     weighting_display,
     weighting_table,
 )
-from aeflow.score_files import read_cell_scores
-from aeflow.weighting import weighting_sweep
+from aeflow.scoring.score_tables import read_cell_scores
+from aeflow.study.cells import unpack_cells
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the study's results")
     parser.add_argument(
-        "--cells", required=True, help="JSON (aeflow.cells): trainings of the method aeflow"
+        "--cells", required=True, help="JSON (aeflow.study.cells): trainings of the method aeflow"
     )
     parser.add_argument("--betas", required=True, help="JSON: a list of weights in [0, 1]")
     parser.add_argument("--sweep", type=Path, required=True, help="output: every beta, CSV")

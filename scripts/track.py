@@ -14,8 +14,8 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from pathlib import Path
 
-from aeflow.errors import DataError
-from aeflow.logging import script
+from aeflow.core.errors import DataError
+from aeflow.core.job import script
 
 # One `.dvc` per dataset and kind: DVC is slow with many.
 PAYLOAD = re.compile(

@@ -1,4 +1,4 @@
-"""Train AE-FLOW on one dataset's category with one seed (aeflow.training)."""
+"""Train AE-FLOW on one dataset's category with one seed (aeflow.training.trainer)."""
 
 import argparse
 import hashlib
@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from aeflow.assembly import assemble
-from aeflow.checkpoints import origin, save_tensors, versions
+from aeflow.core.code_digest import code_digest
+from aeflow.core.files import sha256_file, write_json, write_text
+from aeflow.core.job import script
+from aeflow.core.schema import load_settings
+from aeflow.core.tensors import save_tensors
+from aeflow.core.types import Method
 from aeflow.data.prepared import open_prepared
-from aeflow.devices import set_up
-from aeflow.files import sha256_file, write_json, write_text
-from aeflow.logging import script
-from aeflow.memory import peak_rss_mib
-from aeflow.provenance import code_digest
-from aeflow.settings import FitSettings
-from aeflow.training import Trainer
-from aeflow.types import Method
-from aeflow.validation import load_settings
+from aeflow.study.settings import FitSettings
+from aeflow.training.assembly import assemble
+from aeflow.training.checkpoints import origin, versions
+from aeflow.training.devices import set_up
+from aeflow.training.memory import peak_rss_mib
+from aeflow.training.trainer import Trainer
 
 
 def main(arguments: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""Write config/config.default.yaml and config/config.schema.json (aeflow.config_files)."""
+"""Write config/config.default.yaml and config/config.schema.json (aeflow.study.defaults)."""
 
 from pathlib import Path
 
-from aeflow.config_files import default_yaml, schema_json
-from aeflow.files import write_text
-from aeflow.logging import script
+from aeflow.core.files import write_text
+from aeflow.core.job import script
+from aeflow.study.defaults import default_yaml, schema_json
 
 
 def main(_: list[str]) -> None:

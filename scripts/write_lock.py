@@ -10,8 +10,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aeflow.files import write_text
-from aeflow.logging import script
+from aeflow.core.files import write_text
+from aeflow.core.job import script
 
 HEADER = """\
 # Exact versions of everything that pyproject.toml asks for, {what}.

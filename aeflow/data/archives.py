@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from aeflow.errors import DataError
+from aeflow.core.errors import DataError
 
 # The largest dataset of the study (OCT, 110,000 images) unpacks to about 6 GB.
 MAX_UNPACKED_BYTES = 200 * 2**30

@@ -16,9 +16,9 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aeflow.core.errors import DataError
 from aeflow.data.archives import is_hidden, read_member
-from aeflow.errors import DataError
-from aeflow.layouts import BratsConversion
+from aeflow.study.layouts import BratsConversion
 
 logger = logging.getLogger(__name__)
 FILE = r"(?:.*/)?(?P<case>BraTS2021_\d{5})/(?P=case)_(?P<kind>flair|seg|t1|t1ce|t2)\.nii(?:\.gz)?"

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Literal
 from zipfile import ZipFile
 
-from aeflow.cards import DatasetCard, SourceFile
+from aeflow.core.errors import DataError
+from aeflow.core.files import read_json, sha256_file
+from aeflow.core.types import NORMAL, Split
 from aeflow.data.archives import open_zip
 from aeflow.data.checksums import read_checksums
 from aeflow.data.fetch import check_file
 from aeflow.data.records import Record, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import archive_workers, hash_images
-from aeflow.errors import DataError
-from aeflow.files import read_json, sha256_file
-from aeflow.settings import DataSettings
-from aeflow.types import NORMAL, Split
+from aeflow.study.cards import DatasetCard, SourceFile
+from aeflow.study.settings import DataSettings
 
 
 @dataclass(frozen=True)

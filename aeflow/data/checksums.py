@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aeflow.cards import DatasetCard, SourceFile
-from aeflow.files import read_json, write_json
+from aeflow.core.files import read_json, write_json
+from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
 CHECKSUMS = Path("config/checksums")

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aeflow.core.errors import DataError
+from aeflow.core.files import require_space
 from aeflow.data.archives import open_zip, store_member
-from aeflow.errors import DataError
-from aeflow.files import require_space
-from aeflow.layouts import Conversion, MedmnistConversion
+from aeflow.study.layouts import Conversion, MedmnistConversion
 
 Picture = tuple[str, NDArray[np.uint8]]
 # PNG is lossless at any level; the lowest is many times faster and hardly larger.

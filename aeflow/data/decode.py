@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from aeflow.errors import DataError
-from aeflow.settings import DataSettings
+from aeflow.core.errors import DataError
+from aeflow.study.settings import DataSettings
 
 # Those that datasets come in. Others are refused: PostScript, for one, would start a program.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP")

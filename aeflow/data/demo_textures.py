@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from aeflow.errors import DataError
+from aeflow.core.errors import DataError
 
 Gray = NDArray[np.float64]  # (height, width), gray levels 0..255
 SIDE = 128  # of a crop, pixels

@@ -13,9 +13,9 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from aeflow.cards import SourceFile
-from aeflow.errors import DataError
-from aeflow.files import read_json, require_space, write_json
+from aeflow.core.errors import DataError
+from aeflow.core.files import read_json, require_space, write_json
+from aeflow.study.cards import SourceFile
 
 logger = logging.getLogger(__name__)
 # What a broken connection loses of the block it was in, and how often a stall is looked for.

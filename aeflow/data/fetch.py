@@ -9,21 +9,21 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from aeflow.cards import DatasetCard, SourceFile
-from aeflow.data.archives import archive_kind, open_zip
-from aeflow.data.checksums import read_checksums, record_checksums, recorded_note
-from aeflow.data.convert import convert_archive
-from aeflow.data.download import WEB_PAGE, Patience, discard, is_download
-from aeflow.data.placing import place
-from aeflow.data.sources import NoSourceError, by_hand, first_source, recipe, replaced_files
-from aeflow.errors import AccessError, ConfigError, DataError
-from aeflow.files import (
+from aeflow.core.errors import AccessError, ConfigError, DataError
+from aeflow.core.files import (
     atomic_path,
     read_json,
     sha256_file,
     write_json,
     writing,
 )
+from aeflow.data.archives import archive_kind, open_zip
+from aeflow.data.checksums import read_checksums, record_checksums, recorded_note
+from aeflow.data.convert import convert_archive
+from aeflow.data.download import WEB_PAGE, Patience, discard, is_download
+from aeflow.data.placing import place
+from aeflow.data.sources import NoSourceError, by_hand, first_source, recipe, replaced_files
+from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
 PATIENCE = Patience()

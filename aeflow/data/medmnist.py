@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aeflow.core.errors import DataError
 from aeflow.data.archives import is_hidden
-from aeflow.errors import DataError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 MAX_ROWS = 10_000_000

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
-from aeflow.cards import SourceFile
+from aeflow.core.errors import DataError
+from aeflow.core.files import require_space
 from aeflow.data.archives import add_file, add_tar, add_zip, archive_kind, open_zip
 from aeflow.data.download import discard
-from aeflow.errors import DataError
-from aeflow.files import require_space
+from aeflow.study.cards import SourceFile
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aeflow.cards import DatasetCard
+from aeflow.core.errors import DataError
+from aeflow.core.files import atomic_path, sha256_file
+from aeflow.core.types import INDEX_COLUMNS, Split
 from aeflow.data.archives import open_zip
 from aeflow.data.arrays import create_rows, keep_rows
 from aeflow.data.records import Record, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import Job, archive_workers, decode_images, hash_images
-from aeflow.errors import DataError
-from aeflow.files import atomic_path, sha256_file
-from aeflow.settings import DataSettings
-from aeflow.types import INDEX_COLUMNS, Split
+from aeflow.study.cards import DatasetCard
+from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 PARTS = ("train", "validation_normal", "validation_anomalous", "test_normal", "test_anomalous")

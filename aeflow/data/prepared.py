@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aeflow.errors import DataError
-from aeflow.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
+from aeflow.core.errors import DataError
+from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zipfile import ZipFile
 
-from aeflow.cards import DatasetCard
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.data.archives import is_hidden
 from aeflow.data.tables import Table, find_tables, read_groups, read_one_hot
-from aeflow.errors import ConfigError, DataError
-from aeflow.layouts import Counts
-from aeflow.types import ANOMALOUS, NORMAL, Split
+from aeflow.study.cards import DatasetCard
+from aeflow.study.layouts import Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from aeflow.cards import DatasetCard, SourceFile
+from aeflow.core.errors import ConfigError, DataError, NoSpaceError
+from aeflow.core.files import require_space
 from aeflow.data.archives import BLOCK_BYTES, pack_folder
 from aeflow.data.download import Patience, discard, download
-from aeflow.errors import ConfigError, DataError, NoSpaceError
-from aeflow.files import require_space
+from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
 PACKAGE = "package:"

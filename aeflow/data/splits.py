@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from aeflow.cards import Protocol
+from aeflow.core.errors import DataError
+from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.data.records import Record
-from aeflow.errors import DataError
-from aeflow.settings import DataSettings
-from aeflow.types import ANOMALOUS, NORMAL, Split
+from aeflow.study.cards import Protocol
+from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 GROUP = "group "

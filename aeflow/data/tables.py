@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zipfile import ZipFile
 
+from aeflow.core.errors import DataError
 from aeflow.data.archives import is_hidden, read_member
-from aeflow.errors import DataError
 
 # Columns of names, which may begin or end with a space; other cells are stripped.
 PATHS = ("file", "image", "mask", "path")

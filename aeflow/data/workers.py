@@ -19,11 +19,11 @@ from zipfile import ZipFile
 
 from tqdm import tqdm
 
+from aeflow.core.errors import DataError
 from aeflow.data.archives import read_member, sha256_member
 from aeflow.data.arrays import open_rows
 from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
-from aeflow.errors import DataError
-from aeflow.settings import DataSettings
+from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 CHUNK = 32  # images per task: little to send, and the bar still moves

@@ -1,1 +1,1 @@
-"""Encoder, flow and decoder."""
+"""Flow, decoder, losses and score components: the method's own mathematics."""

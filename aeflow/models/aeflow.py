@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from aeflow.models.decoder import Decoder
 from aeflow.models.flow import NormalizingFlow
-from aeflow.settings import DecoderSettings, FlowSettings
+from aeflow.study.settings import DecoderSettings, FlowSettings
 
 
 class AEFlowOutput(NamedTuple):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from aeflow.settings import DecoderSettings
-from aeflow.types import IMAGENET_MEAN, IMAGENET_SD
+from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
+from aeflow.study.settings import DecoderSettings
 
 
 def decoder_widths(channels: int, stride: int) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aeflow.models.standardisation import Standardisation, Whitening
 from aeflow.models.subnets import ResNetSubnet, conv_subnet
-from aeflow.settings import FlowSettings
+from aeflow.study.settings import FlowSettings
 
 # Keeps a fresh step near the identity, so that a deep flow starts near it too.
 START = 0.1

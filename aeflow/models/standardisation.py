@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from aeflow.errors import ConfigError
+from aeflow.core.errors import ConfigError
 
 
 class Standardisation(nn.Module):

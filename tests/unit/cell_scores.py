@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from aeflow.cells import Cell
-from aeflow.score_files import write_scores
+from aeflow.scoring.score_tables import write_scores
+from aeflow.study.cells import Cell
 
 
 def save_scores(folder: Path, cell: Cell, table: pd.DataFrame) -> None:

@@ -45,7 +45,7 @@ def train(tiny: TinyStudy, torch_as_it_was: None) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def lite0(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Weights of EfficientNet-Lite0 as fetch_weights writes them, from the installed package."""
-    from aeflow.weights import fetch_weights
+    from aeflow.encoder.weights import fetch_weights
 
     weights = tmp_path_factory.mktemp("weights") / "efficientnet_lite0.safetensors"
     fetch_weights("efficientnet_lite0", weights, mirror=None)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from aeflow.ablations import ablation_rows
-from aeflow.config import Study
-from aeflow.errors import ConfigError
-from aeflow.validation import validate
+from aeflow.core.errors import ConfigError
+from aeflow.core.schema import validate
+from aeflow.study.ablations import ablation_rows
+from aeflow.study.study import Study
 
 DEPTH = {"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [1, 8]}
 FLOW, LOW = {"name": "flow", "method": "flow"}, {"name": "low", "method": "gradient"}

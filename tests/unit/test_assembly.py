@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aeflow.assembly import assemble
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
 from aeflow.data.prepared import Prepared, open_prepared
-from aeflow.errors import DataError
-from aeflow.features import FeatureSource, extract_features
-from aeflow.inference import score_images
+from aeflow.encoder.encoder import load_encoder
+from aeflow.encoder.features import FeatureSource, extract_features
 from aeflow.models.aeflow import AEFlow
-from aeflow.models.encoder import load_encoder
-from aeflow.training import Trained, Trainer
-from aeflow.types import Method
+from aeflow.scoring.score_images import score_images
+from aeflow.training.assembly import assemble
+from aeflow.training.trainer import Trained, Trainer
 from tests.unit.tiny import TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aeflow.baselines import gradient_scores, mean_absolute_gradient
 from aeflow.data.prepared import open_prepared
+from aeflow.methods.gradient import gradient_scores, mean_absolute_gradient
 from tests.unit.tiny import TinyStudy
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aeflow.config import Study
-from aeflow.evaluation import RANKING_METRICS, evaluate_scores
-from aeflow.files import read_json
-from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.types import Method
+from aeflow.core.files import read_json
+from aeflow.core.types import Method
+from aeflow.judging.evaluation import RANKING_METRICS, evaluate_scores
+from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.study.study import Study
 from benchmarks import comparison, evaluation, grid, preparation, quantities, run
 from benchmarks.comparison import compare
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cells import (
+from aeflow.judging.evaluation import JudgingSettings
+from aeflow.study.cells import (
     Cell,
     encoder_of,
     identity_of,
@@ -15,8 +16,7 @@ from aeflow.cells import (
     trainings_of,
     unpack_cells,
 )
-from aeflow.config import Study
-from aeflow.evaluation import JudgingSettings
+from aeflow.study.study import Study
 
 CELLS = [
     Cell(dataset, category, variant, seed)

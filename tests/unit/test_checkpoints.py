@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from aeflow.checkpoints import PACKAGES, load_checkpoint, read_facts, save_tensors, versions
-from aeflow.errors import CheckpointError, DataError
-from aeflow.files import sha256_file
+from aeflow.core.errors import CheckpointError, DataError
+from aeflow.core.files import sha256_file
+from aeflow.core.tensors import read_facts, save_tensors
+from aeflow.training.checkpoints import PACKAGES, load_checkpoint, versions
 
 EXPECTED = {"settings": {"flow": {"steps": 8, "clamp": 2.0}, "seed": 1}, "images_sha256": "abc"}
 REMEDY = "run train_model again"
@@ -148,8 +149,8 @@ def test_a_full_disk_is_an_error_with_a_remedy_and_keeps_the_old_file(tmp_path: 
     code = """
 import sys, torch
 from pathlib import Path
-from aeflow.checkpoints import save_tensors
-from aeflow.errors import DataError
+from aeflow.core.tensors import save_tensors
+from aeflow.core.errors import DataError
 try:
     save_tensors(Path(sys.argv[1]), {"a": torch.zeros(100_000)})
 except DataError as error:

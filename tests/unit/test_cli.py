@@ -12,9 +12,9 @@ from zipfile import ZipFile
 
 import pytest
 
-from aeflow.cards import DATASET_CARDS, SourceFile
 from aeflow.cli import main
 from aeflow.data.fetch import fetch_dataset
+from aeflow.study.cards import DATASET_CARDS, SourceFile
 from tests.unit.data.fetching import card_of, sha256
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def check(toy: Path, capsys: pytest.CaptureFixture[str]) -> Check:
 
 
 def fetch(toy: Path) -> Path:
-    from aeflow.cards import load_dataset_card
+    from aeflow.study.cards import load_dataset_card
 
     archive = Path("data/raw/toy.zip")
     manifest = Path("data/manifests/raw/toy.json")
@@ -92,7 +92,7 @@ def test_every_card_of_the_repository_is_listed() -> None:
     assert "Kermany, Zhang, Goldbaum" in done.stdout
     assert "has to be asked for" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "aeflow.cards" in imported
+    assert "aeflow.study.cards" in imported
     assert not {"torch", "timm", "torchvision"} & imported
 
 

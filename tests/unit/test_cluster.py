@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aeflow.cluster import check_cluster, check_requests, status_command, submit
-from aeflow.errors import ClusterError
+from aeflow.core.errors import ClusterError
 
 Program = Callable[[str, str], None]
 ASKED = "sbatch --parsable --job-name check --output /dev/null --partition=gpu --mem 8000"

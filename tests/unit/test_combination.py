@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.combination import pred_score, pred_scores, standardise
-from aeflow.errors import DataError
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
+from aeflow.scoring.combine import pred_score, pred_scores, standardise
+from aeflow.study.settings import ScoreSettings
 
 
 @pytest.fixture

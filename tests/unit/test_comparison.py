@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from aeflow.comparison import (
+from aeflow.judging.delong import (
     Comparison,
     auroc_covariance,
     compare_aurocs,

@@ -8,20 +8,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.baselines import mean_absolute_gradient
-from aeflow.combination import pred_score
-from aeflow.complexity import (
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
+from aeflow.data.prepared import open_prepared
+from aeflow.methods.gradient import mean_absolute_gradient
+from aeflow.scoring.combine import pred_score
+from aeflow.scoring.complexity import (
     MEASURES,
     complexity_corrected,
     complexity_correlations,
     complexity_table,
     compressed_bits,
 )
-from aeflow.data.prepared import open_prepared
-from aeflow.errors import DataError
-from aeflow.evaluation import check_scores
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
+from aeflow.scoring.score_tables import check_scores
+from aeflow.study.settings import ScoreSettings
 from tests.unit.tiny import TinyStudy
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from aeflow.cards import check_encoders, load_dataset_card, load_encoder_card
-from aeflow.config import Study
-from aeflow.config_files import default_yaml, load_study, schema_json
-from aeflow.errors import ConfigError
-from aeflow.layouts import Layout
-from aeflow.validation import validate
+from aeflow.core.errors import ConfigError
+from aeflow.core.schema import validate
+from aeflow.study.cards import check_encoders, load_dataset_card, load_encoder_card
+from aeflow.study.defaults import default_yaml, load_study, schema_json
+from aeflow.study.layouts import Layout
+from aeflow.study.study import Study
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import uuid
 import pytest
 import torch
 
-from aeflow.devices import autocast, choose_device, free_gpu, set_up
-from aeflow.errors import ConfigError
-from aeflow.settings import TrainingSettings
+from aeflow.core.errors import ConfigError
+from aeflow.study.settings import TrainingSettings
+from aeflow.training.devices import autocast, choose_device, free_gpu, set_up
 
 
 @pytest.fixture
@@ -50,7 +50,8 @@ def test_a_device_that_is_not_there_is_named(machine: dict[str, bool], name: str
 def test_processes_take_different_gpus_until_they_end() -> None:
     cards = [f"{uuid.uuid4()}" for _ in range(3)]
     code = (
-        "import sys; from aeflow.devices import free_gpu; print(free_gpu(sys.argv[1:])); input()"
+        "import sys; from aeflow.training.devices import free_gpu;"
+        "print(free_gpu(sys.argv[1:])); input()"
     )
 
     def start(number: int) -> subprocess.Popen[str]:

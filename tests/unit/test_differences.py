@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from aeflow.core.errors import DataError
 from aeflow.differences import csv_content, differences
-from aeflow.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ import pytest
 from scipy import stats
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from aeflow.combination import pred_score
-from aeflow.ensembles import (
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
+from aeflow.judging.certainty import (
     aurc,
     ensemble_scores,
     evaluate_ensemble,
     optimal_aurc,
     risk_coverage,
 )
-from aeflow.errors import DataError
-from aeflow.settings import ScoreSettings, ThresholdSettings
-from aeflow.types import Method
+from aeflow.scoring.combine import pred_score
+from aeflow.study.settings import ScoreSettings, ThresholdSettings
 
 SCORE = ScoreSettings(flow="nll", reconstruction="mse", beta=0.5)
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from aeflow.errors import ConfigError, DataError
-from aeflow.evaluation import check_scores, evaluate_scores
-from aeflow.files import sha256_file
-from aeflow.score_files import write_scores
-from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.types import Method
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.files import sha256_file
+from aeflow.core.types import Method
+from aeflow.judging.evaluation import evaluate_scores
+from aeflow.scoring.score_tables import check_scores, write_scores
+from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from scripts.evaluate_scores import main
 
 ROOT = Path(__file__).parents[2]
@@ -331,7 +331,7 @@ def test_script_names_a_wrong_key(files):
 
 
 def test_evaluation_starts_without_torch():
-    modules = ("combination", "thresholds", "metrics", "pixel_metrics", "evaluation")
+    modules = ("scoring.combine", "judging.metrics", "scoring.pixel_metrics", "judging.evaluation")
     code = "; ".join(f"import aeflow.{name}" for name in modules)
     code += "; import scripts.evaluate_scores, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from aeflow.core.errors import ConfigError, DataError
 from aeflow.data.prepared import open_array
-from aeflow.errors import ConfigError, DataError
-from aeflow.features import GIB, FeatureSource, extract_features
-from aeflow.models.encoder import Encoder, load_encoder
+from aeflow.encoder.encoder import Encoder, load_encoder
+from aeflow.encoder.features import GIB, FeatureSource, extract_features
 
 CPU = torch.device("cpu")
 ALL = np.arange(40)

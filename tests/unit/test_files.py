@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from aeflow.errors import DataError
-from aeflow.files import (
+from aeflow.core.errors import DataError
+from aeflow.core.files import (
     atomic_path,
     check_writable,
     read_json,
@@ -98,8 +98,8 @@ def test_a_full_disk_at_the_very_end(path: Path, monkeypatch: pytest.MonkeyPatch
 CHILD = """
 import os, sys
 from pathlib import Path
-from aeflow.errors import DataError
-from aeflow.files import write_text
+from aeflow.core.errors import DataError
+from aeflow.core.files import write_text
 try:
     write_text(Path(sys.argv[1]), "x" * 50_000)
 except DataError as error:
@@ -123,7 +123,7 @@ def test_a_write_that_stops_in_the_middle(path: Path) -> None:
 def test_a_folder_without_permission() -> None:
     """As another user where the tests run as root, who may write anywhere."""
     user = 65534 if os.getuid() == 0 else os.getuid()
-    code = f"import os\nfrom aeflow import files\nos.setuid({user})\n{CHILD}"
+    code = f"import os\nfrom aeflow.core import files\nos.setuid({user})\n{CHILD}"
     with TemporaryDirectory() as name:  # pytest's own folders let nobody else in
         path = Path(name) / "table.csv"
         path.write_text("old")

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.combination import fused_table, pred_score
-from aeflow.errors import DataError
-from aeflow.score_files import read_scores, write_scores
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
+from aeflow.scoring.combine import fused_table, pred_score
+from aeflow.scoring.score_tables import read_scores, write_scores
+from aeflow.study.settings import ScoreSettings
 from scripts.fuse_scores import main
 
 

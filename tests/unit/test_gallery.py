@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from skimage import data, transform
 
-from aeflow.errors import DataError
-from aeflow.gallery import choose_images, read_gallery, write_gallery
+from aeflow.core.errors import DataError
+from aeflow.scoring.gallery import choose_images, read_gallery, write_gallery
 
 
 def make_arrays(count: int) -> dict[str, Any]:

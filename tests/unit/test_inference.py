@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from aeflow import inference
+from aeflow.core.types import FlowScore, ReconstructionScore
 from aeflow.data.prepared import Prepared, open_prepared
-from aeflow.features import FeatureSource
-from aeflow.inference import run_model, score_images
-from aeflow.losses import flow_nll
+from aeflow.encoder.features import FeatureSource
 from aeflow.models.aeflow import AEFlow
-from aeflow.score_files import read_scores
-from aeflow.types import FlowScore, ReconstructionScore
+from aeflow.models.losses import flow_nll
+from aeflow.scoring import score_images as inference
+from aeflow.scoring.score_images import run_model, score_images
+from aeflow.scoring.score_tables import read_scores
 from scripts.score_images import main as score_images_script
 from tests.unit.tiny import TinyStudy, tiny_settings
 

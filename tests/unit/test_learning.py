@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from aeflow.features import FeatureSource
-from aeflow.losses import flow_nll
+from aeflow.encoder.features import FeatureSource
 from aeflow.models.aeflow import AEFlow
-from aeflow.training import Trainer
+from aeflow.models.losses import flow_nll
+from aeflow.training.trainer import Trainer
 from tests.unit.tiny import tiny_settings
 
 

@@ -9,12 +9,12 @@ import pytest
 CODE = """
 import logging, sys
 from pathlib import Path
-from aeflow.errors import DataError
-from aeflow.logging import script
+from aeflow.core.errors import DataError
+from aeflow.core.job import script
 sys.argv[0] = "scripts/make_thing.py"
 def main(arguments):
     print(arguments)
-    logging.getLogger("aeflow.training").info("a line")
+    logging.getLogger("aeflow.training.trainer").info("a line")
     logging.getLogger("elsewhere").info("chatter")
     logging.getLogger("elsewhere").warning("a warning")
     BODY

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from aeflow.losses import flow_nll, reconstruction_loss, total_loss
+from aeflow.models.losses import flow_nll, reconstruction_loss, total_loss
 
 
 def test_nll_is_scipys_density_with_the_change_of_variables() -> None:

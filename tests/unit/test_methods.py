@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aeflow.errors import CheckpointError
-from aeflow.evaluation import evaluate_scores
-from aeflow.gallery import read_gallery
-from aeflow.losses import total_loss
-from aeflow.reporting.panels import plot_panels
-from aeflow.score_files import read_scores
-from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.types import FlowScore, Method, ReconstructionScore
+from aeflow.core.errors import CheckpointError
+from aeflow.core.types import FlowScore, Method, ReconstructionScore
+from aeflow.judging.evaluation import evaluate_scores
+from aeflow.models.losses import total_loss
+from aeflow.questions.panels import plot_panels
+from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from scripts.score_images import main as score_images_script
 from tests.unit.tiny import TinyStudy, tiny_settings
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from aeflow import metrics
-from aeflow.metrics import (
+from aeflow.judging import metrics
+from aeflow.judging.metrics import (
     auroc_of_columns,
     bootstrap_intervals,
     f1_max_threshold,
@@ -19,7 +19,7 @@ from aeflow.metrics import (
     threshold_curve,
     threshold_metrics,
 )
-from aeflow.settings import EvaluationSettings
+from aeflow.study.settings import EvaluationSettings
 
 repeatable = settings(derandomize=True, deadline=None)
 

@@ -14,17 +14,17 @@ pytest.importorskip("anomalib", reason="anomalib is not installed: run `make pee
 import torch
 from anomalib.models.image.fastflow.torch_model import FastflowModel
 
-from aeflow.combination import pred_score
-from aeflow.errors import TrainingError
-from aeflow.features import FeatureSource
-from aeflow.peers.fastflow import FastFlow
-from aeflow.peers.ganomaly import Ganomaly
-from aeflow.peers.padim import Padim
-from aeflow.peers.patchcore import Patchcore
-from aeflow.peers.peer import fit_epochs
-from aeflow.score_files import read_scores
-from aeflow.settings import ScoreSettings, TrainingSettings
-from aeflow.types import Method
+from aeflow.core.errors import TrainingError
+from aeflow.core.types import Method
+from aeflow.encoder.features import FeatureSource
+from aeflow.methods.fastflow import FastFlow
+from aeflow.methods.ganomaly import Ganomaly
+from aeflow.methods.method import fit_epochs
+from aeflow.methods.padim import Padim
+from aeflow.methods.patchcore import Patchcore
+from aeflow.scoring.combine import pred_score
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study.settings import ScoreSettings, TrainingSettings
 from scripts.fit_peer import main
 from tests.unit.tiny import TinyStudy, tiny_settings
 

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from aeflow.errors import DataError
-from aeflow.pixel_metrics import PixelMetrics, _ordered_code
+from aeflow.core.errors import DataError
+from aeflow.scoring.pixel_metrics import PixelMetrics, _ordered_code
 from tests.oracle.aupro_reference import aupro, regions_of
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aeflow.core.errors import DataError
+from aeflow.core.types import Split
 from aeflow.data.prepared import Prepared, open_array, open_prepared
-from aeflow.errors import DataError
-from aeflow.types import Split
 from tests.unit.tiny import TinyStudy
 
 

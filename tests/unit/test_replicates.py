@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.errors import DataError
-from aeflow.replicates import over_seeds, t_interval
+from aeflow.core.errors import DataError
+from aeflow.judging.over_seeds import over_seeds, t_interval
 
 
 def seeds(variant, values, **more):

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.cells import Cell
-from aeflow.errors import DataError
-from aeflow.files import sha256_file, write_json
-from aeflow.score_files import read_cell_scores, read_scores, write_scores
+from aeflow.core.errors import DataError
+from aeflow.core.files import sha256_file, write_json
+from aeflow.scoring.score_tables import read_cell_scores, read_scores, write_scores
+from aeflow.study.cells import Cell
 from tests.unit.cell_scores import save_scores
 
 

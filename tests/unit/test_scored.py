@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.cells import Cell
-from aeflow.errors import ConfigError, DataError
-from aeflow.scored import load_scorings, read_scored
-from aeflow.types import Split
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.types import Split
+from aeflow.scoring.predictions import load_scorings, read_scored
+from aeflow.study.cells import Cell
 from tests.unit.cell_scores import save_scores
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from aeflow.scoring import difference_map, flow_map, flow_scores, reconstruction_scores
-from aeflow.types import FlowScore, ReconstructionScore
+from aeflow.core.types import FlowScore, ReconstructionScore
+from aeflow.models.components import difference_map, flow_map, flow_scores, reconstruction_scores
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from aeflow.settings import ThresholdSettings
-from aeflow.thresholds import Threshold, fit_threshold
+from aeflow.judging.thresholds import Threshold, fit_threshold
+from aeflow.study.settings import ThresholdSettings
 
 repeatable = settings(derandomize=True, deadline=None)
 F1_MAX = ThresholdSettings()
@@ -67,6 +67,6 @@ def test_too_few_normals_give_a_reason(settings, gt_label, normals):
 
 @pytest.mark.parametrize(("normals", "warned"), [(20, True), (21, False)])
 def test_quantile_beyond_the_second_highest_score_is_logged(caplog, normals, warned):
-    with caplog.at_level(logging.WARNING, logger="aeflow.thresholds"):
+    with caplog.at_level(logging.WARNING, logger="aeflow.judging.thresholds"):
         fit_threshold(np.zeros(normals, int), np.arange(float(normals)), QUANTILE)
     assert bool(caplog.records) == warned

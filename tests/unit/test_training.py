@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aeflow.errors import TrainingError
-from aeflow.features import FeatureSource
+from aeflow.core.errors import TrainingError
+from aeflow.encoder.features import FeatureSource
 from aeflow.models.aeflow import AEFlow
-from aeflow.training import Trainer
+from aeflow.training.trainer import Trainer
 from tests.unit.tiny import TinyStudy, tiny_settings
 
 Train = Callable[..., Path]

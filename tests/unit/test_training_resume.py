@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aeflow.checkpoints import read_facts
-from aeflow.files import sha256_file
-from aeflow.training import Trainer
+from aeflow.core.files import sha256_file
+from aeflow.core.tensors import read_facts
+from aeflow.training.trainer import Trainer
 from tests.unit.tiny import TinyStudy
 
 Train = Callable[..., Path]
@@ -25,7 +25,7 @@ OUTPUTS = ("model.safetensors", "history.csv")
 CHILD = """
 import os, sys
 import torch
-from aeflow.logging import script
+from aeflow.core.job import script
 from scripts.train_model import main
 
 where, number, signal = sys.argv.pop(1), int(sys.argv.pop(1)), int(sys.argv.pop(1))
@@ -139,12 +139,12 @@ def test_the_time_of_the_first_run_counts(
     tiny: TinyStudy, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 100))  # every look at the clock is 100 s later
-    monkeypatch.setattr("aeflow.training.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("aeflow.training.trainer.time.monotonic", lambda: float(next(clock)))
     stop_in_epoch(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         train("out")  # looks at the clock at the start and when it saves: 0, 100, 200
     monkeypatch.undo()
-    monkeypatch.setattr("aeflow.training.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("aeflow.training.trainer.time.monotonic", lambda: 0.0)
     train("out")
     summary = json.loads((tiny.folder.parent / "out/summary.json").read_text())
     assert summary["fit_seconds"] == 200

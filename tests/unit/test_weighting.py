@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from aeflow.combination import pred_score
-from aeflow.errors import DataError
-from aeflow.settings import ScoreSettings
-from aeflow.types import FlowScore, Method, ReconstructionScore
-from aeflow.weighting import chosen_betas, weighting_sweep
+from aeflow.core.errors import DataError
+from aeflow.core.types import FlowScore, Method, ReconstructionScore
+from aeflow.judging.weighting import chosen_betas, weighting_sweep
+from aeflow.scoring.combine import pred_score
+from aeflow.study.settings import ScoreSettings
 
 BETAS = [0, 0.37, 0.9, 1]
 

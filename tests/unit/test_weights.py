@@ -16,10 +16,10 @@ import torchvision
 import yaml
 from safetensors.torch import load_file, save_file
 
-from aeflow.errors import ConfigError, DataError
-from aeflow.files import sha256_file
-from aeflow.models.encoder import load_encoder
-from aeflow.weights import fetch_weights
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.files import sha256_file
+from aeflow.encoder.encoder import load_encoder
+from aeflow.encoder.weights import fetch_weights
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_without_network_the_message_says_how_to_use_a_file(
     def fail(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("aeflow.weights.timm.create_model", fail)
+    monkeypatch.setattr("aeflow.encoder.weights.timm.create_model", fail)
     card = re.escape("config/encoders/resnet18.yaml")
     with pytest.raises(DataError, match=f"resnet18 .*no route to host.*{card}"):
         fetch_weights("resnet18", tmp_path / "out", mirror=None)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from aeflow.files import sha256_file
-from aeflow.weights import fetch_weights
+from aeflow.core.files import sha256_file
+from aeflow.encoder.weights import fetch_weights
 
 PACKAGED = "models/efficientnet-lite0-57934424.pth"
 ESPRESSO = 967  # ImageNet's class

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from aeflow.files import sha256_file
-from aeflow.settings import FitSettings
-from aeflow.types import INDEX_COLUMNS
+from aeflow.core.files import sha256_file
+from aeflow.core.types import INDEX_COLUMNS
+from aeflow.study.settings import FitSettings
 
 SIDE, GRID, CHANNELS = 32, 4, 6
 # (split, gt_label, defect, number of images, whether they have masks)

@@ -90,8 +90,8 @@ def test_a_new_seed_trains_that_seed_alone(tiny: Repository, edit: Edit) -> None
 
 
 def test_an_edited_sentence_reruns_nothing(tiny: Repository, edit: Edit) -> None:
-    edit("aeflow/training.py", '"""Training:', '# A comment.\n"""Training, that is:')
-    edit("aeflow/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
+    edit("aeflow/training/trainer.py", '"""Training:', '# A comment.\n"""Training, that is:')
+    edit("aeflow/core/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
     assert tiny.plan() == {}
     edit("config/datasets/demo_textures.yaml", "title:", "homepage: null\ntitle:")
     # Claims stand beside the card's split, the report shows the rest.
@@ -99,11 +99,11 @@ def test_an_edited_sentence_reruns_nothing(tiny: Repository, edit: Edit) -> None
 
 
 def test_edited_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:
-    edit("aeflow/thresholds.py", "\nimport ", "\nimport os\nimport ")
+    edit("aeflow/judging/thresholds.py", "\nimport ", "\nimport os\nimport ")
     plan = tiny.plan()
     assert plan.pop("evaluate_scores") == 3
     assert "train_model" not in plan
-    edit("aeflow/losses.py", "\nimport math", "\nimport math\nimport os")
+    edit("aeflow/models/losses.py", "\nimport math", "\nimport math\nimport os")
     assert tiny.plan()["train_model"] == 1
     assert "extract_features" not in tiny.plan()
 

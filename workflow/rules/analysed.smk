@@ -1,6 +1,6 @@
 # Which cells the analyses of stored scores read, and how their scores come about.
 
-from aeflow.validation import load_yaml
+from aeflow.core.schema import load_yaml
 
 # Candidates of the choice by validation: our methods, ablations too; no peers, no baseline.
 CANDIDATES = {v.name for v in STUDY.all_variants if v.method.trained} | set(FUSIONS)

@@ -8,9 +8,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from aeflow.ablations import ablation_rows
-from aeflow.cards import ENCODER_CARDS, check_encoders, load_encoder_card
-from aeflow.cells import (
+from aeflow.study.ablations import ablation_rows
+from aeflow.study.cards import ENCODER_CARDS, check_encoders, load_encoder_card
+from aeflow.study.cells import (
     Cell,
     identity_of,
     judging_of,
@@ -19,11 +19,11 @@ from aeflow.cells import (
     study_cells,
     trainings_of,
 )
-from aeflow.config import Study
-from aeflow.errors import AeflowError, ConfigError
-from aeflow.files import check_writable
-from aeflow.provenance import code_digest
-from aeflow.validation import validate
+from aeflow.study.study import Study
+from aeflow.core.errors import AeflowError, ConfigError
+from aeflow.core.files import check_writable
+from aeflow.core.code_digest import code_digest
+from aeflow.core.schema import validate
 
 # The objects of a plan live on: looking for garbage took a fifth of a large plan's time.
 gc.set_threshold(100_000)

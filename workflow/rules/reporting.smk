@@ -126,7 +126,7 @@ rule build_report:
         metrics=[metrics_of(cell) for cell in CELLS if cell.variant in NAMED],
         train=[str(cell.file(Path(RESULTS, "train"), "json")) for cell in shown_trainings()],
         figures=report_figures(),
-        template="aeflow/reporting/report.html",
+        template="aeflow/report/report.html",
         cards=sorted({f"config/datasets/{entry.card_name}.yaml" for entry in STUDY.datasets}),
     output:
         report=f"{RESULTS}/report.html",

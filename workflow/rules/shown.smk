@@ -2,7 +2,7 @@
 
 FIGURES = f"{RESULTS}/figures"
 COLUMN = "{dataset}-{category}-{variant}"
-STYLE = "aeflow/reporting/style.mplstyle"
+STYLE = "aeflow/display/style.mplstyle"
 
 
 def tables(*names, endings=("csv", "md", "tex")):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aeflow.cards import DatasetCard
+from aeflow.study.cards import DatasetCard
 from tests.unit.data.fetching import Server, serving
 
 ImageBytes = Callable[..., bytes]

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aeflow.cards import DatasetCard, SourceFile
 from aeflow.data.download import Patience
+from aeflow.study.cards import DatasetCard, SourceFile
 
 QUICK = Patience(connect=5, stall=20, delays=(0, 0, 0))
 

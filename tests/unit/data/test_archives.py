@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aeflow.core.errors import DataError
 from aeflow.data import archives
 from aeflow.data.archives import (
     add_file,
@@ -23,7 +24,6 @@ from aeflow.data.archives import (
     read_member,
     sha256_member,
 )
-from aeflow.errors import DataError
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
 UNSAFE = [

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aeflow.cards import DatasetCard, load_dataset_card
+from aeflow.core.errors import AeflowError, DataError
 from aeflow.data.records import Record, find_records
-from aeflow.errors import AeflowError, DataError
+from aeflow.study.cards import DatasetCard, load_dataset_card
 
 CARDS = Path(__file__).parents[3] / "config/datasets"
 Named = tuple[str, dict[str, Any]]  # a path and what it says

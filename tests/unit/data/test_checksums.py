@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aeflow.cards import DatasetCard, SourceFile
+from aeflow.core.errors import AccessError, ConfigError, DataError
+from aeflow.core.job import script
 from aeflow.data.fetch import fetch_dataset
-from aeflow.errors import AccessError, ConfigError, DataError
-from aeflow.logging import script
+from aeflow.study.cards import DatasetCard, SourceFile
 from tests.unit.data.fetching import QUICK, card_of, left, sha256
 
 RECORD = Path("config/checksums/toy.json")

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from aeflow.core.errors import DataError
 from aeflow.data.convert import convert_archive
-from aeflow.errors import DataError
-from aeflow.layouts import BratsConversion, MedmnistConversion
+from aeflow.study.layouts import BratsConversion, MedmnistConversion
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
 Arrays = dict[str, NDArray[Any]]

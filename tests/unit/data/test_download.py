@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cards import SourceFile
+from aeflow.core.errors import DataError, NoSpaceError
 from aeflow.data.download import Patience
 from aeflow.data.fetch import fetch_file
-from aeflow.errors import DataError, NoSpaceError
+from aeflow.study.cards import SourceFile
 from tests.unit.data.fetching import QUICK, Fault, Server, left
 
 CONTENT = random.Random(0).randbytes(400_000)

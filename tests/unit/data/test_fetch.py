@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from aeflow.cards import DatasetCard, SourceFile
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.files import read_json
 from aeflow.data.archives import open_zip
 from aeflow.data.fetch import fetch_dataset, fetch_file
 from aeflow.data.sources import replaced_files
-from aeflow.errors import ConfigError, DataError
-from aeflow.files import read_json
+from aeflow.study.cards import DatasetCard, SourceFile
 from tests.unit.data.fetching import QUICK, Fault, Server, card_of, left, sha256
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.cards import DatasetCard
+from aeflow.study.cards import DatasetCard
 from tests.unit.data.fetching import Fault, Server, left, sha256
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[3]
 CHILD = """
 import logging, os, resource, sys
 from pathlib import Path
-from aeflow.cards import SourceFile
+from aeflow.study.cards import SourceFile
 from aeflow.data.download import Patience
 from aeflow.data.fetch import fetch_dataset
-from aeflow.errors import DataError
+from aeflow.core.errors import DataError
 from tests.unit.data.fetching import card_of
 source, destination, limit = sys.argv[1:4]
 if limit == "small files only":

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from aeflow.data.decode import UnusableImageError, decode_mask
-from aeflow.settings import DataSettings
+from aeflow.study.settings import DataSettings
 
 SIDE = 32
 Array = NDArray[Any]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aeflow.cards import DatasetCard
+from aeflow.core.errors import ConfigError, DataError
 from aeflow.data.decode import decode_image, decode_mask
 from aeflow.data.prepare import prepare_images
-from aeflow.errors import ConfigError, DataError
-from aeflow.settings import DataSettings
+from aeflow.study.cards import DatasetCard
+from aeflow.study.settings import DataSettings
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
 MakeCard = Callable[..., DatasetCard]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aeflow.cards import DatasetCard
+from aeflow.study.cards import DatasetCard
 
 WriteZip = Callable[[Path, dict[str, bytes]], Path]
 MakeCard = Callable[..., DatasetCard]
@@ -31,10 +31,10 @@ def assert_nothing_left(folder: Path) -> None:
 CHILD = """
 import os, resource, sys
 from pathlib import Path
-from aeflow.cards import DatasetCard
+from aeflow.study.cards import DatasetCard
 from aeflow.data.prepare import prepare_images
-from aeflow.errors import DataError
-from aeflow.settings import DataSettings
+from aeflow.core.errors import DataError
+from aeflow.study.settings import DataSettings
 if __name__ == "__main__":
     archive, card, out, *limit = sys.argv[1:]
     if limit:

@@ -4,10 +4,10 @@ from zipfile import ZipFile
 
 import pytest
 
-from aeflow.cards import DatasetCard, load_dataset_card
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.types import Split
 from aeflow.data.records import Record, find_records
-from aeflow.errors import ConfigError, DataError
-from aeflow.types import Split
+from aeflow.study.cards import DatasetCard, load_dataset_card
 
 MakeCard = Callable[..., DatasetCard]
 Find = Callable[..., list[Record]]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aeflow.core.errors import DataError
+from aeflow.core.types import Split
 from aeflow.data.records import Record
 from aeflow.data.splits import assign_splits, check_disjoint
-from aeflow.errors import DataError
-from aeflow.settings import DataSettings
-from aeflow.types import Split
+from aeflow.study.settings import DataSettings
 
 
 def settings(**changes: object) -> DataSettings:

@@ -5,7 +5,7 @@ import torch
 
 from aeflow.models.aeflow import AEFlow
 from aeflow.models.decoder import Decoder, decoder_widths
-from aeflow.settings import DecoderSettings, FlowSettings
+from aeflow.study.settings import DecoderSettings, FlowSettings
 
 
 def test_the_papers_widths() -> None:

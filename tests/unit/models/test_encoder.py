@@ -11,9 +11,9 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from aeflow.checkpoints import save_tensors
-from aeflow.errors import ConfigError, DataError
-from aeflow.models.encoder import Encoder, load_encoder
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.tensors import save_tensors
+from aeflow.encoder.encoder import Encoder, load_encoder
 
 Write = Callable[..., tuple[nn.Module, Path]]
 

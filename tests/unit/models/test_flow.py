@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aeflow.models.flow import CouplingStep, NormalizingFlow
 from aeflow.models.subnets import conv_subnet
-from aeflow.settings import FlowSettings
+from aeflow.study.settings import FlowSettings
 
 SUBNETS = ["conv", "resnet"]
 

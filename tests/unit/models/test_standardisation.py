@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
-from aeflow.errors import ConfigError
+from aeflow.core.errors import ConfigError
 from aeflow.models.flow import NormalizingFlow
 from aeflow.models.standardisation import Whitening
-from aeflow.settings import FlowSettings
+from aeflow.study.settings import FlowSettings
 
 
 def correlated(count: int) -> torch.Tensor:

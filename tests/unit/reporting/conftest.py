@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.evaluation import evaluate_scores
-from aeflow.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.types import Method
+from aeflow.core.types import Method
+from aeflow.judging.evaluation import evaluate_scores
+from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 
 Run = dict[str, Any]
 COMPONENTS = ["density", "nll", "ssim", "mse"]

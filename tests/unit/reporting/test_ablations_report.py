@@ -3,16 +3,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.ablations import ablation_rows
-from aeflow.config import Study
-from aeflow.reporting.ablation_figures import plot_ablations
-from aeflow.reporting.ablations import (
+from aeflow.questions.ablation_figures import plot_ablations
+from aeflow.questions.ablations import (
     ABLATION_COLUMNS,
     ablations_display,
     ablations_table,
     read_ablations,
 )
-from aeflow.reporting.tables import results_table, write_table
+from aeflow.questions.results import results_table, write_table
+from aeflow.study.ablations import ablation_rows
+from aeflow.study.study import Study
 
 AUROCS = {"aeflow": (0.8, 0.9), "aeflow_width64": (0.7, 0.72), "aeflow_width_none": (0.8, 0.9)}
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.reporting.categories import (
+from aeflow.questions.categories import (
     CATEGORY_COLUMNS,
     categories_display,
     categories_table,
     read_categories,
 )
-from aeflow.reporting.tables import results_table, write_table
+from aeflow.questions.results import results_table, write_table
 
 AUROC = {("01", 0): 0.8, ("02", 0): 0.6, ("01", 1): 0.9, ("02", 1): 0.9}
 

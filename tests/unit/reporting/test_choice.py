@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.cells import Cell, pack_cells
-from aeflow.comparison import auroc_covariance
-from aeflow.reporting.choice import (
+from aeflow.judging.delong import auroc_covariance
+from aeflow.questions.choice import (
     CHOICE_COLUMNS,
     choice_display,
     choice_table,
@@ -16,9 +15,10 @@ from aeflow.reporting.choice import (
     chosen_variants,
     read_choice,
 )
-from aeflow.reporting.tables import main_table, results_table, write_table
-from aeflow.score_files import read_cell_scores
-from aeflow.scored import SeedScores
+from aeflow.questions.results import main_table, results_table, write_table
+from aeflow.scoring.predictions import SeedScores
+from aeflow.scoring.score_tables import read_cell_scores
+from aeflow.study.cells import Cell, pack_cells
 from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 

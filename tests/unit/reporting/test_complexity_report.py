@@ -5,8 +5,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 
-from aeflow.complexity import MEASURES, complexity_corrected
-from aeflow.reporting.complexity import (
+from aeflow.questions.complexity import (
     COMBINED,
     CORRECTED_COLUMNS,
     CORRELATION_COLUMNS,
@@ -19,8 +18,9 @@ from aeflow.reporting.complexity import (
     read_corrected,
     read_correlations,
 )
-from aeflow.reporting.complexity_figures import plot_complexity
-from aeflow.reporting.tables import write_table
+from aeflow.questions.complexity_figures import plot_complexity
+from aeflow.questions.results import write_table
+from aeflow.scoring.complexity import MEASURES, complexity_corrected
 
 
 @pytest.fixture

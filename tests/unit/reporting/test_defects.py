@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.reporting.defect_figures import plot_defects
-from aeflow.reporting.defects import DEFECT_COLUMNS, defects_display, defects_table, read_defects
-from aeflow.reporting.tables import write_table
+from aeflow.questions.defect_figures import plot_defects
+from aeflow.questions.defects import DEFECT_COLUMNS, defects_display, defects_table, read_defects
+from aeflow.questions.results import write_table
 
 
 @pytest.fixture

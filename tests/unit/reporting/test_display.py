@@ -3,7 +3,7 @@ import re
 import pandas as pd
 import pytest
 
-from aeflow.reporting.display import (
+from aeflow.display.table import (
     DisplayTable,
     main_display,
     number,
@@ -11,7 +11,7 @@ from aeflow.reporting.display import (
     plain,
     results_display,
 )
-from aeflow.reporting.tables import main_table, results_table
+from aeflow.questions.results import main_table, results_table
 
 NAN = float("nan")
 

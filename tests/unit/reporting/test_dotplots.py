@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.reporting.categories import categories_table
-from aeflow.reporting.comparison import COMPARISON_COLUMNS
-from aeflow.reporting.dotplots import plot_categories, plot_claims, plot_variants
-from aeflow.reporting.published import claims_table
-from aeflow.reporting.tables import main_table, results_table
+from aeflow.display.dots import plot_categories, plot_claims, plot_variants
+from aeflow.questions.categories import categories_table
+from aeflow.questions.claims import claims_table
+from aeflow.questions.results import main_table, results_table
+from aeflow.questions.variants import COMPARISON_COLUMNS
 from tests.unit.reporting.test_published import published
 
 

@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from aeflow.cells import Cell, pack_cells
-from aeflow.ensembles import no_ensemble, optimal_aurc, risk_coverage
-from aeflow.entries import DatasetEntry
-from aeflow.errors import DataError
-from aeflow.reporting.ensembles import (
+from aeflow.core.errors import DataError
+from aeflow.judging.certainty import no_ensemble, optimal_aurc, risk_coverage
+from aeflow.questions.certainty import (
     ENSEMBLE_COLUMNS,
     ensembles_display,
     ensembles_table,
@@ -19,8 +17,10 @@ from aeflow.reporting.ensembles import (
     read_risk,
     risk_table,
 )
-from aeflow.reporting.ensembles_figure import optimal_risk, plot_risk
-from aeflow.reporting.tables import write_table
+from aeflow.questions.certainty_figure import optimal_risk, plot_risk
+from aeflow.questions.results import write_table
+from aeflow.study.cells import Cell, pack_cells
+from aeflow.study.entries import DatasetEntry
 from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 from tests.unit.reporting.test_weighting_tables import draw

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from aeflow.reporting.failures import NOT_RUN, describe, failed_results, failed_tables, why_failed
-from aeflow.reporting.tables import main_table
+from aeflow.questions.results import main_table
+from aeflow.report.failures import NOT_RUN, describe, failed_results, failed_tables, why_failed
 
 LOG = """2026-01-01 10:00:00 Traceback (most recent call last):
   File "x.py", line 1, in <module>
-aeflow.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
+aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
 """
 
 
@@ -23,7 +23,9 @@ def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path) -> None:
     assert why_failed(log) == "The loss is not finite in epoch 2: lower training.lr."
     log.write_text(LOG + "\nThe above exception was ...\nValueError: too few images\n")
     assert why_failed(log) == "too few images"
-    log.write_text("aeflow.errors.AccessError: MIIC has to be asked for.\n1. Go: to the page.\n")
+    log.write_text(
+        "aeflow.core.errors.AccessError: MIIC has to be asked for.\n1. Go: to the page.\n"
+    )
     assert why_failed(log) == "MIIC has to be asked for."
 
 

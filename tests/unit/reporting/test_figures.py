@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from aeflow.combination import pred_score
-from aeflow.errors import ConfigError, DataError
-from aeflow.evaluation import combined_score
-from aeflow.reporting.figures import plot_roc, plot_scores, plot_training
-from aeflow.reporting.illustration import Caption, Illustration, read_caption
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.types import Method
+from aeflow.display.figure import Caption, Illustration, read_caption
+from aeflow.judging.evaluation import combined_score
+from aeflow.questions.curves import plot_roc, plot_scores, plot_training
+from aeflow.scoring.combine import pred_score
+from aeflow.study.settings import ScoreSettings
 
 
 def titles(figure):

@@ -2,13 +2,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from aeflow.cards import DatasetCard
-from aeflow.errors import DataError
-from aeflow.reporting.figures import plot_roc
-from aeflow.reporting.html import build_report
-from aeflow.reporting.published import Published, claims_display, claims_table
-from aeflow.reporting.questions import Question
-from aeflow.reporting.tables import main_table, results_table
+from aeflow.core.errors import DataError
+from aeflow.questions.claims import Published, claims_display, claims_table
+from aeflow.questions.curves import plot_roc
+from aeflow.questions.results import main_table, results_table
+from aeflow.report.contents import Question
+from aeflow.report.page import build_report
+from aeflow.study.cards import DatasetCard
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 SOURCE = {

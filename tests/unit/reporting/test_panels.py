@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
-from aeflow.errors import DataError
-from aeflow.reporting.panels import choose_cases, plot_panels
+from aeflow.core.errors import DataError
+from aeflow.questions.panels import choose_cases, plot_panels
 
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.9, 0.2, 0.3, 0.45, 0.8, 0.15, 0.7, 0.25, 0.52])

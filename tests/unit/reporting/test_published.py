@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aeflow.entries import DatasetEntry
-from aeflow.errors import ConfigError
-from aeflow.reporting.published import (
+from aeflow.core.errors import ConfigError
+from aeflow.questions.claims import (
     COMPARED,
     Published,
     claims_display,
@@ -15,7 +14,8 @@ from aeflow.reporting.published import (
     load_published,
     read_claims,
 )
-from aeflow.reporting.tables import main_table, results_table, write_table
+from aeflow.questions.results import main_table, results_table, write_table
+from aeflow.study.entries import DatasetEntry
 
 CONFIG = Path(__file__).parents[3] / "config" / "published.yaml"
 SOURCE = {"title": "t", "citation": "c", "url": "u", "threshold": "not stated", "differs": "All."}

@@ -48,7 +48,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 
 
 def test_reporting_does_not_import_torch():
-    modules = sorted(path.stem for path in (ROOT / "aeflow" / "reporting").glob("*.py"))
-    imports = "; ".join(f"import aeflow.reporting.{module}" for module in modules)
+    modules = sorted(path.stem for path in (ROOT / "aeflow" / "questions").glob("*.py"))
+    imports = "; ".join(f"import aeflow.questions.{module}" for module in modules)
     code = f"import sys; {imports}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aeflow.errors import DataError
-from aeflow.reporting.tables import (
+from aeflow.core.errors import DataError
+from aeflow.questions.results import (
     headline,
     main_table,
     read_main,

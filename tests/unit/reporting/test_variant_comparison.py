@@ -6,17 +6,17 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from aeflow.comparison import compare_aurocs, mean_comparison
-from aeflow.errors import DataError
-from aeflow.reporting.comparison import (
+from aeflow.core.errors import DataError
+from aeflow.judging.delong import compare_aurocs, mean_comparison
+from aeflow.questions.results import write_table
+from aeflow.questions.variants import (
     COMPARISON_COLUMNS,
     comparison_display,
     comparison_table,
     p_text,
     read_comparison,
 )
-from aeflow.reporting.tables import write_table
-from aeflow.scored import SeedScores
+from aeflow.scoring.predictions import SeedScores
 
 LABELS = {"a": np.repeat([0, 1], [40, 30]), "b": np.repeat([0, 1], [25, 50])}
 

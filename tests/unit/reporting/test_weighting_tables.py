@@ -8,11 +8,11 @@ import pytest
 from matplotlib.colors import to_rgba
 from sklearn.metrics import roc_auc_score
 
-from aeflow.cells import Cell, pack_cells
-from aeflow.combination import pred_score
-from aeflow.errors import DataError
-from aeflow.reporting.tables import write_table
-from aeflow.reporting.weighting import (
+from aeflow.core.errors import DataError
+from aeflow.core.types import Method
+from aeflow.judging.weighting import weighting_sweep
+from aeflow.questions.results import write_table
+from aeflow.questions.weighting import (
     SWEEP_COLUMNS,
     WEIGHTING_COLUMNS,
     average_categories,
@@ -22,10 +22,10 @@ from aeflow.reporting.weighting import (
     weighting_display,
     weighting_table,
 )
-from aeflow.reporting.weighting_figure import plot_weighting
-from aeflow.settings import ScoreSettings
-from aeflow.types import Method
-from aeflow.weighting import weighting_sweep
+from aeflow.questions.weighting_figure import plot_weighting
+from aeflow.scoring.combine import pred_score
+from aeflow.study.cells import Cell, pack_cells
+from aeflow.study.settings import ScoreSettings
 from tests.unit.cell_scores import save_scores
 from tests.unit.reporting.test_scripts import run
 

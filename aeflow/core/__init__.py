@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, receipts, the runner of scripts. Shapes no number."""

@@ -1,0 +1,77 @@
+"""What a rule's numbers depend on besides data and settings: its code."""
+
+import ast
+import hashlib
+import io
+import tokenize
+from functools import lru_cache
+from pathlib import Path
+
+# These shape messages, files and defaults, but no number: the settings' values reach a rule
+# through its params, a card's through its own.
+SHAPES_NO_NUMBER = ("aeflow", "aeflow.core", "aeflow.study")
+NOR_DO = ("aeflow.data.checksums", "aeflow.data.download")
+
+
+def code_digest(script: Path) -> str:
+    """Return a digest of a script and of every module of the package that it imports.
+
+    Comments, docstrings and blank lines do not count, so that an edited sentence retrains
+    nothing. The digest goes into a rule's params: Snakemake sees neither a script that a shell
+    command runs nor the modules behind it.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(imported_files(script)):
+        digest.update(f"{path.as_posix()}\n{significant_source(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def imported_files(script: Path) -> set[Path]:
+    """Return the script and the package's files behind its imports that shape numbers.
+
+    Paths are relative to the repository's root, where Snakemake runs.
+    """
+    found, waiting = set(), [script]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _imports(path) for file in _files_of(name)]
+    return found
+
+
+@lru_cache
+def significant_source(path: Path) -> str:
+    """Return a file's source without comments, docstrings and blank lines."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            text = node.body[0]
+            for row in range(text.lineno, (text.end_lineno or text.lineno) + 1):
+                lines[row - 1] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+@lru_cache
+def _imports(path: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in names if name.split(".")[0] == "aeflow")
+
+
+def _files_of(module: str) -> list[Path]:
+    if module in NOR_DO or module.rpartition(".")[0] in SHAPES_NO_NUMBER or module == "aeflow":
+        return []
+    path = Path(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return [candidate for candidate in candidates if candidate.is_file()]

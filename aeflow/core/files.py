@@ -1,0 +1,123 @@
+"""Files that appear under their final name only when complete."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from aeflow.core.errors import DataError, NoSpaceError
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EFBIG: "files of that size are not allowed here: raise the limit (ulimit -f)",
+    errno.EACCES: "no permission to write there: change the permissions of the folder",
+    errno.EPERM: "no permission to write there: change the permissions of the folder",
+    errno.EROFS: "the file system is read-only: choose a folder that can be written",
+    errno.EEXIST: "there is a file where a folder is needed: move it away",
+    errno.ENOTDIR: "there is a file where a folder is needed: move it away",
+    errno.EISDIR: "there is a folder of that name: move it away",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what keeps a block from writing `path` into a sentence.
+
+    Raises:
+        DataError: no space, no permission, a read-only file system or a file for a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REMEDIES:
+            raise DataError(f"Cannot write {path}: {_REMEDIES[error.errno]}.") from error
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a file can be made in a folder, or where the folder itself is to be made.
+
+    Raises:
+        DataError: as for `writing`.
+    """
+    with writing(folder):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        TemporaryFile(dir=existing).close()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, moved onto `path` when the block succeeds.
+
+    Whatever ends the block early, `path` is what it was before and the temporary file is
+    gone. A SIGKILL may leave a hidden `.<name>.part`, never a half-written `path`; the next
+    writer of `path` replaces it. One writer at a time: Snakemake locks the working folder.
+
+    Raises:
+        DataError: as for `writing`.
+    """
+    # numpy and matplotlib look at the suffix, so it stays the last part of the name.
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Check that `needed` bytes more fit into `folder`.
+
+    Raises:
+        NoSpaceError: names both numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoSpaceError(
+            f"{what} needs {needed / 1e6:,.1f} MB in {folder}, but only {free / 1e6:,.1f} MB are "
+            "free there: free some space and run the same command again."
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: keys sorted, two spaces, no NaN (an empty value is null)."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule that makes it.") from error
+    except ValueError as error:  # of the JSON or of the UTF-8
+        raise DataError(f"{path} is no valid JSON ({error}): delete it and run again.") from error

@@ -1,0 +1,76 @@
+"""Validation of hand-written files: every mistake becomes a sentence that names the key."""
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aeflow.core.errors import ConfigError
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of all settings: unknown keys are errors, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def validate(model: type[Model], content: Any, where: str) -> Model:
+    """Validate `content`, turning pydantic's report into one sentence per mistake.
+
+    Raises:
+        ConfigError: names `where`, the key, and what the key may be.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        mistakes = "; ".join(_sentence(model, mistake) for mistake in error.errors())
+        raise ConfigError(f"{where}: {mistakes}.") from error
+
+
+def _sentence(model: type[BaseModel], mistake: Any) -> str:
+    location = [str(part) for part in mistake["loc"]]
+    key = ".".join(location)
+    if mistake["type"] == "extra_forbidden":
+        known = _keys_at(model.model_json_schema(), location[:-1])
+        close = get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        return f"unknown key '{key}' ({hint})"
+    message = mistake["msg"].removeprefix("Value error, ")
+    given = "" if not key or mistake["type"] == "missing" else f", not {mistake['input']!r}"
+    return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{given}"
+
+
+def _keys_at(schema: dict[str, Any], location: list[str]) -> list[str]:
+    """Return the keys that are known at a location of a JSON schema."""
+    node = schema
+    for part in location:
+        node = node["items"] if part.isdigit() else node["properties"][part]
+        for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
+            if "$ref" in option:
+                node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+    return sorted(node.get("properties", {}))
+
+
+def load_settings(model: type[Model], text: str) -> Model:
+    """Read settings that a rule passes on the command line as JSON."""
+    return validate(model, json.loads(text), "--settings")
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error

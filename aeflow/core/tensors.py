@@ -1,0 +1,46 @@
+"""Tensors on disk: safetensors with facts about them. Nothing is unpickled."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from aeflow.core.errors import DataError
+from aeflow.core.files import atomic_path
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None
+) -> None:
+    """Write tensors atomically, with facts about them; the same content gives the same bytes.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry, since the library writes several in random order. Its `save_file` would make a
+    # file that only its owner can read, and leave another one behind when it is killed.
+    content = save(contiguous, {"facts": json.dumps(facts or {}, sort_keys=True)})
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Return the facts that `save_tensors` wrote, without reading the tensors.
+
+    Raises:
+        DataError: the file is missing, damaged, or was not written by `save_tensors`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule that makes it.") from error
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it and run again.") from error
+    if "facts" not in metadata:
+        raise DataError(f"{path} was not written by this program: delete it and run again.")
+    facts: dict[str, str] = json.loads(metadata["facts"])
+    return facts

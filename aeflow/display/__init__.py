@@ -1,0 +1,1 @@
+"""How any table and any figure looks. No torch."""

@@ -1,0 +1,77 @@
+"""A figure that knows its dataset, title and caption, and files that keep them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from matplotlib import style
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+
+from aeflow.core.errors import DataError
+from aeflow.core.files import atomic_path
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+_DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a figure shows.
+
+    Attributes:
+        dataset: Name of the dataset; the report sorts figures by it.
+        title: One phrase; also the alternative text.
+        text: How to read the figure, in sentences.
+    """
+
+    dataset: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A drawn figure and its caption."""
+
+    figure: Figure
+    caption: Caption
+
+    def save(self, png: Path, svg: Path) -> None:
+        """Write both files. They carry the caption and no date: same figure, same bytes."""
+        caption = self.caption
+        texts: dict[str, Any] = {"Title": caption.title, "Description": caption.text}
+        with style.context(STYLE):
+            with atomic_path(png) as part:
+                metadata = texts | {"Dataset": caption.dataset, "Software": None}
+                self.figure.savefig(part, format="png", metadata=metadata)
+            with atomic_path(svg) as part:
+                metadata = texts | {"Keywords": [caption.dataset], "Date": None, "Creator": None}
+                self.figure.savefig(part, format="svg", metadata=metadata)
+
+
+def read_caption(path: Path) -> Caption:
+    """Read the caption of a PNG or SVG written by `Illustration.save`.
+
+    Raises:
+        DataError: the file is missing, no such image, or carries no caption.
+    """
+    try:
+        if path.suffix == ".svg":
+            tree = ElementTree.parse(path)
+            dataset = tree.findtext(f".//{_DUBLIN_CORE}subject//*[last()]//") or ""
+            title = tree.findtext(f".//{_DUBLIN_CORE}title") or ""
+            text = tree.findtext(f".//{_DUBLIN_CORE}description") or ""
+        else:
+            with Image.open(path) as image:
+                info = image.info
+            keys = ("Dataset", "Title", "Description")
+            dataset, title, text = (str(info.get(key, "")) for key in keys)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the rule that draws it.") from error
+    except (ElementTree.ParseError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} is no complete figure: delete it and draw it again.") from error
+    if not (dataset and title):
+        raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
+    return Caption(dataset, title, text)

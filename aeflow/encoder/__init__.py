@@ -1,0 +1,1 @@
+"""The pretrained encoder: its weights, and its features of every image."""

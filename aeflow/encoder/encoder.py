@@ -1,0 +1,180 @@
+"""The pretrained encoder x -> z: frozen and in eval mode unless it is fine-tuned."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from aeflow.core.errors import ConfigError
+from aeflow.core.tensors import read_facts
+from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
+
+
+class Encoder(nn.Module):
+    """Stage `stage` of a backbone, with the normalisation of pixels that it was trained with.
+
+    `channels` and `stride` describe its output: (B, 3, H, W) in [0, 1] ->
+    (B, channels, H / stride, W / stride). `body` returns a list of this one map, as timm's do.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: int,
+        stride: int,
+        mean: Iterable[float] = IMAGENET_MEAN,
+        sd: Iterable[float] = IMAGENET_SD,
+        finetune: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.channels, self.stride, self.finetune = channels, stride, finetune
+        self.register_buffer("mean", torch.tensor(list(mean)).view(3, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(list(sd)).view(3, 1, 1), persistent=False)
+        self.requires_grad_(finetune)
+        self.train(finetune)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Set the mode; a frozen encoder stays in eval mode, BatchNorm too."""
+        super().train(mode and self.finetune)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return z of images x in [0, 1]."""
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+            z: Tensor = self.body((x - self.mean) / self.sd)[0]
+        return z
+
+
+def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
+    """Build an encoder from the file that `fetch_weights` wrote; no random number is drawn.
+
+    Args:
+        weights: safetensors, whose metadata name library, architecture, mean and sd.
+        stage: stage whose output is z.
+        finetune: train it too.
+
+    Raises:
+        ConfigError: the architecture has no such stage.
+        DataError: the file is missing or damaged.
+    """
+    facts = read_facts(weights)
+    cut = _cut_timm if facts["library"] == "timm" else _cut_torchvision
+    # The libraries start from random weights. A flow that is built afterwards must not depend on
+    # whether its features came from the cache.
+    with torch.random.fork_rng(devices=[]):
+        body, channels, stride = cut(facts["architecture"], stage, weights)
+    mean, sd = json.loads(facts["mean"]), json.loads(facts["sd"])
+    return Encoder(body, channels, stride, mean, sd, finetune)
+
+
+def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvision")) -> str:
+    """Return the first of the libraries that has an architecture.
+
+    Raises:
+        ConfigError: none has it; names the closest ones.
+    """
+    known = {
+        "timm": timm.list_models(),
+        "torchvision": torchvision.models.list_models(module=torchvision.models),
+    }
+    for library in libraries:
+        if architecture in known[library]:
+            return library
+    names = {name for library in libraries for name in known[library]}
+    close = get_close_matches(architecture, sorted(names))
+    hint = f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()."
+    raise ConfigError(
+        f"encoder.name: there is no '{architecture}' in {' or '.join(libraries)}; {hint}"
+    )
+
+
+def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
+    """Cut after the last map that has the stage's stride: the end of that stage."""
+    model = _create_timm(architecture)
+    model.load_state_dict(load_file(weights))
+    stride = 2 ** (stage + 1)
+    end_of = {info["reduction"]: number for number, info in enumerate(model.feature_info)}
+    if stride not in end_of:
+        raise ConfigError(_no_such_stage(architecture, stage, end_of))
+    end = end_of[stride]
+    return _TimmMap(model, end), model.feature_info[end]["num_chs"], stride
+
+
+def _create_timm(architecture: str) -> Any:
+    try:  # transformers: images of any size; their position embeddings are interpolated
+        return timm.create_model(architecture, dynamic_img_size=True)
+    except TypeError:  # convolutional networks have no such argument and no such limit
+        return timm.create_model(architecture)
+
+
+def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str:
+    stages = [str(number) for number in range(1, 7) if 2 ** (number + 1) in strides]
+    return f"encoder.stage: {architecture} has the stages {', '.join(stages)}, not {stage}."
+
+
+class _TimmMap(nn.Module):
+    """A map of a timm model, without the layers that come after it."""
+
+    def __init__(self, model: Any, number: int) -> None:
+        super().__init__()
+        self.model = model
+        self.numbers = model.prune_intermediate_layers([number], prune_norm=True)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x, indices=self.numbers, intermediates_only=True
+        )
+        return maps
+
+
+class _TorchvisionMap(nn.Module):
+    """A map of a torchvision model, without the layers that come after it."""
+
+    def __init__(self, model: nn.Module, node: str) -> None:
+        super().__init__()
+        self.model = create_feature_extractor(model, [node])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.model(x).values())
+
+
+def _cut_torchvision(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
+    """Cut after the last block whose output has the stage's stride.
+
+    Blocks are the modules at most two levels deep: inside a block there may be maps that have
+    the stride of the stage before, `layer4.0.relu` of a ResNet for one.
+    """
+    model = torchvision.models.get_model(architecture, weights=None).eval()
+    model.load_state_dict(load_file(weights))
+    side, stride = 256, 2 ** (stage + 1)
+    ends: dict[int, tuple[str, int]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and out.ndim == 4:
+                ends[side // out.shape[3]] = name, out.shape[1]
+
+        return note
+
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            if name and name.count(".") < 2:
+                hooks.enter_context(module.register_forward_hook(watch(name)))
+        model(torch.zeros(1, 3, side, side))
+    if stride not in ends:
+        raise ConfigError(_no_such_stage(architecture, stage, ends))
+    end, channels = ends[stride]
+    return _TorchvisionMap(model, end), channels, stride

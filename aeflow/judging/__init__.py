@@ -1,0 +1,1 @@
+"""Metrics and tests of scores, fitted on validation images alone. No torch."""

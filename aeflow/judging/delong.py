@@ -1,0 +1,294 @@
+"""Is the difference between two AUROCs real? DeLong's test, paired, and Holm's correction.
+
+AUROC is the mean of structural components: V10 of an anomalous image is the share of normal images
+below it (ties half), V01 of a normal one the share of anomalous images above it. Its covariance
+between scores is cov(V10) / m + cov(V01) / n for m anomalous and n normal images (DeLong, DeLong
+and Clarke-Pearson 1988). Midranks give the components in O(N log N) (Sun and Xu 2014).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from aeflow.core.types import ANOMALOUS
+from aeflow.judging.metrics import Array, auroc_of_columns, missing_class
+from aeflow.judging.over_seeds import t_interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """AUROC of a first and a second score on the same images, and their difference.
+
+    Attributes:
+        first: AUROC, mean over seeds; None where a class is missing.
+        second: likewise.
+        difference: first - second.
+        standard_error: of the difference, over draws of test images.
+        low: lower end of the normal interval of the difference.
+        high: upper end.
+        z: difference / standard_error.
+        p_value: two-sided, not corrected (`holm`).
+        reason: why there is no standard error, interval and test, as a sentence; else None.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    standard_error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    z: float | None = None
+    p_value: float | None = None
+    reason: str | None = None
+
+
+def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
+    """Return the AUROC of each column of scores (N, K) and their covariance: (K,) and (K, K).
+
+    Raises:
+        ValueError: fewer than two normal or two anomalous images, or a score is not finite.
+    """
+    if reason := _too_few(gt_label):
+        raise ValueError(reason)
+    above, below = _placements(gt_label, pred_score)
+    return above.mean(axis=0) / len(below), np.atleast_2d(_covariance(above, below))
+
+
+@dataclass(frozen=True)
+class MeanAuroc:
+    """Mean AUROC over seeds, then categories, and how far it depends on the images.
+
+    Attributes:
+        auroc: None where a class is missing.
+        standard_error: DeLong's, over draws of images; None with too few of them.
+        reason: why there is no standard error, as a sentence; else None.
+    """
+
+    auroc: float | None = None
+    standard_error: float | None = None
+    reason: str | None = None
+
+
+def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:
+    """Return the mean AUROC and its standard error.
+
+    The mean over seeds is a linear contrast of correlated AUROCs (`compare_aurocs`); categories
+    have distinct images, so their variances add.
+
+    Args:
+        categories: labels (N,) and scores (N, S) of S seeds, of each.
+
+    Raises:
+        ValueError: a score is not finite, or not one for each label.
+    """
+    for gt_label, _ in categories:
+        if missing := missing_class(gt_label):
+            return MeanAuroc(reason=f"There are no {missing}.")
+    aurocs = [auroc_of_columns(gt_label, scores).mean() for gt_label, scores in categories]
+    auroc = float(np.mean(aurocs))
+    for gt_label, _ in categories:
+        if reason := _too_few(gt_label):
+            return MeanAuroc(auroc, reason=reason)
+    # The variance of a mean of S is the mean of all S x S covariances.
+    variances = [auroc_covariance(*category)[1].mean() for category in categories]
+    return MeanAuroc(auroc, float(np.sqrt(np.sum(variances)) / len(variances)))
+
+
+def compare_aurocs(
+    gt_label: Array, first: Array, second: Array, confidence: float = 0.95
+) -> Comparison:
+    """Test whether two scores have the same AUROC, on the same images.
+
+    Several seeds: give their scores as columns. The hypothesis is then about what the tables
+    show, the mean over seeds of the AUROC: a linear contrast of correlated AUROCs, which DeLong
+    et al. (1988) test alike. Each image counts once, however many seeds there are. The usual ways
+    are not sound: the p-values of single seeds share their test images, so they are no
+    independent tests, and to report the smallest is to choose; pooling the seeds' images counts
+    each several times; the mean score of the seeds is another detector, an ensemble, with another
+    AUROC.
+
+    The test holds the trained models as given and asks about other test images. Whether other
+    seeds would differ is the other question: `seed_differences`.
+
+    Args:
+        gt_label: (N,) labels.
+        first: (N,) scores, or (N, S) of S seeds, higher is more anomalous.
+        second: (N,) or (N, T); T need not be S.
+        confidence: level of the interval.
+
+    Raises:
+        ValueError: a score is not finite, or not one for each label.
+    """
+    if missing := missing_class(gt_label):
+        return Comparison(reason=f"There are no {missing}.")
+    above, below = _placements(gt_label, np.column_stack([first, second]))
+    seeds = 1 if first.ndim == 1 else first.shape[1]
+    others = above.shape[1] - seeds
+    auroc, other = (float(part.mean() / len(below)) for part in np.split(above, [seeds], axis=1))
+    # Whole weights of whole and half numbers: components that are equal stay exactly equal.
+    weight = np.repeat([others, -seeds], [seeds, others])
+    scale = seeds * others
+    wins, losses = above @ weight, below @ weight
+    difference = float(wins.mean() / (len(below) * scale))
+    reason = _too_few(gt_label)
+    if reason is None and np.ptp(wins) == 0 and np.ptp(losses) == 0:
+        reason = (
+            f"The difference is {difference:.3g} for every image, so it has no variance and there "
+            f"is nothing to test."
+        )
+    if reason:
+        return Comparison(auroc, other, difference, reason=reason)
+    error = float(np.sqrt(_covariance(wins, losses)) / scale)
+    return _tested(auroc, other, difference, error, confidence)
+
+
+def mean_comparison(comparisons: Sequence[Comparison], confidence: float = 0.95) -> Comparison:
+    """Return the comparison of the mean AUROC over categories, whose test images are distinct.
+
+    The categories' differences are independent, so their variances add. Without a standard error
+    in one of them there is none for the mean.
+    """
+    count = len(comparisons)
+    found = [(c.first, c.second, c.difference) for c in comparisons]
+    if any(value is None for values in found for value in values):
+        return Comparison(reason=next(c.reason for c in comparisons if c.difference is None))
+    first, second, difference = np.array(found, dtype=np.float64).mean(axis=0).tolist()
+    errors = [c.standard_error for c in comparisons]
+    if None in errors:
+        reason = next(c.reason for c in comparisons if c.standard_error is None)
+        return Comparison(first, second, difference, reason=reason)
+    error = float(np.sqrt(np.square(np.array(errors, dtype=np.float64)).sum()) / count)
+    return _tested(first, second, difference, error, confidence)
+
+
+@dataclass(frozen=True)
+class SeedDifferences:
+    """Differences of the AUROC seed by seed: what another training may change.
+
+    Attributes:
+        difference: first - second of each seed.
+        p_value: DeLong's p of each seed, None where there is none. They describe; the test is
+            `compare_aurocs`.
+        mean: over seeds.
+        sd: over seeds (n - 1); None for one seed.
+        low: lower end of Student's interval of the mean; None for one seed.
+        high: upper end.
+    """
+
+    difference: list[float]
+    p_value: list[float | None]
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+def seed_differences(
+    gt_label: Array, first: Array, second: Array, confidence: float = 0.95
+) -> SeedDifferences:
+    """Compare two scores in each seed, and summarise over seeds as replicates.
+
+    Args:
+        gt_label: (N,) labels, both classes.
+        first: (N, S) scores of S seeds, or (N, 1) of a method without seeds.
+        second: likewise; both have the same seeds, or one has none.
+        confidence: level of the interval.
+
+    Raises:
+        ValueError: other shapes, a class is missing, or a score is not finite.
+    """
+    if first.shape[1] != second.shape[1] and 1 not in (first.shape[1], second.shape[1]):
+        raise ValueError("both scores must have the same seeds, or one of them a single column")
+    if missing := missing_class(gt_label):
+        raise ValueError(f"there are no {missing}")
+    tests = [
+        compare_aurocs(gt_label, a, b, confidence)
+        for a, b in zip(*(both.T for both in np.broadcast_arrays(first, second)), strict=True)
+    ]
+    difference = np.array([test.difference for test in tests], dtype=np.float64)
+    return _replicates(difference, [test.p_value for test in tests], confidence)
+
+
+def mean_seed_differences(
+    parts: Sequence[SeedDifferences], confidence: float = 0.95
+) -> SeedDifferences:
+    """Return the differences of the mean AUROC over categories, seed by seed, without p-values."""
+    difference = np.array([part.difference for part in parts], dtype=np.float64).mean(axis=0)
+    return _replicates(difference, [None] * len(difference), confidence)
+
+
+def holm(p_value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return p-values corrected for their number, as Holm (1979) steps down.
+
+    The k-th smallest of M is multiplied by M - k + 1; none is smaller than the one before, none
+    larger than 1. The family-wise error stays below the level whatever the dependence. NaN (no
+    test) stays NaN and does not count in M.
+
+    Args:
+        p_value: (M,) of one family of tests, in [0, 1] or NaN.
+    """
+    p = np.asarray(p_value, dtype=np.float64)
+    given = np.flatnonzero(~np.isnan(p))
+    order = given[np.argsort(p[given], kind="stable")]
+    corrected = np.full(p.shape, np.nan)
+    factor = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(factor * p[order]), 1)
+    return corrected
+
+
+def _placements(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
+    """Return (m, K) normal images below each anomalous one, (n, K) anomalous above each normal.
+
+    Ties count half, so these are whole or half numbers, exact in floating point.
+    """
+    if len(gt_label) != len(pred_score) or not np.isfinite(pred_score).all():
+        raise ValueError("scores must be finite, one for each label")
+    anomalous = gt_label == ANOMALOUS
+    rank = stats.rankdata(pred_score, axis=0)
+    above = rank[anomalous] - stats.rankdata(pred_score[anomalous], axis=0)
+    below = rank[~anomalous] - stats.rankdata(pred_score[~anomalous], axis=0)
+    return above, np.count_nonzero(anomalous) - below
+
+
+def _replicates(
+    difference: Array, p_value: list[float | None], confidence: float
+) -> SeedDifferences:
+    mean = difference.mean()
+    if len(difference) == 1:
+        return SeedDifferences(difference.tolist(), p_value, float(mean), None, None, None)
+    sd = difference.std(ddof=1)
+    low, high = t_interval(mean, sd, len(difference), confidence)
+    return SeedDifferences(
+        difference.tolist(), p_value, float(mean), float(sd), float(low), float(high)
+    )
+
+
+def _covariance(above: Array, below: Array) -> Array:
+    """Return cov(V10) / m + cov(V01) / n, V10 = above / n and V01 = below / m."""
+    m, n = len(above), len(below)
+    return np.asarray(np.cov(above.T) / (m * n**2) + np.cov(below.T) / (n * m**2))
+
+
+def _too_few(gt_label: Array) -> str | None:
+    anomalous = int(np.count_nonzero(gt_label == ANOMALOUS))
+    normal = len(gt_label) - anomalous
+    if min(anomalous, normal) > 1:
+        return None
+    return (
+        f"DeLong's variance needs 2 normal and 2 anomalous images or more, there are {normal} and "
+        f"{anomalous}."
+    )
+
+
+def _tested(
+    first: float, second: float, difference: float, error: float, confidence: float
+) -> Comparison:
+    z = difference / error
+    half = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    return Comparison(
+        *(first, second, difference, error, difference - half, difference + half, z),
+        p_value=float(2 * stats.norm.sf(abs(z))),
+    )

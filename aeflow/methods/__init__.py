@@ -1,0 +1,1 @@
+"""How an image gets its scores: one file per method, ours and anomalib's."""

@@ -1,1 +1,0 @@
-"""Tables, figures and the report, from small files alone. No torch."""

@@ -1,0 +1,1 @@
+"""What was asked for: the configuration, the cards, the cells of a study and their files."""

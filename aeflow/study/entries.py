@@ -1,0 +1,135 @@
+"""The lists of a study: its datasets, its variants, its ablations."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from aeflow.core.schema import NAME, Strict
+from aeflow.core.types import Method
+from aeflow.study.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
+
+
+class DatasetEntry(Strict):
+    """A dataset of the study: its card, where it comes from, what is different for it."""
+
+    name: str = Field(pattern=NAME, description="Name in paths and tables.")
+    card: str | None = Field(
+        None, pattern=NAME, description="A card in config/datasets/; null: the one called `name`."
+    )
+    edition: str | None = Field(
+        None, pattern=NAME, description="One of the card's editions, such as an image size."
+    )
+    split: Protocol | None = Field(
+        None, description="official or patient_disjoint, where it is not to be the card's."
+    )
+    source: str | None = Field(
+        None,
+        description="Replaces the card's source: a URL (http, https, file), a local archive "
+        "or a folder.",
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Checksum of a replaced source."
+    )
+    categories: list[str] | None = Field(
+        None, min_length=1, description="Use only these categories; null: all of the card."
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="Keys of encoder, flow, ... that differ for this dataset."
+    )
+
+    @property
+    def card_name(self) -> str:
+        """Name of the card."""
+        return self.card or self.name
+
+    @property
+    def archive(self) -> str:
+        """Name of the fetched archive: entries of one card share it, an own source is its own."""
+        if self.source is not None:
+            return self.name
+        return self.card_name if self.edition is None else f"{self.card_name}-{self.edition}"
+
+    def load_card(self, folder: Path = DATASET_CARDS) -> DatasetCard:
+        """Read the entry's card, with its edition and its split.
+
+        Raises:
+            ConfigError: there is no such card or edition, or it has no such category.
+        """
+        card = load_dataset_card(self.card_name, folder, edition=self.edition)
+        card.check_categories(self.categories)
+        return card if self.split is None else card.model_copy(update={"split": self.split})
+
+
+class Variant(Strict):
+    """A row of the study's tables: a method and what is different for it."""
+
+    name: str = Field(pattern=NAME, description="Name in paths and tables.")
+    method: Method = Field(
+        Method.AEFLOW,
+        description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
+        "the trivial baseline, one number per image, no training; fusion: the mean of the scores "
+        "of `members`; fastflow, patchcore, padim, ganomaly: anomalib's (`make peers`).",
+    )
+    members: list[str] = Field(
+        [],
+        description="Variants whose scores a fusion averages, each standardised on validation "
+        "normals first.",
+    )
+    datasets: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only on these datasets, as far as the study has them; null: on all.",
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="Keys of encoder, flow, ... that differ for this variant."
+    )
+
+    def runs_on(self, dataset: str) -> bool:
+        """Whether the variant is a cell of this dataset."""
+        return self.datasets is None or dataset in self.datasets
+
+
+class Ablation(Strict):
+    """A variant again with other values of one key: a variant `<of>_<name><value>` for each."""
+
+    name: str = Field(pattern=NAME, description="Name in variants' names and tables.")
+    of: str = Field(pattern=NAME, description="The variant that is changed.")
+    key: str = Field(
+        pattern=r"^[a-z]+\.[a-z0-9_]+$", description="The key that differs, such as flow.steps."
+    )
+    values: list[bool | int | float | str | None] = Field(
+        min_length=1,
+        description="Its values. One that `of` has already is trained once, for both.",
+    )
+    datasets: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only on these datasets, as far as the study has them; null: where `of` runs.",
+    )
+
+    def variants(self, changed: Variant) -> list[Variant]:
+        """Return a variant for each value, in their order.
+
+        Args:
+            changed: the variant called `of`.
+        """
+        section, key = self.key.split(".")
+        return [
+            changed.model_copy(
+                update={
+                    "name": f"{self.of}_{self.name}{_label(value)}",
+                    "datasets": self.datasets or changed.datasets,
+                    "settings": changed.settings
+                    | {section: changed.settings.get(section, {}) | {key: value}},
+                }
+            )
+            for value in self.values
+        ]
+
+
+def _label(value: bool | float | str | None) -> str:
+    """Return a value as part of a variant's name: `4`, `_conv`, `_true`, `_none`."""
+    if isinstance(value, bool) or value is None:
+        return f"_{value}".lower()
+    return f"_{value}" if isinstance(value, str) else str(value)

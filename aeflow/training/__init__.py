@@ -1,0 +1,1 @@
+"""Fitting a method to training normals, resumable to the byte."""
