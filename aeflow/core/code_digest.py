@@ -9,7 +9,7 @@ from pathlib import Path
 
 # These shape messages, files and defaults, but no number: the settings' values reach a rule
 # through its params, a card's through its own.
-SHAPES_NO_NUMBER = ("aeflow", "aeflow.core", "aeflow.study")
+SHAPES_NO_NUMBER = ("aeflow.core", "aeflow.study")
 NOR_DO = ("aeflow.data.checksums", "aeflow.data.download")
 
 
@@ -70,7 +70,7 @@ def _imports(path: Path) -> frozenset[str]:
 
 
 def _files_of(module: str) -> list[Path]:
-    if module in NOR_DO or module.rpartition(".")[0] in SHAPES_NO_NUMBER or module == "aeflow":
+    if module in NOR_DO or module == "aeflow" or module.startswith(SHAPES_NO_NUMBER):
         return []
     path = Path(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")

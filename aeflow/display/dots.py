@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from aeflow.core.types import Method
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 from aeflow.display.table import LABELS, points
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.categories import MEAN
@@ -26,7 +26,7 @@ _FAR = 0.15  # a difference beyond this many points is written, not drawn, where
 _PANELS = ("image_auroc", "pixel_auroc", "aupro")
 
 
-def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str) -> Illustration:
+def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str) -> Drawing:
     """Draw each variant's AUROC, its difference to the reference and, with masks, its AUPRO.
 
     The interval over test images is DeLong's of the mean AUROC over seeds: it belongs to the dot,
@@ -69,7 +69,7 @@ def plot_variants(results: pd.DataFrame, comparison: pd.DataFrame, dataset: str)
         f"Holm's correction (p < {LEVEL}, DeLong). An arrow with a "
         f"number is a difference of more than {100 * _FAR:.0f} points, filled likewise."
     )
-    return Illustration(figure, Caption(dataset, f"Variants on {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Variants on {dataset}", text))
 
 
 def _per_seed(results: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
@@ -176,7 +176,7 @@ def _legend(trivial: bool) -> list[Line2D]:
     return [line for line in lines if trivial or line.get_linestyle() != ":"]
 
 
-def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illustration:
+def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Drawing:
     """Draw every variant on every category, sorted by the reference's AUROC.
 
     Args:
@@ -222,10 +222,10 @@ def plot_categories(table: pd.DataFrame, dataset: str, reference: str) -> Illust
         "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
         f"by the AUROC of {reference}; the last row averages them within each seed first."
     )
-    return Illustration(figure, Caption(dataset, f"Categories of {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Categories of {dataset}", text))
 
 
-def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
+def plot_claims(claims: pd.DataFrame, dataset: str) -> Drawing:
     """Draw published numbers and ours, a panel per metric, a row per source and variant.
 
     Args:
@@ -266,4 +266,4 @@ def plot_claims(claims: pd.DataFrame, dataset: str) -> Illustration:
         "on there. An F1 whose threshold was fitted on test labels stands beside our oracle F1. "
         "What differs between the experiments is in the table."
     )
-    return Illustration(figure, Caption(dataset, f"Published numbers and ours on {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Published numbers and ours on {dataset}", text))

@@ -32,7 +32,7 @@ class Caption:
 
 
 @dataclass(frozen=True)
-class Illustration:
+class Drawing:
     """A drawn figure and its caption."""
 
     figure: Figure
@@ -52,7 +52,7 @@ class Illustration:
 
 
 def read_caption(path: Path) -> Caption:
-    """Read the caption of a PNG or SVG written by `Illustration.save`.
+    """Read the caption of a PNG or SVG written by `Drawing.save`.
 
     Raises:
         DataError: the file is missing, no such image, or carries no caption.

@@ -8,7 +8,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 
 _PANELS_PER_ROW = 4
 _SHARES = {
@@ -19,7 +19,7 @@ _MEAN: dict[str, Any] = {"markersize": 5, "elinewidth": 1, "capsize": 2}
 _SEED: dict[str, Any] = {"markersize": 2.5, "alpha": 0.6, "markeredgewidth": 0}
 
 
-def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame) -> Illustration:
+def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame) -> Drawing:
     """Draw validation and test AUROC, and the seconds of a training, for every ablation's values.
 
     Args:
@@ -64,7 +64,7 @@ def plot_ablations(dataset: str, ablations: pd.DataFrame, results: pd.DataFrame)
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
         "mean seconds of one training. Choices may follow the validation AUROC, never the test's."
     )
-    return Illustration(figure, Caption(dataset, f"Ablations on {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Ablations on {dataset}", text))
 
 
 def _draw_aurocs(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 
 Array = npt.NDArray[np.float64]
 _GRID = np.linspace(0.01, 1, 100)
@@ -23,7 +23,7 @@ _TEXT = (
 )
 
 
-def plot_risk(dataset: str, ensembles: pd.DataFrame, risk: pd.DataFrame) -> Illustration:
+def plot_risk(dataset: str, ensembles: pd.DataFrame, risk: pd.DataFrame) -> Drawing:
     """Draw the risk-coverage curves of one dataset's ensembles, and AUROCs.
 
     Args:
@@ -57,7 +57,7 @@ def plot_risk(dataset: str, ensembles: pd.DataFrame, risk: pd.DataFrame) -> Illu
         else:
             why = _why_empty(ensembles)
             left.text(50, 0.5, why, ha="center", va="center", wrap=True)
-    return Illustration(figure, caption)
+    return Drawing(figure, caption)
 
 
 def _why_empty(ensembles: pd.DataFrame) -> str:

@@ -8,16 +8,14 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 from aeflow.questions.complexity import COMBINED, MEASURE_LABELS
 
 _MARKS = {"compressed_bits": ("#0072B2", "o"), "mean_gradient": ("#D55E00", "D")}
 _DOT: dict[str, Any] = {"markersize": 4, "elinewidth": 1}
 
 
-def plot_complexity(
-    dataset: str, correlations: pd.DataFrame, corrected: pd.DataFrame
-) -> Illustration:
+def plot_complexity(dataset: str, correlations: pd.DataFrame, corrected: pd.DataFrame) -> Drawing:
     """Draw the correlations on normal test images, and AUROC before and after the correction.
 
     Args:
@@ -45,7 +43,7 @@ def plot_complexity(
         "AUROC on the test images, before and after the part that complexity explains is taken "
         "out, as fitted to validation normals."
     )
-    return Illustration(figure, Caption(dataset, f"Scores and complexity on {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Scores and complexity on {dataset}", text))
 
 
 def _draw_correlations(axes: Axes, rows: pd.DataFrame) -> None:

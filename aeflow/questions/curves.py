@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.types import ANOMALOUS, Split
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 from aeflow.display.table import percent
 from aeflow.judging.evaluation import combined_score
 from aeflow.questions.results import main_table, results_table
@@ -30,7 +30,7 @@ _DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "whit
 _NORMAL_COLOUR, _ANOMALOUS_COLOUR = "#0072B2", "#D55E00"
 
 
-def plot_roc(metrics: Sequence[dict[str, Any]]) -> Illustration:
+def plot_roc(metrics: Sequence[dict[str, Any]]) -> Drawing:
     """Draw the ROC curves of one dataset's variants.
 
     A thin line is one seed, its categories averaged vertically (mean sensitivity at each
@@ -62,7 +62,7 @@ def plot_roc(metrics: Sequence[dict[str, Any]]) -> Illustration:
         "Thin lines: one seed each, categories averaged. Thick lines: mean over seeds. Dots: the "
         "threshold fitted on validation images, one per seed. Dotted diagonal: chance."
     )
-    return Illustration(figure, Caption(dataset, f"ROC curves of {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"ROC curves of {dataset}", text))
 
 
 def _draw_roc(axes: Axes, runs: list[dict[str, Any]], label: str, dashes: str) -> None:
@@ -90,7 +90,7 @@ def _mean_roc(curves: list[dict[str, list[float]]]) -> Array:
     return np.vstack([np.r_[0.0, _GRID], np.r_[0.0, sensitivity]])
 
 
-def plot_scores(scores: pd.DataFrame, metrics: dict[str, Any]) -> Illustration:
+def plot_scores(scores: pd.DataFrame, metrics: dict[str, Any]) -> Drawing:
     """Draw histograms of the combined score and of each component, of one run.
 
     Args:
@@ -131,7 +131,7 @@ def plot_scores(scores: pd.DataFrame, metrics: dict[str, Any]) -> Illustration:
         "Each class sums to 1. Higher means more anomalous. Scores outside the middle 99 % "
         "of all images are counted in the outermost bins."
     )
-    return Illustration(figure, Caption(dataset, f"Scores of {run}", text))
+    return Drawing(figure, Caption(dataset, f"Scores of {run}", text))
 
 
 def _draw_histograms(axes: Axes, scores: pd.DataFrame, values: Array) -> None:
@@ -154,7 +154,7 @@ def _draw_histograms(axes: Axes, scores: pd.DataFrame, values: Array) -> None:
 
 def plot_training(
     histories: Sequence[pd.DataFrame], trainings: Sequence[dict[str, Any]]
-) -> Illustration:
+) -> Drawing:
     """Draw the loss and its two parts over the epochs, one line per seed.
 
     Args:
@@ -185,7 +185,7 @@ def plot_training(
         "Dashed: training normals. Solid: validation normals. One colour per seed; the dot is the "
         "epoch whose model is kept."
     )
-    return Illustration(figure, Caption(dataset, title, text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
 def _draw_curve(axes: Axes, history: pd.DataFrame, part: str, training: dict[str, Any]) -> None:

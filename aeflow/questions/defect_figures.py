@@ -9,13 +9,13 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 
 _MARKERS = ["o"] * 7 + ["D"] * 7 + ["^"] * 7  # the colours come again after seven
 _DOT: dict[str, Any] = {"markersize": 4, "elinewidth": 0.8}
 
 
-def plot_defects(dataset: str, defects: pd.DataFrame) -> Illustration:
+def plot_defects(dataset: str, defects: pd.DataFrame) -> Drawing:
     """Draw the AUROC of each defect, a colour per variant.
 
     Args:
@@ -42,7 +42,7 @@ def plot_defects(dataset: str, defects: pd.DataFrame) -> Illustration:
         "AUROC of the test images with one defect against all normal test images of the category; "
         "mean over seeds, bars: sd. In brackets: images with the defect. Dotted line: chance."
     )
-    return Illustration(figure, Caption(dataset, f"Defects of {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"Defects of {dataset}", text))
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, names: list[Any], variants: list[str]) -> None:

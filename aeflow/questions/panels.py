@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 from aeflow.judging.evaluation import combined_score
 
 Array = npt.NDArray[Any]
@@ -76,7 +76,7 @@ def choose_cases(
 
 def plot_panels(
     gallery: dict[str, Array], scores: pd.DataFrame, metrics: dict[str, Any]
-) -> Illustration:
+) -> Drawing:
     """Draw input, reconstruction, difference, flow map, overlay and mask of chosen cases.
 
     What the method does not make (a flow alone reconstructs nothing) has no column.
@@ -131,7 +131,7 @@ def plot_panels(
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "
         "up to two of each kind; a score at or above the threshold calls an image anomalous."
     )
-    return Illustration(figure, Caption(metrics["dataset"], f"Example images of {run}", text))
+    return Drawing(figure, Caption(metrics["dataset"], f"Example images of {run}", text))
 
 
 def _scale(maps: Array) -> Normalize:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
-from aeflow.display.figure import STYLE, Caption, Illustration
+from aeflow.display.figure import STYLE, Caption, Drawing
 from aeflow.judging.weighting import PAPER_BETA
 
 _COLOURS = {name.value: f"C{number}" for number, name in enumerate(FlowScore)}
@@ -16,7 +16,7 @@ _DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6, "zorder
 _RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 9}
 
 
-def plot_weighting(dataset: str, sweep: pd.DataFrame, table: pd.DataFrame) -> Illustration:
+def plot_weighting(dataset: str, sweep: pd.DataFrame, table: pd.DataFrame) -> Drawing:
     """Draw the AUROC of one dataset's score over beta, mean over seeds.
 
     Args:
@@ -35,7 +35,7 @@ def plot_weighting(dataset: str, sweep: pd.DataFrame, table: pd.DataFrame) -> Il
         "means over seeds and may lie off the line. Dotted: the paper's beta, 0.9. At beta 0 the "
         "score is S_recon alone, at 1 S_flow."
     )
-    return Illustration(figure, Caption(dataset, f"AUROC over beta on {dataset}", text))
+    return Drawing(figure, Caption(dataset, f"AUROC over beta on {dataset}", text))
 
 
 def _words(dataset: str, sweep: pd.DataFrame) -> Figure:

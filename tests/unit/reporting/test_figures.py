@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.types import Method
-from aeflow.display.figure import Caption, Illustration, read_caption
+from aeflow.display.figure import Caption, Drawing, read_caption
 from aeflow.judging.evaluation import combined_score
 from aeflow.questions.curves import plot_roc, plot_scores, plot_training
 from aeflow.scoring.combine import pred_score
@@ -156,7 +156,7 @@ def test_files_keep_their_caption_and_are_the_same_each_time(tmp_path, scores, s
 
 def test_captions_survive_any_letter(tmp_path):
     caption = Caption("btad", "ROC of 01 & <02>", "Sensitivity ≥ 0.9 — “all”.")
-    illustration = Illustration(Figure(), caption)
+    illustration = Drawing(Figure(), caption)
     illustration.save(tmp_path / "x.png", tmp_path / "x.svg")
     assert read_caption(tmp_path / "x.png") == caption
     assert read_caption(tmp_path / "x.svg") == caption
