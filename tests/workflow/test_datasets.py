@@ -1,4 +1,4 @@
-"""Every dataset card, from a server to judged scores, in one study; training is test_reruns.py's."""
+"""Every dataset card, from a server to judged scores, in one study (training: test_reruns.py)."""
 
 import hashlib
 import json

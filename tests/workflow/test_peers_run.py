@@ -15,7 +15,7 @@ VARIANTS = "".join(f"  - {{name: {name}, method: {name}}}\n" for name in METHODS
 
 def add_overlay(repository: Repository) -> None:
     """Our peers alone, on one category with one seed."""
-    head, tail = TINY.split("variants:\n")
+    head = TINY.partition("variants:\n")[0]
     overlay = head.replace("study: tiny", "study: peers").replace(
         "{name: demo_textures}", "{name: demo_textures, categories: [brick]}"
     )
