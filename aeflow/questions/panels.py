@@ -1,4 +1,4 @@
-"""A sheet of example images: the best, the worst and the borderline cases of one run."""
+"""Example images: the best, the worst and the borderline cases of one run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.display.figure import STYLE, Caption, Drawing
-from aeflow.judging.evaluation import combined_score
+from aeflow.questions.source import Source
+from aeflow.study.cells import Cell
 
 Array = npt.NDArray[Any]
 _COLOURS = matplotlib.colormaps["inferno"]
@@ -74,31 +74,25 @@ def choose_cases(
     return cases
 
 
-def plot_panels(
-    gallery: dict[str, Array], scores: pd.DataFrame, metrics: dict[str, Any]
-) -> Drawing:
+def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw input, reconstruction, difference, flow map, overlay and mask of chosen cases.
 
-    What the method does not make (a flow alone reconstructs nothing) has no column.
-
-    Args:
-        gallery: Arrays of `read_gallery`, K test images.
-        scores: The run's score table: a standardised score needs the validation normals too.
-        metrics: The run's metrics, for its settings and threshold.
+    They are the first seed's. What the method does not make (a flow alone reconstructs nothing)
+    has no column.
 
     Raises:
         DataError: the gallery shows an image that the score table lacks.
     """
-    test = scores["split"] == Split.TEST
-    combined = combined_score(scores, metrics)
-    by_image = dict(zip(scores["image_id"][test], combined[test], strict=True))
+    cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
+    gallery, threshold = source.gallery(cell), source.run(cell)["threshold"]
+    test = source.predictions(Split.TEST, [cell])[dataset][variant][category]
+    by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]
     if unknown:
         raise DataError(
             f"The score table lacks {unknown[0]}, which is in the gallery: run score_images again."
         )
     pred_score = np.array([by_image[name] for name in gallery["image_id"]])
-    threshold = metrics["threshold"]
     cases = choose_cases(gallery["gt_label"], pred_score, threshold)
     rows = [case.index for case in cases]
     scales = {name: _scale(gallery[name][rows]) for name in _MAPS if name in gallery}
@@ -126,12 +120,12 @@ def plot_panels(
             bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
             bar.locator = MaxNLocator(3)
             bar.ax.tick_params(labelsize=7)
-    run = "{dataset}, {category}, {variant}, seed {seed}".format(**metrics)
+    title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
     text = "".join(_EXPLAINED[name] for name in scales) + (
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "
         "up to two of each kind; a score at or above the threshold calls an image anomalous."
     )
-    return Drawing(figure, Caption(metrics["dataset"], f"Example images of {run}", text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
 def _scale(maps: Array) -> Normalize:
@@ -156,25 +150,12 @@ def _draw_row(
         panels["overlay"].imshow((1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3])
     if "mask" in panels and gallery["has_mask"][index]:
         panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
-    for panel in panels.values():
-        _bare(panel)
-
-
-def _bare(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.spines[:].set_visible(False)
-    if axes.images:
-        return
-    axes.text(
-        0.5,
-        0.5,
-        "no mask",
-        ha="center",
-        va="center",
-        color="0.5",
-        fontsize=7,
-        transform=axes.transAxes,
-    )
+    for axes in panels.values():
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set_visible(False)
+        if not axes.images:
+            look: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.5", "fontsize": 7}
+            axes.text(0.5, 0.5, "no mask", transform=axes.transAxes, **look)
 
 
 def _label(gallery: dict[str, Array], case: Case, score: float, threshold: float | None) -> str:
