@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
 from aeflow.display.figure import STYLE, Caption, Drawing
-from aeflow.display.table import LABELS, DisplayTable, best, interval, number, percent, plain
+from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
-from aeflow.questions.source import Source
-from aeflow.study.ablations import ablation_rows
+from aeflow.questions.source import Source, means
 
 PAPER_BETA = 0.9
 _SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
@@ -30,10 +29,10 @@ _AUROCS = ["val_auroc", "test_auroc"]
 # The betas that the weighting table names, as far as an ablation lists them.
 _NAMED = {"paper_": PAPER_BETA, "reconstruction_only_": 0.0, "flow_only_": 1.0}
 _WHY = {
-    "val_auroc": "A validation AUROC is missing (one class, or no run), so no beta is chosen. ",
-    "test_auroc": "A test AUROC is missing (one class, or no run).",
+    "val_auroc": "No validation AUROC to choose by: images of one class, or no result. ",
+    "test_auroc": "No test AUROC: images of one class, or no result.",
 }
-_KINDS_OF_IMAGES = {
+_IMAGES = {
     "val_auroc": ("validation", "#D55E00", "s", -0.14),
     "image_auroc": ("test", "#0072B2", "o", 0.14),
 }
@@ -52,14 +51,13 @@ def ablations_table(source: Source) -> pd.DataFrame:
     """
     rows = [
         row | {"value": _text(row["value"]), "across": _settings(row["across"])}
-        for row in ablation_rows(source.study)
+        for row in source.study.ablation_rows()
         if row["key"] != "score.beta"
     ]
     table = pd.DataFrame(rows, columns=[*_ROW, "is_default"]).astype(dict.fromkeys(_ROW, "str"))
     metrics = [*_SHARES, *_COST]
-    means = over_seeds(_per_seed(source, metrics), ["dataset", "variant"], metrics)
-    joined = table.merge(means, on=["dataset", "variant"], how="left")
-    return joined.astype({"n_seeds": "Int64"})
+    found = means(source.table("results"), ["dataset", "variant"], metrics)
+    return table.merge(found, on=["dataset", "variant"], how="left").astype({"n_seeds": "Int64"})
 
 
 def _text(value: Any) -> str:
@@ -71,15 +69,9 @@ def _settings(across: dict[str, Any]) -> str:
 
 
 def _per_seed(source: Source, metrics: list[str]) -> pd.DataFrame:
-    """Return dataset, variant, seed and `metrics`, the mean over categories.
-
-    NaN where a category lacks a value or a run: a mean over the others would be a mean of
-    something else.
-    """
+    """Return dataset, variant, seed and `metrics`, the mean over all categories or NaN."""
     groups = source.table("results").groupby(["dataset", "variant", "seed"], sort=False)
-    means, runs = groups[metrics].mean(skipna=False), groups.size()
-    complete = runs == runs.groupby("dataset").transform("max")
-    return means[complete].reindex(means.index).reset_index()
+    return groups[metrics].mean(skipna=False).reset_index()
 
 
 def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
@@ -97,10 +89,9 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     )
     labels = {"val_auroc": "Validation AUROC", **{name: LABELS[name] for name in _SHARES[1:]}}
     for name, label in labels.items():
-        cells[label] = _percents(table, name)
+        cells[label] = percents(table, name)
         if name == "image_auroc":
-            ends = zip(table["image_auroc_low"], table["image_auroc_high"], strict=True)
-            cells["AUROC interval"] = [interval(low, high) for low, high in ends]
+            cells["AUROC interval"] = intervals(table, name)
     for name, label in _COST.items():
         cells[label] = [number(mean, 1) for mean in table[f"{name}_mean"]]
     if table.empty:
@@ -122,17 +113,12 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     return shown
 
 
-def _percents(table: pd.DataFrame, name: str) -> list[str]:
-    pairs = zip(table[f"{name}_mean"], table[f"{name}_sd"], strict=True)
-    return [percent(mean, sd) for mean, sd in pairs]
-
-
 def plot_ablations(source: Source, dataset: str) -> Drawing:
     """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
     table = ablations_table(source)
     own = table[table["dataset"] == dataset]
     panels = list(own.groupby(["ablation", "of", "across"], sort=False))
-    seeds = _per_seed(source, list(_KINDS_OF_IMAGES))
+    seeds = _per_seed(source, list(_IMAGES))
     seeds = seeds[seeds["dataset"] == dataset]
     columns = max(1, min(_PANELS_PER_ROW, len(panels)))
     rows = max(1, -(-len(panels) // columns))
@@ -163,7 +149,7 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
 
 def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
     """Draw the values of one ablation from left to right: AUROCs above, seconds below."""
-    for name, (label, colour, marker, shift) in _KINDS_OF_IMAGES.items():
+    for name, (label, colour, marker, shift) in _IMAGES.items():
         if values[f"{name}_mean"].isna().all():
             continue
         place = values.index.to_numpy() + shift
@@ -214,7 +200,7 @@ def weighting_table(source: Source) -> pd.DataFrame:
 def _sweep(source: Source) -> pd.DataFrame:
     """Return `_COMBINATION`, beta, seed, val_auroc and test_auroc of every run over beta."""
     rows = []
-    for row in ablation_rows(source.study):
+    for row in source.study.ablation_rows():
         if row["key"] == "score.beta":
             score = source.study.cell(row["dataset"], row["variant"]).score.model_dump(mode="json")
             known = {f"score.{name}" for name in _KIND}
@@ -267,7 +253,7 @@ def weighting_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         ("Beta (oracle)", "oracle_beta"),
         ("AUROC, test (oracle)", "oracle_test_auroc"),
     ):
-        cells[label] = _betas(table, name) if name.endswith("beta") else _percents(table, name)
+        cells[label] = _betas(table, name) if name.endswith("beta") else percents(table, name)
     cells["Why empty"] = table["reason"].fillna("")
     seeds = "/".join(sorted({str(count) for count in table["n_seeds"]}))
     shown = plain(
@@ -344,7 +330,7 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
         axes.plot(curve["beta"], 100 * curve["val_auroc_mean"], "--", color=colour, linewidth=1)
         for name in _AUROCS:
             mean, sd = 100 * curve[f"{name}_mean"], 100 * curve[f"{name}_sd"]
-            axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.1, lw=0)
+            axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.07, lw=0)
         axes.plot(row["beta_mean"], 100 * row["test_auroc_mean"], color=colour, **_DOT)
         axes.plot(
             row["oracle_beta_mean"], 100 * row["oracle_test_auroc_mean"], color=colour, **_RING

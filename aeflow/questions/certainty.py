@@ -1,8 +1,7 @@
 """Is a fusion certain when it is right? Its members disagree where it is uncertain.
 
-Metrics and areas are means over a dataset's categories. Counts are summed over them, and the error
-rates are those of the summed counts: categories have different images, so no image counts twice.
-Seeds see the same images: a fusion that has several has the mean of their counts.
+Metrics and areas are means over a dataset's categories, and over the seeds of a fusion that has
+several. Counts are summed over both, and the error rates are those of the summed counts.
 """
 
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from aeflow.study.study import Study
 
 _MEANS = ["image_auroc", "f1", "aurc", "aurc_optimal", "aurc_excess"]
 _COUNTS = ["right_certain", "wrong_certain", "right_uncertain", "wrong_uncertain"]
+_IMAGES = ["n_test_normal", "n_test_anomalous"]
 CERTAINTY_COLUMNS = [
-    *["dataset", "variant", "n_members", "n_categories", "n_test"],
+    *["dataset", "variant", "n_members", "n_seeds", "n_categories", "n_test"],
     *["image_auroc", "member_auroc_mean", "member_auroc_lowest", "member_auroc_highest", "f1"],
     *["error_rate", *_COUNTS, "error_rate_certain", "error_rate_uncertain"],
     *["aurc", "aurc_optimal", "aurc_excess", "reason"],
@@ -70,20 +70,23 @@ def _row(
     """Return the table's row of one fusion, from its runs: a category and seed each."""
     judged = [run["certainty"] or {} for run in runs]
     values = pd.DataFrame([run | found for run, found in zip(runs, judged, strict=True)])
-    values = values.reindex(columns=[*_MEANS, *_COUNTS]).astype(float)
-    n_seeds = len({run["seed"] for run in runs})
+    values = values.reindex(columns=[*_MEANS, *_COUNTS, *_IMAGES]).astype(float)
     members = study.variant(variant).members
-    row: dict[str, Any] = {"dataset": dataset, "variant": variant}
-    row["n_members"] = len(members if len(members) > 1 else study.seeds_of(members[0]))
-    row["n_categories"] = len({run["category"] for run in runs})
-    row["n_test"] = sum(run["n_test_normal"] + run["n_test_anomalous"] for run in runs) // n_seeds
-    row |= dict(zip(_MEANS, values[_MEANS].mean(skipna=False), strict=True))
-    row |= dict(zip(_COUNTS, values[_COUNTS].sum(skipna=False) / n_seeds, strict=True))
+    row: dict[str, Any] = {
+        **{"dataset": dataset, "variant": variant},
+        "n_members": len(members if len(members) > 1 else study.seeds_of(members[0])),
+        "n_seeds": len({run["seed"] for run in runs}),
+        "n_categories": len({run["category"] for run in runs}),
+        "n_test": values[_IMAGES].sum(skipna=False).sum(),
+        **dict(zip(_MEANS, values[_MEANS].mean(skipna=False), strict=True)),
+        **dict(zip(_COUNTS, values[_COUNTS].sum(skipna=False), strict=True)),
+    }
     if all(found.get("member_auroc") for found in judged):
         aurocs = np.mean([found["member_auroc"] for found in judged], axis=0)
         ends = {"mean": aurocs.mean(), "lowest": aurocs.min(), "highest": aurocs.max()}
         row |= {f"member_auroc_{name}": value for name, value in ends.items()}
-    sentences = {run["reasons"].get(name) for run in runs for name in ("image_auroc", "f1")}
+    sentences = {run["reasons"].get(name) for run in runs for name in ("image_auroc", "certainty")}
+    sentences |= {run.get("reason") for run in runs}
     wrong = row["wrong_certain"] + row["wrong_uncertain"]
     row["error_rate"] = wrong / row["n_test"] if row["n_test"] else np.nan
     for name in ("certain", "uncertain"):
@@ -104,10 +107,11 @@ def certainty_display(table: pd.DataFrame, source: Source) -> DisplayTable:
             "are a variant with two seeds or more, or several variants.",
         )
     cells["Members"] = table["n_members"].astype(str)
+    cells["Seeds"] = [str(count) if count > 1 else "" for count in table["n_seeds"]]
     cells["AUROC"] = [percent(value) for value in table["image_auroc"]]
     cells["Members, mean"] = [percent(value) for value in table["member_auroc_mean"]]
-    ends = zip(table["member_auroc_lowest"], table["member_auroc_highest"], strict=True)
-    cells["Members, lowest to highest"] = [interval(low, high) for low, high in ends]
+    ends = table["member_auroc_lowest"], table["member_auroc_highest"]
+    cells["Members, lowest to highest"] = list(map(interval, *ends))
     cells["F1"] = [percent(value) for value in table["f1"]]
     for name in _COUNTS:
         cells[name.replace("_", ", ").capitalize()] = [number(count, 0) for count in table[name]]
@@ -119,6 +123,8 @@ def certainty_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         f" {name}: mean over {count} categories; counts are summed, and errors theirs."
         for name, count in zip(several["dataset"], several["n_categories"], strict=True)
     )
+    if (table["n_seeds"] > 1).any():
+        note += " Several seeds: the same, over them."
     entries = source.study.datasets
     compared = {entry.name for entry in entries if entry.card_name == "chest_xray"}
     if compared & set(table["dataset"]):

@@ -38,7 +38,7 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
     false-positive rate); the thick line is the mean over seeds; a dot is a seed at the threshold
     fitted on validation images.
     """
-    named = {variant.name for variant in source.study.variants}
+    named = source.study.named
     runs = [r for r in source.runs() if r["dataset"] == dataset and r["variant"] in named]
     cells = [Cell(dataset, run["category"], run["variant"], run["seed"]) for run in runs]
     shares = ["image_auroc", "specificity", "sensitivity"]
@@ -49,7 +49,7 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle=":")
         dashes = cycle(["-"] * 7 + ["--"] * 7 + ["-."] * 7)
-        for variant, scored in source.predictions(Split.TEST, cells)[dataset].items():
+        for variant, scored in source.predictions(Split.TEST, cells).get(dataset, {}).items():
             _draw_roc(axes, variant, table[table["variant"] == variant], scored, dashes)
         axes.set(xlabel="1 − specificity (false-positive rate)", ylabel="Sensitivity")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=dataset)
@@ -106,7 +106,7 @@ def _sensitivity(gt_label: Array, scores: Array) -> Array:
 def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw histograms of the combined score and of each component, of the first seed."""
     cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
-    run, table = source.run(cell), source.scores(cell)
+    run, table = source.metrics_of(cell), source.scores(cell)
     combined = np.empty(len(table))
     for split in (Split.VALIDATION, Split.TEST):
         scored = source.predictions(split, [cell])[dataset][variant][category]
@@ -161,18 +161,18 @@ def _draw_histograms(axes: Axes, table: pd.DataFrame, values: Array) -> None:
 def plot_training(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw the loss and its two parts over the epochs, one line per seed."""
     cells = [Cell(dataset, category, variant, seed) for seed in source.study.seeds_of(variant)]
-    histories = {cell.seed: source.history(cell) for cell in cells}
-    kept = {training["seed"]: training["best_epoch"] for training in source.trainings(cells)}
-    first = next(iter(histories.values()))
+    trainings = source.trainings(cells)
+    first = trainings[0]["history"]
     parts = {part: title for part, title in _CURVES.items() if f"val_{part}" in first}
     with style.context(STYLE):
         figure = Figure(figsize=(3 * len(parts), 2.9), layout="constrained")
         panels = figure.subplots(1, len(parts), squeeze=False).ravel()
         for axes, (part, title) in zip(panels, parts.items(), strict=True):
-            for seed, history in histories.items():
+            for training in trainings:
+                history = training["history"]
                 epochs, validation = history["epoch"], history[f"val_{part}"]
-                (line,) = axes.plot(epochs, validation, label=f"seed {seed}")
-                colour, best = line.get_color(), epochs == kept[seed]
+                (line,) = axes.plot(epochs, validation, label=f"seed {training['seed']}")
+                colour, best = line.get_color(), epochs == training["best_epoch"]
                 axes.plot(epochs, history[f"train_{part}"], "--", color=colour, linewidth=0.9)
                 axes.plot(epochs[best], validation[best], color=colour, **_DOT)
             axes.set(title=title, xlabel="Epoch")

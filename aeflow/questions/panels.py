@@ -1,6 +1,5 @@
 """Example images: the best, the worst and the borderline cases of one run."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -34,17 +33,9 @@ _EXPLAINED = {
 _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the sheet: an index into the gallery and why it is shown."""
-
-    index: int
-    why: str
-
-
 def choose_cases(
     gt_label: Array, pred_score: Array, threshold: float | None, each: int = 2
-) -> list[Case]:
+) -> list[tuple[int, str]]:
     """Choose `each` images of every kind, none twice.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
@@ -55,6 +46,9 @@ def choose_cases(
         pred_score: (K,) higher is more anomalous.
         threshold: None leaves the last kind out.
         each: Images per kind.
+
+    Returns:
+        Index and kind of each.
     """
     anomalous, normal = np.flatnonzero(gt_label == ANOMALOUS), np.flatnonzero(gt_label == NORMAL)
     everything = np.arange(len(gt_label))
@@ -66,12 +60,11 @@ def choose_cases(
     ]
     if threshold is not None:
         kinds.append(("nearest the threshold", everything, abs(pred_score - threshold)))
-    cases: list[Case] = []
+    cases: dict[int, str] = {}
     for why, members, order in kinds:
-        left = np.setdiff1d(members, [case.index for case in cases])
-        first = left[np.argsort(order[left], kind="stable")][:each]
-        cases += [Case(int(index), why) for index in first]
-    return cases
+        left = np.setdiff1d(members, list(cases))
+        cases |= dict.fromkeys(left[np.argsort(order[left], kind="stable")][:each].tolist(), why)
+    return list(cases.items())
 
 
 def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Drawing:
@@ -84,7 +77,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         DataError: the gallery shows an image that the score table lacks.
     """
     cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
-    gallery, threshold = source.gallery(cell), source.run(cell)["threshold"]
+    gallery, threshold = source.gallery(cell), source.metrics_of(cell)["threshold"]
     test = source.predictions(Split.TEST, [cell])[dataset][variant][category]
     by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]
@@ -94,7 +87,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         )
     pred_score = np.array([by_image[name] for name in gallery["image_id"]])
     cases = choose_cases(gallery["gt_label"], pred_score, threshold)
-    rows = [case.index for case in cases]
+    rows = [index for index, _ in cases]
     scales = {name: _scale(gallery[name][rows]) for name in _MAPS if name in gallery}
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in gallery else []
@@ -105,13 +98,16 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         figure = Figure(figsize=size, layout=tight, dpi=_DPI)
         grid = figure.subplots(len(cases), len(titles), squeeze=False)
-        for axes, case in zip(grid, cases, strict=True):
-            _draw_row(dict(zip(titles, axes, strict=True)), gallery, case.index, scales)
-            label = _label(gallery, case, pred_score[case.index], threshold)
-            colour = _TEXT_COLOURS[int(gallery["gt_label"][case.index])]
-            axes[0].set_ylabel(
-                label, rotation=0, ha="right", va="center", fontsize=7, color=colour
-            )
+        for axes, (index, why) in zip(grid, cases, strict=True):
+            _draw_row(dict(zip(titles, axes, strict=True)), gallery, index, scales)
+            score = f"score {pred_score[index]:.4g}"
+            if threshold is not None:
+                score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
+            name = str(gallery["image_id"][index]).rsplit("/", 1)[-1]
+            name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+            label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
+            look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
+            axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title, loc="center", fontsize=9)
         for name, scale in scales.items():
@@ -156,13 +152,3 @@ def _draw_row(
         if not axes.images:
             look: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.5", "fontsize": 7}
             axes.text(0.5, 0.5, "no mask", transform=axes.transAxes, **look)
-
-
-def _label(gallery: dict[str, Array], case: Case, score: float, threshold: float | None) -> str:
-    name = str(gallery["image_id"][case.index]).rsplit("/", 1)[-1]
-    name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-    comparison = ""
-    if threshold is not None:
-        comparison = f" {'≥' if score >= threshold else '<'} {threshold:.4g}"
-    numbers = f"score {score:.4g}{comparison}".replace("-", "−")
-    return f"{case.why}\n{gallery['defect'][case.index]}\n{name}\n{numbers}"
