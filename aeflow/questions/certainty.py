@@ -77,7 +77,7 @@ def _row(
         "n_members": len(members if len(members) > 1 else study.seeds_of(members[0])),
         "n_seeds": len({run["seed"] for run in runs}),
         "n_categories": len({run["category"] for run in runs}),
-        "n_test": values[_IMAGES].sum(skipna=False).sum(),
+        "n_test": values[_IMAGES].sum(skipna=False).sum(skipna=False),
         **dict(zip(_MEANS, values[_MEANS].mean(skipna=False), strict=True)),
         **dict(zip(_COUNTS, values[_COUNTS].sum(skipna=False), strict=True)),
     }
