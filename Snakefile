@@ -14,29 +14,16 @@ container: "docker://python:3.11-slim"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/scored.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/shown.smk"
-include: "workflow/rules/analysed.smk"
-include: "workflow/rules/failed.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
-include: "workflow/rules/peers.smk"
-include: "workflow/rules/fusion.smk"
-include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/analysis.smk"
-include: "workflow/rules/ablation.smk"
-include: "workflow/rules/complexity.smk"
-include: "workflow/rules/comparison.smk"
-include: "workflow/rules/reporting.smk"
-include: "workflow/rules/cluster.smk"
+include: "workflow/rules/results.smk"
+include: "workflow/rules/report.smk"
 
 
 onstart:
-    check_output_folders()
-    check_score_files()
+    start_study()
     check_slurm()
 
 
@@ -53,21 +40,10 @@ localrules:
     all,
     fetch_data,
     fetch_weights,
-    aggregate_metrics,
-    collect_ablations,
-    make_tables,
-    plot_ablations,
-    plot_categories,
-    plot_claims,
-    plot_complexity,
-    plot_defects,
-    plot_panels,
-    plot_risk,
-    plot_roc,
-    plot_scores,
-    plot_training,
-    plot_variants,
-    plot_weighting,
+    fuse_scores,
+    evaluate_scores,
+    make_table,
+    plot_figure,
     build_report,
 
 
@@ -75,10 +51,16 @@ localrules:
 rule all:
     default_target: True
     input:
-        scored=[scored(cell) for cell in SCORED],
-        scores=untracked_tables(),
-        metrics=[metrics_of(cell) for cell in CELLS],
-        tables=all_tables(),
-        figures=figures(),
-        headline=f"{RESULTS}/metrics.json",
-        report=f"{RESULTS}/report.html",
+        metrics=[str(cells.path(STUDY, "metrics", cell)) for cell in TABLES],
+        scores=[str(cells.path(STUDY, "scores", cell)) for cell in TABLES],
+        tables=expand(
+            "{path}.{ending}",
+            path=[f"{RESULTS}/tables/{table}" for table in contents.tables(STUDY)],
+            ending=["csv", "md", "tex"],
+        ),
+        figures=expand(
+            "{path}.{ending}",
+            path=[f"{RESULTS}/figures/{name}-{of}" for name, of, _ in contents.figures(STUDY)],
+            ending=["svg", "png"],
+        ),
+        report=pattern("report"),

@@ -1,6 +1,11 @@
-"""The batch system SLURM: how to learn the state of jobs, and whether it takes those of a run."""
+"""The batch system SLURM: is it there, does it take the jobs of a run, what its plugin gets wrong.
+
+Written for snakemake-executor-plugin-slurm 2.8.0, whose functions are used and mended here; each
+mend says what was seen without it.
+"""
 
 import math
+import os
 import re
 import shlex
 import shutil
@@ -9,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from aeflow.core.errors import ClusterError
 
@@ -28,6 +35,95 @@ def status_command() -> str:
     """
     database = _configured("AccountingStorageType") == "accounting_storage/slurmdbd"
     return "sacct" if database else "squeue"
+
+
+def check_run(workflow: Any) -> None:
+    """Check that SLURM takes the jobs of a run, where they go there, and mend the plugin.
+
+    Args:
+        workflow: Snakemake's, before its first job.
+
+    Raises:
+        ClusterError: as `check_cluster` and `check_requests`.
+    """
+    if workflow.executor_plugin.name != "slurm":
+        return
+    check_cluster(Path.cwd())
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    # In the same order each time, as the first rule that is refused is named.
+    requests: dict[str, str] = {}
+    for name, command in sorted((job.rule.name, _submission(workflow, job)) for job in jobs):
+        requests.setdefault(command, name)
+    check_requests(requests)
+    _mend_answers()
+    _wait_where_the_queue_is_full()
+
+
+def _submission(workflow: Any, job: Any) -> str:
+    """Return the `sbatch` command that the plugin makes of a job."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    asked = job.resources
+    accounts = re.split(r"[,\s]+", str(asked.get("slurm_account") or ""))  # the first is taken
+    options = {"account": accounts[0], "partition": asked.get("slurm_partition")}
+    given = {
+        key: f"--{key}={shlex.quote(str(value))}" if value else ""
+        for key, value in options.items()
+    }
+    given |= {"run_uuid": "check", "slurm_logfile": os.devnull, "comment_str": "check"}
+    given["workdir"] = workflow.workdir_init
+    command = get_submit_command(job, given, workflow.executor_settings) + set_gres_string(job)
+    return str(command)
+
+
+def _mend_answers() -> None:
+    """Let Snakemake ask again where SLURM does not answer, and know a cancelled job from sacct.
+
+    The plugin forgets all running jobs where an answer fails, and takes none that sacct calls
+    "CANCELLED by 1000" for ended: a run waited for both for ever.
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    asked = plugin.query_job_status
+
+    async def answer(command: Any, logger: Any) -> tuple[dict[str, str], float]:
+        states, seconds = await asked(command, logger)
+        if states is None:
+            return {}, 0.0
+        return {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+
+    plugin.query_job_status = answer
+
+
+def _wait_where_the_queue_is_full() -> None:
+    """Submit by `submit`, and leave no submission behind after Ctrl-C.
+
+    The plugin takes a full queue for a failed job, whose old output Snakemake removes, and its
+    threads go on to submit after Ctrl-C.
+    """
+    import psutil
+    import snakemake_executor_plugin_slurm as plugin
+
+    command, cancel = plugin.get_submit_command, plugin.Executor.cancel_jobs
+    submitting = f"{shlex.quote(sys.executable)} -m aeflow.cluster {os.getpid()}"
+
+    def cancel_jobs(executor: Any, active_jobs: Any) -> None:
+        """Cancel those that wait for a place too: they would take those of the others."""
+        submissions = executor._job_submission_executor
+        submissions.shutdown(wait=False, cancel_futures=True)
+        while any(thread.is_alive() for thread in submissions._threads):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "aeflow.cluster" in process.cmdline():
+                        process.terminate()
+            time.sleep(0.1)
+        cancel(executor, active_jobs)
+        # And what was submitted a moment ago: the name of all jobs is that of the run.
+        subprocess.run(["scancel", "--me", f"--name={executor.run_uuid}"], check=False)
+
+    plugin.get_submit_command = lambda *given, **named: f"{submitting} {command(*given, **named)}"
+    plugin.Executor.cancel_jobs = cancel_jobs
 
 
 def check_cluster(folder: Path) -> None:

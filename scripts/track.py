@@ -5,7 +5,6 @@ Payload that is absent stays as it was recorded. Where some of a dataset's paylo
 is absent, nothing is handed over: results would be shared without what they were made by.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -14,22 +13,26 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from pathlib import Path
 
-from aeflow.core.errors import DataError
+from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.job import script
 
 # One `.dvc` per dataset and kind: DVC is slow with many.
 PAYLOAD = re.compile(
-    r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+|results/[^/]+/(models|scores)/[^/]+"
+    r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+"
+    r"|results/[^/]+/(models|galleries)/[^/]+"
 )
 RECORDS = Path(".snakemake/metadata")
 
 
-def main(arguments: list[str]) -> None:
-    """Update the `.dvc` files of the study, then the index of git."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--configfile", nargs="+", default=[], help="as given to snakemake")
-    options = parser.parse_args(arguments)
-    overlay = ["--configfile", *options.configfile] if options.configfile else []
+def track(given: dict[str, list[str]]) -> None:
+    """Update the `.dvc` files of the study, then the index of git.
+
+    `--configfile` is what was given to snakemake.
+    """
+    overlays = given.pop("configfile", [])
+    if given:
+        raise ConfigError(f"unknown: --{' --'.join(given)} (only --configfile is known).")
+    overlay = ["--configfile", *overlays] if overlays else []
     files = study_files(run("snakemake", "--summary", *overlay))
     payload: dict[str, list[str]] = {}
     small = []
@@ -146,4 +149,4 @@ def track_small(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script(main)
+    script(track)

@@ -10,28 +10,32 @@ from pathlib import Path
 # These shape messages, files and defaults, but no number: the settings' values reach a rule
 # through its params, a card's through its own.
 SHAPES_NO_NUMBER = ("aeflow.core", "aeflow.study")
-NOR_DO = ("aeflow.data.checksums", "aeflow.data.download")
+# What a download brings is checked by its checksum; the contents only name what is made.
+NOR_DO = ("aeflow.data.checksums", "aeflow.data.download", "aeflow.report.contents")
 
 
-def code_digest(script: Path) -> str:
+def code_digest(*files: Path) -> str:
     """Return a digest of a script and of every module of the package that it imports.
+
+    `files` are the script and those modules that it finds by name, as the module of a method.
 
     Comments, docstrings and blank lines do not count, so that an edited sentence retrains
     nothing. The digest goes into a rule's params: Snakemake sees neither a script that a shell
     command runs nor the modules behind it.
     """
     digest = hashlib.sha256()
-    for path in sorted(imported_files(script)):
+    for path in sorted(imported_files(*files)):
         digest.update(f"{path.as_posix()}\n{significant_source(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def imported_files(script: Path) -> set[Path]:
-    """Return the script and the package's files behind its imports that shape numbers.
+def imported_files(*files: Path) -> set[Path]:
+    """Return files and the package's files behind their imports that shape numbers.
 
     Paths are relative to the repository's root, where Snakemake runs.
     """
-    found, waiting = set(), [script]
+    found: set[Path] = set()
+    waiting = [*files]
     while waiting:
         path = waiting.pop()
         if path not in found:

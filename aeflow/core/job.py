@@ -1,34 +1,34 @@
-"""Logs of a script: plain lines in a file, one sentence on stderr when something is wrong."""
+"""The frame of every script: a plain log, and one sentence on stderr when something is wrong."""
 
-import argparse
 import logging
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from aeflow.core.errors import AccessError, AeflowError
+from aeflow.core.errors import AccessError, AeflowError, ConfigError
 from aeflow.core.files import writing
 
 logger = logging.getLogger("aeflow")
 
 
-def script(main: Callable[[list[str]], None]) -> None:
-    """Run a script's `main` with the command line's arguments, without `--log FILE`.
+def script(main: Callable[[dict[str, list[str]]], None]) -> None:
+    """Run a script's `main` with the values of each `--name value ...`, but `--log FILE`.
 
     Lines of the log go to FILE (to stderr without one). An error the user can act on becomes one
     line on stderr (a recipe: several) and exit status 1; its traceback goes to the log.
     """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--log", type=Path)
-    own, arguments = parser.parse_known_args()
-    name = Path(sys.argv[0]).name
+    name, log = Path(sys.argv[0]).name, None
     try:
-        _start_log(own.log)
+        given = _options(sys.argv[1:])
+        log = Path(given.pop("log")[0]) if "log" in given else None
+        _start_log(log)
     except AeflowError as error:
         raise SystemExit(f"{name}: {error}") from None
     try:
-        main(arguments)
+        main(given)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except Exception as error:
         logger.error("%s", traceback.format_exc())
         known = isinstance(error, AeflowError)
@@ -37,8 +37,27 @@ def script(main: Callable[[list[str]], None]) -> None:
         message = str(error) if recipe else " ".join(str(error).split())
         if not known:
             message = f"Unexpected {type(error).__name__}: {message}."
-        where = "" if known or own.log is None else f" The traceback is in {own.log}."
+        where = "" if known or log is None else f" The traceback is in {log}."
         raise SystemExit(f"{name}: {message}{where}") from None
+
+
+def _options(words: list[str]) -> dict[str, list[str]]:
+    """Return {name: values} of `--name value ...`; a dash in a name is an underscore.
+
+    Raises:
+        ConfigError: the words are no such options.
+    """
+    found: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name = word[2:].replace("-", "_")
+            found[name] = []
+        elif name:
+            found[name].append(word)
+    if not (name or not words) or not all(found.values()):
+        raise ConfigError(f"give `--name value` options, not `{' '.join(words)}`.")
+    return found
 
 
 def _start_log(path: Path | None) -> None:

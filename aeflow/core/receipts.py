@@ -1,120 +1,131 @@
-"""What the JSONs and `.dvc` files of a study must hold for others to be judged by them."""
+"""Receipts: what a job made, from what, as asked for by which settings, with which versions.
 
-from collections.abc import Mapping
+One form for every job, in git beside payload that is not. A receipt names files by their paths
+from the root of the repository, and is sealed: an edit by hand is found out (`aeflow doctor`).
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aeflow.core.errors import ConfigError, DataError
-from aeflow.core.files import read_json
-from aeflow.core.schema import load_yaml, validate
+from aeflow.core.errors import DataError
+from aeflow.core.files import read_json, sha256_file, write_json
 
-
-class Fetched(BaseModel):
-    """Manifest of an archive."""
-
-    placed_sha256: str
-
-
-class Counts(BaseModel):
-    """Numbers of images."""
-
-    train: int
+# Package -> its top module. Of these, a receipt names what the job had imported.
+PACKAGES = {
+    **{"anomalib": "anomalib", "nibabel": "nibabel", "numpy": "numpy", "pandas": "pandas"},
+    **{"pillow": "PIL", "safetensors": "safetensors", "scipy": "scipy", "timm": "timm"},
+    **{"torch": "torch", "torchvision": "torchvision"},
+}
 
 
-class Prepared(BaseModel):
-    """Manifest of prepared images."""
+class Receipt(BaseModel):
+    """The content of a receipt.
 
-    images_sha256: str
-    masks_sha256: str
-    index_sha256: str
-    counts: Counts
+    Attributes:
+        made: path -> SHA-256 of each file that the job made.
+        origin: path -> SHA-256 of each file that it read; `from` in the file.
+        settings: what it was asked for.
+        versions: of Python, of this package and of those it had imported.
+        warnings: what the job warned of.
+        facts: what it found out.
+        seal: SHA-256 of all the rest.
+    """
 
+    model_config = ConfigDict(populate_by_name=True, extra="forbid")
 
-class Weights(BaseModel):
-    """Manifest of an encoder's weights."""
+    made: dict[str, str]
+    origin: dict[str, str] = Field(alias="from")
+    settings: Any
+    versions: dict[str, str]
+    warnings: list[str]
+    facts: dict[str, Any]
+    seal: str
 
-    sha256: str
+    @property
+    def sealed(self) -> bool:
+        """Whether it is as the job wrote it."""
+        return self.seal == _seal(self.model_dump(by_alias=True, exclude={"seal"}))
 
+    def sha256(self, path: Path) -> str:
+        """Return the SHA-256 of a file that the job made.
 
-class Features(BaseModel):
-    """Manifest of features."""
-
-    features_sha256: str
-    images_sha256: str
-    weights_sha256: str
-
-
-class Training(BaseModel):
-    """Summary of a training, a peer's too."""
-
-    fit_seconds: float
-    best_epoch: int | None
-    peak_rss_mib: float | None
-    versions: Mapping[str, str]
-
-
-class Trained(Training):
-    """Summary of a training that left a checkpoint."""
-
-    model_sha256: str
-    history_sha256: str
-
-
-class Scored(BaseModel):
-    """JSON beside a score table."""
-
-    scores_sha256: str
-    pixel: dict[str, dict[str, float | None]]
+        Raises:
+            DataError: it made no such file.
+        """
+        if path.as_posix() not in self.made:
+            raise DataError(f"No receipt names {path}: delete the receipt and run snakemake.")
+        return self.made[path.as_posix()]
 
 
-class Judged(BaseModel):
-    """Metrics of a cell."""
+def write_receipt(
+    path: Path,
+    *,
+    made: Mapping[Path, str],
+    origin: Mapping[Path, str],
+    settings: Any,
+    facts: Mapping[str, Any],
+    warnings: Iterable[str] = (),
+) -> None:
+    """Write a receipt; arguments as the attributes of `Receipt`."""
+    content = {
+        "made": {file.as_posix(): sha256 for file, sha256 in made.items()},
+        "from": {file.as_posix(): sha256 for file, sha256 in origin.items()},
+        "settings": settings,
+        "versions": versions(),
+        "warnings": list(dict.fromkeys(warnings)),
+        "facts": dict(facts),
+    }
+    write_json(path, content | {"seal": _seal(content)})
 
-    settings: dict[str, Any]
 
-
-class Tracked(BaseModel):
-    """One payload of a `.dvc` file."""
-
-    path: str
-    md5: str
-    nfiles: int = 1
-
-
-class DvcFile(BaseModel):
-    """A `.dvc` file."""
-
-    outs: list[Tracked] = Field(min_length=1)
-
-
-def read_recorded(path: Path, model: type[BaseModel]) -> dict[str, Any]:
-    """Return the content of a JSON, with keys that `model` does not name too.
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt.
 
     Raises:
-        DataError: the file is missing, no JSON, or lacks what `model` names.
+        DataError: the file is missing, or no receipt.
     """
-    content = read_json(path)
     try:
-        validate(model, content, str(path))
-    except ConfigError as error:
+        return Receipt.model_validate(read_json(path))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+        )
         raise DataError(
-            f"{error} Restore the file from git, or delete it and run snakemake."
+            f"{path} is no receipt ({wrong}): restore it from git, or delete it and run snakemake."
         ) from error
-    return dict(content)
 
 
-def read_dvc_file(path: Path) -> list[Tracked]:
-    """Return the payloads of a `.dvc` file.
+def check_made(path: Path, receipt_path: Path) -> Receipt:
+    """Check that a file is the one that a receipt names, and return the receipt.
 
     Raises:
-        DataError: the file is no YAML, or says of no payload where it is and what its MD5 is.
+        DataError: either is missing, or the file is another one.
     """
-    try:
-        return validate(DvcFile, load_yaml(path), str(path)).outs
-    except (ConfigError, UnicodeDecodeError) as error:
+    receipt = read_receipt(receipt_path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing: `dvc pull {path}`, or run the rule that makes it.")
+    if sha256_file(path) != receipt.sha256(path):
         raise DataError(
-            f"{path} is no valid .dvc file ({error}): restore it from git, or delete it and run "
-            "`python scripts/track.py`."
-        ) from error
+            f"{path} is not the file that {receipt_path} names (another SHA-256): restore it, or "
+            "delete both and run snakemake."
+        )
+    return receipt
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the imported ones of `PACKAGES`."""
+    used = [name for name, module in PACKAGES.items() if module in sys.modules]
+    found = {name: importlib.metadata.version(name) for name in ("aeflow", *used)}
+    return {"python": platform.python_version(), **found}
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Names shared by every layer: splits, score components, columns of the score table."""
 
 from enum import StrEnum
+from pathlib import Path
 
 
 class Split(StrEnum):
@@ -38,6 +39,21 @@ class Method(StrEnum):
     def peer(self) -> bool:
         """Whether anomalib's model is fitted."""
         return self in (Method.FASTFLOW, Method.PATCHCORE, Method.PADIM, Method.GANOMALY)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether anything is fitted to training images."""
+        return self.trained or self.peer
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it sees features of an encoder."""
+        return self.fitted and self != Method.GANOMALY
+
+    @property
+    def file(self) -> Path:
+        """The file that fits and scores it."""
+        return Path("aeflow/methods", f"{Method.AEFLOW if self.trained else self}.py")
 
     @property
     def has_flow(self) -> bool:

@@ -1,16 +1,92 @@
-"""The cells of a study, where their files are, and what one is made from.
+"""The cells of a study, the steps that make them, and the path of every file.
 
-A rule hands a script the cells instead of thousands of paths: the system limits a command line.
+Rules, scripts, `aeflow doctor` and `track.py` all take what a step reads and makes from here.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aeflow.core.types import Method
-from aeflow.study.cards import DatasetCard
+from aeflow.study.asked import (
+    Asked,
+    FeaturesAsked,
+    FetchAsked,
+    FitAsked,
+    FuseAsked,
+    JudgeAsked,
+    MemberAsked,
+    PrepareAsked,
+    ScoreAsked,
+    VariantAsked,
+    WeightsAsked,
+)
 from aeflow.study.study import Study
+
+_PREPARED = "prepared/{dataset}/{category}"
+_STAGE = "features/{encoder}-stage{stage}/{dataset}/{category}"
+CELL = "{dataset}/{category}/{variant}/seed{seed}"
+# Name -> path. `variant` in the path of a training or a score table is the first variant that has
+# that training (`table_of`).
+PATHS = {
+    "study": "results/{study}/study.json",
+    "archive": "data/raw/{archive}.zip",
+    "fetched": "data/receipts/raw/{archive}.json",
+    "images": f"data/{_PREPARED}/images.npy",
+    "masks": f"data/{_PREPARED}/masks.npy",
+    "index": f"data/{_PREPARED}/index.csv",
+    "prepared": f"data/receipts/{_PREPARED}.json",
+    "weights": "data/weights/{encoder}.safetensors",
+    "fetched_weights": "data/receipts/weights/{encoder}.json",
+    "features": f"data/{_STAGE}.npy",
+    "extracted": f"data/receipts/{_STAGE}.json",
+    "model": f"results/{{study}}/models/{CELL}.safetensors",
+    "state": f"results/{{study}}/scratch/{CELL}.safetensors",
+    "history": f"results/{{study}}/train/{CELL}.csv",
+    "trained": f"results/{{study}}/train/{CELL}.json",
+    "scores": f"results/{{study}}/scores/{CELL}.csv",
+    "scored": f"results/{{study}}/scores/{CELL}.json",
+    "gallery": f"results/{{study}}/galleries/{CELL}.npz",
+    "metrics": f"results/{{study}}/metrics/{CELL}.json",
+    "csv": "results/{study}/tables/{table}.csv",
+    "md": "results/{study}/tables/{table}.md",
+    "tex": "results/{study}/tables/{table}.tex",
+    "svg": "results/{study}/figures/{figure}-{of}.svg",
+    "png": "results/{study}/figures/{figure}-{of}.png",
+    "report": "results/{study}/report.html",
+    "headline": "results/{study}/metrics.json",
+}
+# What goes to DVC; everything else goes to git.
+PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule, and the script of its name.
+
+    Attributes:
+        makes: names of its files, the receipt aside.
+        receipt: name of its receipt.
+    """
+
+    makes: tuple[str, ...]
+    receipt: str
+
+
+STEPS = {
+    "fetch_data": Step(("archive",), "fetched"),
+    "prepare_images": Step(("images", "masks", "index"), "prepared"),
+    "fetch_weights": Step(("weights",), "fetched_weights"),
+    "extract_features": Step(("features",), "extracted"),
+    "train_model": Step(("model", "history"), "trained"),
+    "score_images": Step(("scores", "gallery"), "scored"),
+    "fuse_scores": Step(("scores",), "scored"),
+    "evaluate_scores": Step((), "metrics"),
+}
+# Payload -> the receipt that names it.
+RECEIPTS = {name: step.receipt for step in STEPS.values() for name in step.makes}
 
 
 class Cell(NamedTuple):
@@ -21,32 +97,44 @@ class Cell(NamedTuple):
     variant: str
     seed: int
 
-    def file(self, folder: Path, ending: str) -> Path:
-        """Return the cell's file below a folder such as `results/<study>/metrics`."""
-        name = f"seed{self.seed}.{ending}"
-        return folder / self.dataset / self.category / self.variant / name
+
+Given = Mapping[str, Any]  # the wildcards of a job: dataset, category, ...
 
 
-def study_cells(study: Study, cards: Mapping[str, DatasetCard]) -> list[Cell]:
-    """Return every cell: dataset, category, variant, seed, the last fastest.
+def path(study: Study, name: str, given: Given | Cell) -> Path:
+    """Return the path of a file.
 
     Args:
         study: the configuration.
-        cards: of its datasets, by their names.
+        name: one of `PATHS`.
+        given: a cell, or the other words in the path; archive, encoder and stage follow from
+            dataset and variant.
     """
+    words = given._asdict() if isinstance(given, Cell) else dict(given)
+    pattern = PATHS[name]
+    if "{archive}" in pattern and "archive" not in words:
+        words["archive"] = study.dataset(words["dataset"]).archive
+    if "{encoder}" in pattern and "encoder" not in words:
+        encoder = study.fit_settings(words["dataset"], words["variant"]).encoder
+        words |= {"encoder": encoder.name, "stage": encoder.stage}
+    return Path(pattern.format(study=study.study, **words))
+
+
+def study_cells(study: Study) -> list[Cell]:
+    """Return every cell: dataset, category, variant, seed, the last fastest."""
     return [
         Cell(entry.name, category, variant.name, seed)
         for entry in study.datasets
-        for category in entry.categories or cards[entry.name].categories
+        for category in study.categories(entry.name)
         for variant in study.variants_on(entry.name)
         for seed in study.seeds_of(variant.name)
     ]
 
 
-def scored_as(study: Study, cell: Cell) -> Cell:
-    """Return the cell whose score table stands for `cell`.
+def table_of(study: Study, cell: Cell) -> Cell:
+    """Return the cell whose score table is that of `cell`.
 
-    A variant without seeds has one table for all seeds.
+    Variants with one training share it; a variant without seeds has one table for all seeds.
     """
     seeds = study.seeds_of(cell.variant)
     return cell._replace(
@@ -55,14 +143,25 @@ def scored_as(study: Study, cell: Cell) -> Cell:
     )
 
 
+def score_tables(study: Study) -> list[Cell]:
+    """Return the cells that have a score table of their own."""
+    return [cell for cell in study_cells(study) if table_of(study, cell) == cell]
+
+
+def members_of(study: Study, cell: Cell) -> list[Cell]:
+    """Return the cells that a fusion is made from, in the order of its table's columns."""
+    names = study.variant(cell.variant).members
+    if len(names) == 1:
+        return [cell._replace(variant=names[0], seed=seed) for seed in study.seeds_of(names[0])]
+    return [cell._replace(variant=name) for name in names]
+
+
 def trainings_of(study: Study, cell: Cell) -> list[Cell]:
     """Return the cells whose trainings are behind `cell`: none, one, or those of its members."""
     variant = study.variant(cell.variant)
-    names = variant.members or [variant.name]
+    behind = members_of(study, cell) if variant.method == Method.FUSION else [cell]
     trained = [
-        cell._replace(variant=study.trained_as(cell.dataset, name))
-        for name in names
-        if study.variant(name).method != Method.GRADIENT
+        table_of(study, other) for other in behind if study.variant(other.variant).method.fitted
     ]
     return list(dict.fromkeys(trained))
 
@@ -70,55 +169,131 @@ def trainings_of(study: Study, cell: Cell) -> list[Cell]:
 def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
     """Return `<encoder>-stage<k>`, or None for a method that sees no encoder."""
     method = study.variant(variant).method
-    encoder = study.cell(dataset, variant).encoder
-    encoded = method.trained or (method.peer and method != Method.GANOMALY)
-    return encoder.stage_name if encoded else None
+    return study.cell(dataset, variant).encoder.stage_name if method.encoded else None
 
 
-def identity_of(study: Study, cell: Cell) -> dict[str, Any]:
-    """Return which result the cell's metrics hold: the content of an `Identity`."""
-    return {
-        "study": study.study,
-        **cell._asdict(),
-        "method": study.variant(cell.variant).method.value,
-        "encoder": encoder_of(study, cell.dataset, cell.variant),
-    }
+def asked(study: Study, step: str, given: Given) -> Asked:
+    """Return what a step may know of the configuration.
 
-
-def judging_of(study: Study, cell: Cell) -> dict[str, Any]:
-    """Return what turns the cell's scores into metrics: the content of `JudgingSettings`."""
-    own = study.cell(cell.dataset, cell.variant).model_dump(
-        mode="json", include={"score", "threshold"}
-    )
-    return own | {"evaluation": study.evaluation.model_dump(mode="json")}
-
-
-def pack_cells(cells: Iterable[Cell]) -> str:
-    """Return JSON of {dataset: {"categories": [...], "seeds": {variant: [...]}}}.
-
-    Every variant of a dataset must have the same categories, as in a study.
+    Args:
+        study: the configuration.
+        step: one of `STEPS`.
+        given: the job's wildcards.
     """
-    categories: dict[str, dict[str, None]] = {}
-    seeds: dict[str, dict[str, dict[int, None]]] = {}
-    for cell in cells:
-        categories.setdefault(cell.dataset, {})[cell.category] = None
-        seeds.setdefault(cell.dataset, {}).setdefault(cell.variant, {})[cell.seed] = None
-    packed = {
-        dataset: {
-            "categories": list(categories[dataset]),
-            "seeds": {variant: list(found) for variant, found in seeds[dataset].items()},
+    dataset, variant = given.get("dataset", ""), given.get("variant", "")
+    match step:
+        case "fetch_data":
+            entry = study.entry_of(given["archive"])
+            return FetchAsked(
+                card=study.card(entry.name), source=entry.source, sha256=entry.sha256
+            )
+        case "prepare_images":
+            category, card = given["category"], study.card(dataset)
+            return PrepareAsked(dataset=dataset, category=category, data=study.data, card=card)
+        case "fetch_weights":
+            return WeightsAsked(encoder=given["encoder"])
+        case "extract_features":
+            return FeaturesAsked(
+                stage=int(given["stage"]),
+                max_cache_gib=study.features.max_cache_gib,
+                threads=study.training.threads,
+            )
+        case "train_model" | "score_images":
+            method = study.variant(variant).method
+            settings = study.fit_settings(dataset, variant)
+            if step == "train_model":
+                return FitAsked(method=method, settings=settings, seed=int(given["seed"]))
+            limit = study.evaluation.fpr_limit
+            return ScoreAsked(method=method, settings=settings, fpr_limit=limit)
+        case "fuse_scores":
+            cell = Cell(dataset, given["category"], variant, int(given["seed"]))
+            ensemble = len(study.variant(variant).members) == 1
+            members = [
+                MemberAsked(
+                    name=f"seed{member.seed}" if ensemble else member.variant,
+                    method=study.variant(member.variant).method,
+                    score=study.cell(dataset, member.variant).score,
+                )
+                for member in members_of(study, cell)
+            ]
+            return FuseAsked(members=members)
+        case "evaluate_scores":
+            judged = {
+                name: VariantAsked(
+                    method=study.variant(name).method,
+                    encoder=encoder_of(study, dataset, name),
+                    score=study.cell(dataset, name).score,
+                    threshold=study.cell(dataset, name).threshold,
+                )
+                for name in study.readers(dataset, variant)
+            }
+            return JudgeAsked(variants=judged, evaluation=study.evaluation)
+    raise ValueError(f"there is no step {step}")
+
+
+def reads(study: Study, step: str, given: Given) -> dict[str, Path | list[Path]]:
+    """Return the files that a step reads, by the names of its script's parameters.
+
+    Arguments as of `asked`. A file that a method has no use for is left out.
+    """
+    prepared = ("images", "masks", "index")
+    match step:
+        case "prepare_images":
+            return _named(study, given, "archive")
+        case "extract_features":
+            return _named(study, given, "images", "weights")
+        case "train_model":
+            return _named(study, given, *prepared, "features", "weights")
+        case "score_images":
+            fitted = study.variant(given["variant"]).method.fitted
+            more = ("features", "weights", "model", "trained") if fitted else ()
+            return _named(study, given, *prepared, *more)
+        case "fuse_scores" | "evaluate_scores":
+            cell = Cell(given["dataset"], given["category"], given["variant"], int(given["seed"]))
+            return _judged(study, step, cell)
+    return {}
+
+
+def _judged(study: Study, step: str, cell: Cell) -> dict[str, Path | list[Path]]:
+    if step == "fuse_scores":
+        members = members_of(study, cell)
+        found: dict[str, Path | list[Path]] = {
+            "members": [path(study, "scores", table_of(study, member)) for member in members]
         }
-        for dataset in categories
-    }
-    return json.dumps(packed, separators=(",", ":"))
+        corrected = [member.variant for member in members]
+    else:
+        trained = [path(study, "trained", other) for other in trainings_of(study, cell)]
+        found = _named(study, cell._asdict(), "scores", "scored", "prepared")
+        found |= {"trained": trained}
+        corrected = study.readers(cell.dataset, cell.variant)
+    if any(study.cell(cell.dataset, name).score.correct != "none" for name in corrected):
+        found["statistics"] = path(study, "scores", _statistics(study, cell))
+    return found
 
 
-def unpack_cells(text: str) -> list[Cell]:
-    """Return the cells of `pack_cells`: dataset, category, variant, seed, the last fastest."""
-    return [
-        Cell(dataset, category, variant, seed)
-        for dataset, part in json.loads(text).items()
-        for category in part["categories"]
-        for variant, seeds in part["seeds"].items()
-        for seed in seeds
-    ]
+def _statistics(study: Study, cell: Cell) -> Cell:
+    """Return the cell of the method gradient on the same images."""
+    variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)
+    return table_of(study, cell._replace(variant=variant.name))
+
+
+def _named(study: Study, given: Given, *names: str) -> dict[str, Path | list[Path]]:
+    return {name: path(study, name, given) for name in names}
+
+
+def receipts(study: Study, step: str, given: Given) -> Iterator[tuple[Path, Path]]:
+    """Yield (file, the receipt that names it) for the payload that a step reads."""
+    for name in reads(study, step, given):
+        if name in PAYLOAD:
+            yield path(study, name, given), path(study, RECEIPTS[name], given)
+
+
+def shown(study: Study) -> str:
+    """Return a digest of what tables, figures and the page may know of the configuration.
+
+    All of it but where images come from and how they are prepared, which metrics tell.
+    """
+    places: Any = {"datasets": {"__all__": {"source", "sha256"}}, "data": True, "features": True}
+    text = study.model_dump_json(exclude=places)
+    categories = [study.categories(entry.name) for entry in study.datasets]
+    return hashlib.sha256(f"{text} {categories}".encode()).hexdigest()[:16]

@@ -1,13 +1,17 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from aeflow.core.schema import NAME, Strict
 from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
+
+KEY = r"^[a-z]+\.[a-z0-9_]+$"
+Value = bool | int | float | str | None
 
 
 class DatasetEntry(Strict):
@@ -69,12 +73,12 @@ class Variant(Strict):
         Method.AEFLOW,
         description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
         "the trivial baseline, one number per image, no training; fusion: the mean of the scores "
-        "of `members`; fastflow, patchcore, padim, ganomaly: anomalib's (`make peers`).",
+        "of `members`; the others are anomalib's (`make peers`).",
     )
     members: list[str] = Field(
         [],
         description="Variants whose scores a fusion averages, each standardised on validation "
-        "normals first.",
+        "normals first. One alone: its seeds are the members, a deep ensemble.",
     )
     datasets: list[str] | None = Field(
         None,
@@ -91,16 +95,20 @@ class Variant(Strict):
 
 
 class Ablation(Strict):
-    """A variant again with other values of one key: a variant `<of>_<name><value>` for each."""
+    """A variant again with other values of one key: a variant `<of>_<name><value>` for each.
+
+    With `across`, again for each combination of these values: `<of>_<name><value>_<other>`.
+    """
 
     name: str = Field(pattern=NAME, description="Name in variants' names and tables.")
     of: str = Field(pattern=NAME, description="The variant that is changed.")
-    key: str = Field(
-        pattern=r"^[a-z]+\.[a-z0-9_]+$", description="The key that differs, such as flow.steps."
-    )
-    values: list[bool | int | float | str | None] = Field(
+    key: str = Field(pattern=KEY, description="The key that differs, such as flow.steps.")
+    values: list[Value] = Field(
         min_length=1,
         description="Its values. One that `of` has already is trained once, for both.",
+    )
+    across: dict[Annotated[str, Field(pattern=KEY)], list[Value]] = Field(
+        {}, description="Further keys, each with its values, as score.flow for score.beta."
     )
     datasets: list[str] | None = Field(
         None,
@@ -108,27 +116,45 @@ class Ablation(Strict):
         description="Only on these datasets, as far as the study has them; null: where `of` runs.",
     )
 
+    @property
+    def changes(self) -> list[dict[str, Value]]:
+        """The keys and values of each variant, the values of `key` fastest."""
+        combinations = [
+            dict(zip(self.across, found, strict=True)) for found in product(*self.across.values())
+        ]
+        return [{self.key: value, **other} for other in combinations for value in self.values]
+
     def variants(self, changed: Variant) -> list[Variant]:
-        """Return a variant for each value, in their order.
+        """Return a variant for each of `changes`.
 
         Args:
             changed: the variant called `of`.
         """
-        section, key = self.key.split(".")
         return [
             changed.model_copy(
                 update={
-                    "name": f"{self.of}_{self.name}{_label(value)}",
+                    "name": self._name(change),
                     "datasets": self.datasets or changed.datasets,
-                    "settings": changed.settings
-                    | {section: changed.settings.get(section, {}) | {key: value}},
+                    "settings": _with(changed.settings, change),
                 }
             )
-            for value in self.values
+            for change in self.changes
         ]
 
+    def _name(self, change: dict[str, Value]) -> str:
+        others = [f"_{value}".lower() for key, value in change.items() if key != self.key]
+        return f"{self.of}_{self.name}{_label(change[self.key])}{''.join(others)}"
 
-def _label(value: bool | float | str | None) -> str:
+
+def _with(settings: dict[str, Any], change: dict[str, Value]) -> dict[str, Any]:
+    """Return settings with the values of keys such as flow.steps."""
+    for where, value in change.items():
+        section, key = where.split(".")
+        settings = settings | {section: settings.get(section, {}) | {key: value}}
+    return settings
+
+
+def _label(value: Value) -> str:
     """Return a value as part of a variant's name: `4`, `_conv`, `_true`, `_none`."""
     if isinstance(value, bool) or value is None:
         return f"_{value}".lower()

@@ -4,7 +4,7 @@ Every point that the paper leaves open is a key here, with the default of our sp
 PA and UR are the two public student reproductions.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -166,6 +166,11 @@ class ScoreSettings(Strict):
         description="raw: as the paper writes it. standardised: mean and sd of each component "
         "over validation normals first (open point).",
     )
+    correct: Literal["none", "complexity"] = Field(
+        "none",
+        description="complexity: each component without what the image's complexity explains, by "
+        "a regression on validation normals (Serrà et al. 2020); needs a variant `gradient`.",
+    )
     gradient: GradientScore = Field(
         GradientScore.LOW_GRADIENT, description="Score of the method `gradient`."
     )
@@ -230,19 +235,8 @@ class EvaluationSettings(Strict):
 class AnalysisSettings(Strict):
     """What is computed from stored scores, in seconds, for the variants (not for ablations)."""
 
-    betas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
-        [round(0.05 * step, 2) for step in range(21)],
-        min_length=2,
-        description="Weights of S_flow for which AUROC is computed, for every definition of "
-        "S_flow and S_recon.",
-    )
     reference: str | None = Field(
         None,
         pattern=NAME,
         description="The variant that every other is tested against (DeLong); null: the first.",
-    )
-    ensembles: list[str] | None = Field(
-        None,
-        description="Variants whose seeds are made an ensemble (two seeds or more); null: every "
-        "variant that has them.",
     )

@@ -4,11 +4,12 @@
 (`python scripts/write_config.py`). Unknown keys are errors.
 """
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from aeflow.core.errors import ConfigError
 from aeflow.core.schema import NAME, validate
@@ -25,6 +26,8 @@ from aeflow.study.settings import (
 )
 
 _CELL_KEYS = [f"{section}.{key}" for section, keys in CellSettings() for key in dict(keys)]
+
+CHECKED = "checked"  # context of a study that was checked when it was written
 
 
 class Study(CellSettings):
@@ -47,7 +50,9 @@ class Study(CellSettings):
     analysis: AnalysisSettings = AnalysisSettings()
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
+        if info.context == CHECKED:
+            return self
         if any(seed < 0 for seed in self.seeds):
             raise ValueError("seeds must not be negative")
         if self.data.center_crop is not None and self.data.center_crop > self.data.image_size:
@@ -66,9 +71,20 @@ class Study(CellSettings):
         self._check_names()
         self._check_archives()
         for entry in self.datasets:
-            for variant in self.variants_on(entry.name):
-                self.cell(entry.name, variant.name)  # settings of every cell are valid
+            self._check_cells(entry.name)
         return self
+
+    def _check_cells(self, dataset: str) -> None:
+        """Check the settings of every cell of a dataset."""
+        variants = self.variants_on(dataset)
+        statistics = any(variant.method == Method.GRADIENT for variant in variants)
+        for variant in variants:
+            correct = self.cell(dataset, variant.name).score.correct
+            if correct != "none" and not statistics:
+                raise ValueError(
+                    f"score.correct: {correct} of {variant.name} needs a variant of the method "
+                    f"gradient on {dataset}, whose table has the complexity of the images"
+                )
 
     def _check_ablation(self, ablation: Ablation) -> None:
         names = [variant.name for variant in self.variants]
@@ -78,6 +94,7 @@ class Study(CellSettings):
         if not (method.trained or method.peer):
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
+        _check_known(f"{where}.across", list(ablation.across), _CELL_KEYS)
         _check_known(f"{where}.datasets", ablation.datasets or [], self._dataset_names)
         _check_unique(f"{where}.values", [str(value) for value in ablation.values])
 
@@ -91,8 +108,12 @@ class Study(CellSettings):
             _check_known(f"{where}.members", variant.members, known)
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
-            if variant.members and len(set(variant.members)) < 2:
-                raise ValueError(f"{where}.members: a fusion needs two different variants or more")
+            _check_unique(f"{where}.members", variant.members)
+            if len(variant.members) == 1 and len(self.seeds_of(variant.members[0])) < 2:
+                raise ValueError(
+                    f"{where}.members: {variant.members[0]} has one seed, and an ensemble of its "
+                    "seeds needs two or more"
+                )
             for member in map(self.variant, variant.members):
                 if member.method == Method.FUSION:
                     raise ValueError(f"{where}.members: {member.name} is itself a fusion")
@@ -100,13 +121,7 @@ class Study(CellSettings):
                 if absent:
                     raise ValueError(f"{where}.members: {member.name} does not run on {absent[0]}")
         explicit = [variant.name for variant in self.variants]
-        _check_known("analysis.ensembles", self.analysis.ensembles or [], explicit)
         _check_known("analysis.reference", [self.reference], explicit)
-        for name in self.analysis.ensembles or []:
-            if len(self.seeds_of(name)) < 2:
-                raise ValueError(
-                    f"analysis.ensembles: {name} has one seed, and an ensemble needs two or more"
-                )
 
     def _check_archives(self) -> None:
         origins: dict[str, DatasetEntry] = {}
@@ -148,6 +163,10 @@ class Study(CellSettings):
         return {variant.name: variant for variant in self.all_variants}
 
     @cached_property
+    def _cards(self) -> dict[str, DatasetCard]:
+        return {}
+
+    @cached_property
     def _cells(self) -> dict[tuple[str, str], CellSettings]:
         return {}
 
@@ -165,11 +184,9 @@ class Study(CellSettings):
         return self.analysis.reference or self.variants[0].name
 
     @property
-    def ensembles(self) -> list[str]:
-        """The variants whose seeds are made an ensemble."""
-        if self.analysis.ensembles is not None:
-            return self.analysis.ensembles
-        return [v.name for v in self.variants if len(self.seeds_of(v.name)) > 1]
+    def named(self) -> list[str]:
+        """The variants that the configuration names one by one, not its ablations'."""
+        return [variant.name for variant in self.variants]
 
     def _explicit(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)
@@ -178,19 +195,29 @@ class Study(CellSettings):
         """Return the entry called `name`."""
         return next(entry for entry in self.datasets if entry.name == name)
 
-    def load_cards(self) -> dict[str, DatasetCard]:
-        """Read the card of every entry, by the entry's name.
+    def entry_of(self, archive: str) -> DatasetEntry:
+        """Return the first dataset that reads an archive."""
+        return next(entry for entry in self.datasets if entry.archive == archive)
+
+    def card(self, dataset: str) -> DatasetCard:
+        """Return the card of a dataset of the study.
 
         Raises:
-            ConfigError: as `DatasetEntry.load_card`, or an entry needs a source and has none.
+            ConfigError: as `DatasetEntry.load_card`, or the dataset needs a source and has none.
         """
-        cards = {entry.name: entry.load_card() for entry in self.datasets}
-        for entry in self.datasets:
-            if entry.source is None and not cards[entry.name].has_source:
+        if dataset not in self._cards:
+            entry = self.dataset(dataset)
+            card = entry.load_card()
+            if entry.source is None and not card.has_source:
                 raise ConfigError(
-                    f"datasets[{entry.name}]: give a `source`, a folder or an archive of images."
+                    f"datasets[{dataset}]: give a `source`, a folder or an archive of images."
                 )
-        return cards
+            self._cards[dataset] = card
+        return self._cards[dataset]
+
+    def categories(self, dataset: str) -> list[str]:
+        """Return the categories of a dataset that the study uses; `["all"]` if it has none."""
+        return self.dataset(dataset).categories or self.card(dataset).categories
 
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`, an ablation's too.
@@ -249,6 +276,11 @@ class Study(CellSettings):
                 first[other.name] = shared.setdefault(self._training(dataset, other), other.name)
         return first[self.variant(variant).name]
 
+    def readers(self, dataset: str, training: str) -> list[str]:
+        """Return the variants that read the score table of a training, as `trained_as`."""
+        variants = self.variants_on(dataset)
+        return [v.name for v in variants if self.trained_as(dataset, v.name) == training]
+
     def _training(self, dataset: str, variant: Variant) -> tuple[str, ...]:
         """Return what decides a variant's score components."""
         if variant.method == Method.FUSION:
@@ -258,11 +290,52 @@ class Study(CellSettings):
         return (variant.method, self.fit_settings(dataset, variant.name).model_dump_json())
 
     def seeds_of(self, variant: str) -> list[int]:
-        """Return the seeds of a variant; one that draws no random numbers needs only the first."""
+        """Return the seeds of a variant.
+
+        One that draws no random numbers needs only the first; so does an ensemble of seeds.
+        """
         chosen = self.variant(variant)
-        if chosen.method == Method.FUSION:
+        if len(chosen.members) > 1:
             return max((self.seeds_of(member) for member in chosen.members), key=len)
-        return self.seeds[:1] if chosen.method == Method.GRADIENT else self.seeds
+        once = chosen.method in (Method.GRADIENT, Method.FUSION)
+        return self.seeds[:1] if once else self.seeds
+
+    def ablation_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each dataset and variant of an ablation, as far as the study runs them.
+
+        Returns:
+            dataset, ablation, of, key, value (as in the configuration), across (further key ->
+            value), is_default (whether `of` has these values on the dataset), variant, trained_as
+            (the variant whose training it shares).
+        """
+        return [
+            {
+                **{"dataset": entry.name, "ablation": ablation.name, "of": ablation.of},
+                **{"key": ablation.key, "value": change[ablation.key]},
+                "across": {key: value for key, value in change.items() if key != ablation.key},
+                "is_default": all(
+                    self.value(entry.name, variant.name, key)
+                    == self.value(entry.name, ablation.of, key)
+                    for key in change
+                ),
+                "variant": variant.name,
+                "trained_as": self.trained_as(entry.name, variant.name),
+            }
+            for entry in self.datasets
+            for ablation in self.ablations
+            for change, variant in zip(ablation.changes, self._ablated[ablation.name], strict=True)
+            if variant.runs_on(entry.name)
+        ]
+
+    def value(self, dataset: str, variant: str, key: str) -> Any:
+        """Return a cell's value of a key such as flow.steps."""
+        section, name = key.split(".")
+        return getattr(getattr(self.cell(dataset, variant), section), name)
+
+
+def read_study(content: Mapping[str, Any]) -> Study:
+    """Return the study that a `study.json` holds, without checking it once more."""
+    return Study.model_validate(content, context=CHECKED)
 
 
 def _check_unique(key: str, names: list[str]) -> None:

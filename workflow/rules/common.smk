@@ -1,4 +1,4 @@
-# Names and paths that the rules share. The configuration is validated here, before any job.
+# The study, validated before any job, and what all rules share.
 import gc
 import importlib.util
 import json
@@ -8,39 +8,28 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from aeflow.study.ablations import ablation_rows
-from aeflow.study.cards import ENCODER_CARDS, check_encoders, load_encoder_card
-from aeflow.study.cells import (
-    Cell,
-    identity_of,
-    judging_of,
-    pack_cells,
-    scored_as,
-    study_cells,
-    trainings_of,
-)
-from aeflow.study.study import Study
-from aeflow.core.errors import AeflowError, ConfigError
-from aeflow.core.files import check_writable
 from aeflow.core.code_digest import code_digest
+from aeflow.core.errors import AeflowError, ConfigError
+from aeflow.core.files import check_writable, write_json
 from aeflow.core.schema import validate
+from aeflow.report import contents
+from aeflow.study import cells
+from aeflow.study.cards import check_encoders
+from aeflow.cluster import check_run
+from aeflow.study.study import Study
 
 # The objects of a plan live on: looking for garbage took a fifth of a large plan's time.
 gc.set_threshold(100_000)
 
 try:
     STUDY = validate(Study, config, "configuration")
-    CARDS = STUDY.load_cards()
-    used = {
-        STUDY.cell(entry.name, variant.name).encoder.name
-        for entry in STUDY.datasets
-        for variant in STUDY.variants_on(entry.name)
-    }
-    check_encoders(sorted(used), Path("data/manifests/weights"))
-    PEERS = [v.name for v in STUDY.all_variants if v.method.peer]
-    if PEERS and importlib.util.find_spec("anomalib") is None:
+    CELLS = cells.study_cells(STUDY)
+    used = {STUDY.cell(c.dataset, c.variant).encoder.name for c in CELLS}
+    check_encoders(sorted(used), Path("data/receipts/weights"))
+    peers = [v.name for v in STUDY.all_variants if v.method.peer]
+    if peers and importlib.util.find_spec("anomalib") is None:
         raise ConfigError(
-            f"variants[{PEERS[0]}].method needs anomalib, which is not installed: "
+            f"variants[{peers[0]}].method needs anomalib, which is not installed: "
             "run `make peers`, or leave the variant out."
         )
 except AeflowError as error:
@@ -48,13 +37,14 @@ except AeflowError as error:
     sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
-# Name of each archive -> the first dataset of the study that reads it.
-ARCHIVES = {entry.archive: entry.name for entry in reversed(STUDY.datasets)}
-CELL = "{dataset}/{category}/{variant}/seed{seed}"
-TRAINED = [v.name for v in STUDY.all_variants if v.method.trained]
-UNTRAINED = [v.name for v in STUDY.all_variants if not v.method.trained]
-BASELINES = [v.name for v in STUDY.all_variants if v.method == "gradient"]
-FUSIONS = [v.name for v in STUDY.all_variants if v.method == "fusion"]
+STUDY_FILE = f"{RESULTS}/study.json"
+TABLES = cells.score_tables(STUDY)  # the cells that have a score table of their own
+METHODS = {variant.name: variant.method for variant in STUDY.all_variants}
+CELL = cells.CELL
+SHOWN = cells.shown(STUDY)
+FUSIONS = [name for name, method in METHODS.items() if method == "fusion"]
+# A script takes what it may know and its files from the study and the wildcards of its job.
+RUN = "python scripts/{rule}.py --study {STUDY_FILE} {params.of} --log {log}"
 
 
 def one_of(names):
@@ -72,62 +62,100 @@ def none_of(names):
 
 
 wildcard_constraints:
-    archive=one_of(ARCHIVES),
-    dataset=one_of(CARDS),
-    category=one_of(sorted({name for card in CARDS.values() for name in card.categories})),
+    archive=one_of(dict.fromkeys(entry.archive for entry in STUDY.datasets)),
+    dataset=one_of(entry.name for entry in STUDY.datasets),
+    category=one_of(sorted({cell.category for cell in CELLS})),
     variant="[A-Za-z0-9_.-]+",  # not a thousand names, see none_of
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
     stage="[1-6]",
+    table=one_of(contents.tables(STUDY)),
+    figure="[a-z]+",
+    of=r"[A-Za-z0-9_.+-]+",
 
 
-def categories(dataset):
-    return STUDY.dataset(dataset).categories or CARDS[dataset].categories
+def pattern(name):
+    """Return the pattern of a path, with wildcards."""
+    return cells.PATHS[name].replace("{study}", STUDY.study)
 
 
-# Every cell of the study, and those whose scores stand for all variants with the same training.
-CELLS = study_cells(STUDY, CARDS)
-SCORED = [cell for cell in CELLS if STUDY.trained_as(cell.dataset, cell.variant) == cell.variant]
-# Those of the variants that the configuration names one by one, not of its ablations.
-NAMED = {variant.name for variant in STUDY.variants}
+def made(step):
+    """Return what a step makes, by name, its receipt among them."""
+    names = (*cells.STEPS[step].makes, cells.STEPS[step].receipt)
+    return {name: pattern(name) for name in names}
 
 
-def cells_of(dataset):
-    """Return the cells of a dataset's named variants."""
-    return [cell for cell in CELLS if cell.dataset == dataset and cell.variant in NAMED]
+def read(step):
+    """Return the input function of a step.
+
+    Payload is ancient: its receipt, an input as any other, tells whether it has changed. So a clone
+    without it, or with other times, has nothing to do.
+    """
+
+    def files(wildcards):
+        found = {
+            name: ancient(str(paths)) if name in cells.PAYLOAD else strings(paths)
+            for name, paths in cells.reads(STUDY, step, wildcards).items()
+        }
+        named = [str(receipt) for _, receipt in cells.receipts(STUDY, step, wildcards)]
+        return found | {"receipts": list(dict.fromkeys(named))}
+
+    return unpack(files)
+
+
+def strings(paths):
+    return [str(path) for path in paths] if isinstance(paths, list) else str(paths)
+
+
+def asked(step):
+    """Return the parameter that records what a step may know of the configuration."""
+    return lambda w: json.dumps(cells.asked(STUDY, step, w).recorded(), sort_keys=True)
+
+
+def of(wildcards):
+    """Return the options that name a job."""
+    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in wildcards.items())
 
 
 @cache
-def digest(rule):
-    """Return a digest of a rule's script and of the modules that shape its numbers."""
-    return code_digest(Path("scripts") / f"{rule}.py")
+def digest(*files):
+    return code_digest(*files)
 
 
-def code(rule):
-    """Return the parameter that holds a rule's digest: on a cluster each job reads all rules."""
-    return lambda wildcards: digest(rule)
+def code(rule, *files):
+    """Return the parameter that holds the digest of a rule's code.
+
+    Snakemake sees neither a script that a shell command runs nor the modules behind it.
+    """
+    return lambda wildcards: digest(Path("scripts", f"{rule}.py"), *files)
 
 
-def as_json(settings, *keys):
-    """Return settings, or some of their keys, as a rule's script wants them."""
-    content = settings.model_dump(mode="json", include=set(keys) if keys else None)
-    return json.dumps(content, sort_keys=True)
+def method_code(rule):
+    """Return `code` of a rule, with the file of the job's method and of no other."""
+    return lambda w: digest(Path("scripts", f"{rule}.py"), METHODS[w.variant].file)
 
 
-def metrics_of(cell):
-    return str(cell.file(Path(RESULTS, "metrics"), "json"))
+def threads_of(wildcards):
+    return STUDY.fit_settings(wildcards.dataset, wildcards.variant).training.threads
 
 
-def check_output_folders():
-    """End with a sentence where no rule could write; Snakemake would end with a traceback."""
+def start_study():
+    """Write what scripts read of the study, and end with a sentence where no rule could write."""
     outputs = [str(path) for rule in workflow.rules for path in rule.output]
     try:
         # Up to the first wildcard, folders are the same for all jobs of a rule.
         for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
             check_writable(folder)
-    except AeflowError as error:
+        content = STUDY.model_dump(mode="json")
+        if not Path(STUDY_FILE).exists() or json.loads(Path(STUDY_FILE).read_text()) != content:
+            write_json(Path(STUDY_FILE), content)
+    except (AeflowError, ValueError) as error:
         sys.exit(str(error))
 
 
-def cell_of(wildcards):
-    return Cell(wildcards.dataset, wildcards.category, wildcards.variant, int(wildcards.seed))
+def check_slurm():
+    """End with a sentence where SLURM is missing, does not answer or refuses a job of this run."""
+    try:
+        check_run(workflow)
+    except AeflowError as error:
+        sys.exit(str(error))

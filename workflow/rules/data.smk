@@ -1,50 +1,40 @@
-# From a dataset's source to one array of its images.
+# From a dataset's source to one array of its images. Before all else: every other job waits.
 
 
 rule fetch_data:
     output:
-        archive="data/raw/{archive}.zip",
-        manifest="data/manifests/raw/{archive}.json",
+        **made("fetch_data"),
     log:
         "results/logs/fetch_data/{archive}.log",
     benchmark:
         "results/benchmarks/fetch_data/{archive}.tsv"
-    resources:
-        source=lambda wildcards: source_options(wildcards.archive),
+    priority: 2
     params:
         code=code("fetch_data"),
-        identity=lambda wildcards: archive_identity(wildcards.archive),
-        card=lambda wildcards: card_options(ARCHIVES[wildcards.archive], "edition"),
+        asked=asked("fetch_data"),
+        of=of,
     message:
         "Fetch {wildcards.archive}"
     shell:
-        "python scripts/fetch_data.py {params.card} {resources.source}"
-        " --archive {output.archive} --manifest {output.manifest} --log {log}"
+        RUN
 
 
 rule prepare_images:
     input:
-        manifest=lambda wildcards: archive_files(wildcards.dataset)["manifest"],
-        archive=lambda wildcards: ancient(archive_files(wildcards.dataset)["archive"]),
+        read("prepare_images"),
     output:
-        images="data/prepared/{dataset}/{category}/images.npy",
-        masks="data/prepared/{dataset}/{category}/masks.npy",
-        index="data/prepared/{dataset}/{category}/index.csv",
-        manifest="data/manifests/prepared/{dataset}/{category}.json",
+        **made("prepare_images"),
     log:
         "results/logs/prepare_images/{dataset}/{category}.log",
     benchmark:
         "results/benchmarks/prepare_images/{dataset}/{category}.tsv"
-    threads: 2
+    priority: 2
+    threads: min(2, max(1, workflow.cores or 1))
     params:
         code=code("prepare_images"),
-        settings=as_json(STUDY.data),
-        layout=lambda wildcards: as_json(CARDS[wildcards.dataset], "layout", "counts", "split"),
-        card=lambda wildcards: card_options(wildcards.dataset, "edition", "split"),
+        asked=asked("prepare_images"),
+        of=of,
     message:
         "Prepare the images of {wildcards.dataset}, {wildcards.category}"
     shell:
-        "python scripts/prepare_images.py --dataset {wildcards.dataset} {params.card}"
-        " --category {wildcards.category} --settings {params.settings:q}"
-        " --archive {input.archive} --images {output.images} --masks {output.masks}"
-        " --index {output.index} --manifest {output.manifest} --workers {threads} --log {log}"
+        f"{RUN} --workers {{threads}}"

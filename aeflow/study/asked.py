@@ -1,0 +1,132 @@
+"""What a step may know of the configuration: a model per step.
+
+A rule records the JSON of it (`recorded`) in its params, so that a change makes the step run
+again; its script gets the same model and nothing else of the study. So no script can read what its
+rule does not record.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from aeflow.core.schema import Strict
+from aeflow.core.types import Method
+from aeflow.study.cards import ENCODER_CARDS, DatasetCard, load_encoder_card
+from aeflow.study.settings import (
+    DataSettings,
+    EvaluationSettings,
+    FitSettings,
+    ScoreSettings,
+    ThresholdSettings,
+)
+
+
+class Asked(Strict):
+    """Base of what a step is asked for."""
+
+    def recorded(self) -> Any:
+        """Return what shapes the step's result, as plain JSON."""
+        return self.model_dump(mode="json")
+
+
+class FetchAsked(Asked):
+    """A dataset's files."""
+
+    card: DatasetCard
+    source: str | None
+    sha256: str | None
+
+    def recorded(self) -> Any:
+        """Return the bytes where they are known, not their place: a new mirror reruns nothing."""
+        own = None if self.source is None else self.sha256 or self.source
+        files = [] if own else [f.sha256 or f.md5 or f.name for f in self.card.files]
+        return {"own": own, "files": files} | self.card.model_dump(
+            mode="json", include={"conversion"}
+        )
+
+
+class PrepareAsked(Asked):
+    """The images of a dataset's category."""
+
+    dataset: str
+    category: str
+    data: DataSettings
+    card: DatasetCard
+
+    def recorded(self) -> Any:
+        """Return all but what the card tells people."""
+        content: dict[str, Any] = self.model_dump(mode="json", exclude={"card"})
+        shaping = {"layout", "counts", "split"}
+        return content | {"card": self.card.model_dump(mode="json", include=shaping)}
+
+
+class WeightsAsked(Asked):
+    """An encoder's weights."""
+
+    encoder: str
+
+    def recorded(self) -> Any:
+        """Return what tells one file of weights from another: the card's facts but its source."""
+        if not (ENCODER_CARDS / f"{self.encoder}.yaml").is_file():
+            return {"encoder": self.encoder}
+        card = load_encoder_card(self.encoder)
+        facts = card.model_dump(mode="json", include={"library", "architecture", "mean", "sd"})
+        return {"encoder": self.encoder, "sha256": card.weights.sha256, **facts}
+
+
+class FeaturesAsked(Asked):
+    """The features of a dataset's category."""
+
+    stage: int
+    max_cache_gib: float
+    threads: int
+
+    def recorded(self) -> Any:
+        """Return all but the number of threads."""
+        return self.model_dump(mode="json", exclude={"threads"})
+
+
+class FitAsked(Asked):
+    """A training."""
+
+    method: Method
+    settings: FitSettings
+    seed: int
+
+
+class ScoreAsked(Asked):
+    """The scores of a training, or of a method without one."""
+
+    method: Method
+    settings: FitSettings
+    fpr_limit: float
+
+
+class MemberAsked(Strict):
+    """What makes a member's components its score."""
+
+    name: str = Field(description="The column's.")
+    method: Method
+    score: ScoreSettings
+
+
+class FuseAsked(Asked):
+    """The scores of several variants, or of one variant's seeds, as components of one more."""
+
+    members: list[MemberAsked]
+
+
+class VariantAsked(Strict):
+    """How a variant that reads a score table is judged."""
+
+    method: Method
+    encoder: str | None
+    score: ScoreSettings
+    threshold: ThresholdSettings
+
+
+class JudgeAsked(Asked):
+    """The metrics of every variant that reads one score table."""
+
+    variants: dict[str, VariantAsked]
+    evaluation: EvaluationSettings

@@ -1,0 +1,93 @@
+"""The one runner of rules' scripts: a script is a function, its signature its interface.
+
+It stands in this room, not below, since it asks the study: a job is named by its wildcards, and
+what it may know and which files it reads and makes follow from them (aeflow.study.cells). So no
+command grows with the study.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import validate_call
+
+from aeflow.core.errors import ConfigError
+from aeflow.core.files import read_json, sha256_file
+from aeflow.core.job import script
+from aeflow.core.receipts import read_receipt, write_receipt
+from aeflow.study.cells import PATHS, STEPS, asked, path, reads, receipts
+from aeflow.study.study import Study, read_study
+
+
+def job(function: Callable[..., Any]) -> None:
+    """Run a rule's script with `--study FILE` and the wildcards of a job.
+
+    A parameter of the function is, by its name: `study`; `asked`, what the step may know of the
+    study; a wildcard; or a path. A path that the job has no use for is None. Of a step, what the
+    function returns becomes the facts of a receipt; under `sha256` it may give, by name, digests
+    that it knows already.
+    """
+    script(lambda given: _run(function, {name: values[0] for name, values in given.items()}))
+
+
+def _run(function: Callable[..., Any], given: dict[str, str]) -> None:
+    if "study" not in given:
+        raise ConfigError("give `--study results/<study>/study.json`, which a run writes")
+    study = read_study(read_json(Path(given.pop("study"))))
+    step = function.__name__
+    own = STEPS[step].makes if step in STEPS else ()
+    found = reads(study, step, given) if step in STEPS else {}
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "study":
+            arguments[name] = study
+        elif name == "asked":
+            arguments[name] = asked(study, step, given)
+        elif name in given:
+            arguments[name] = given[name]
+        elif name in found:
+            arguments[name] = found[name]
+        elif name in PATHS and (name in (*own, "state") or step not in STEPS):
+            arguments[name] = path(study, name, given)
+        elif parameter.default is inspect.Parameter.empty:
+            arguments[name] = None
+    warnings = _Warnings()
+    logging.getLogger("aeflow").addHandler(warnings)
+    facts = validate_call(function)(**arguments)
+    if step in STEPS:
+        _write_receipt(study, step, given, dict(facts or {}), warnings.found)
+
+
+def _write_receipt(
+    study: Study, step: str, given: Mapping[str, str], facts: dict[str, Any], warnings: list[str]
+) -> None:
+    known: dict[str, str] = facts.pop("sha256", {})
+    made = {path(study, name, given): name for name in STEPS[step].makes}
+    origin = {
+        file: read_receipt(receipt).sha256(file) for file, receipt in receipts(study, step, given)
+    }
+    for read in reads(study, step, given).values():
+        for file in read if isinstance(read, list) else [read]:
+            if file not in origin:
+                origin[file] = sha256_file(file)
+    write_receipt(
+        path(study, STEPS[step].receipt, given),
+        made={file: known.get(name) or sha256_file(file) for file, name in made.items()},
+        origin=origin,
+        settings=asked(study, step, given).recorded(),
+        facts=facts,
+        warnings=warnings,
+    )
+
+
+class _Warnings(logging.Handler):
+    """Collects what a job warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(record.getMessage())
