@@ -23,6 +23,8 @@ BLOCK_BYTES = 2**16
 # An attempt that brought this much more than any before does not count as a failure.
 PROGRESS_BYTES = 2**20
 WEB_PAGE = "this is a web page, not the file: a login, consent or error page?"
+# Level of what is told while a file is fetched, but is no warning of what was fetched.
+TOLD = logging.WARNING - 1
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -43,31 +45,19 @@ class Patience:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which file a partial download is a part of, kept beside it.
+    """Which file a partial download is a part of, kept beside it."""
 
-    Attributes:
-        url_sha256: Of the address; the address itself may hold a password.
-        validator: Its strong ETag or its date, whatever If-Range takes.
-        total: Its size in bytes.
-    """
-
-    url_sha256: str
-    validator: str | None
-    total: int | None
+    url_sha256: str  # the address itself may hold a password
+    validator: str | None  # its strong ETag or its date, whatever If-Range takes
+    total: int | None  # its size in bytes
 
 
 @dataclass(frozen=True)
 class _Reply:
-    """What a server's answer says about itself.
+    """What a server's answer says about itself."""
 
-    Attributes:
-        start: The byte it starts at; None if there is nothing after those asked for.
-        total: The size of the whole file in bytes.
-        validator: As `_Origin.validator`.
-    """
-
-    start: int | None
-    total: int | None
+    start: int | None  # the byte it starts at; None if there is nothing after those asked for
+    total: int | None  # the size of the whole file in bytes
     validator: str | None
 
 
@@ -113,7 +103,7 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
                 kept = "; run again to go on from there" if done else ""
                 raise DataError(f"{told}, {failures} times in a row{kept}") from error
             delay = max(patience.delays[failures - 1], min(error.wait, patience.stall))
-            logger.warning("%s: %s; next attempt in %g s", file.name, told, delay)
+            logger.log(TOLD, "%s: %s; next attempt in %g s", file.name, told, delay)
             time.sleep(delay)
 
 
