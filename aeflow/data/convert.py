@@ -35,7 +35,9 @@ HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-VOLUME = r"(?:.*/)?(?P<case>BraTS2021_\d{5})/(?P=case)_(?P<kind>flair|seg|t1|t1ce|t2)\.nii(?:\.gz)?"
+VOLUME = (
+    r"(?:.*/)?(?P<case>BraTS2021_\d{5})/(?P=case)_(?P<kind>flair|seg|t1|t1ce|t2)\.nii(?:\.gz)?"
+)
 MAX_VOLUME_BYTES = 2**30
 DAMAGED = (
     ImageFileError,

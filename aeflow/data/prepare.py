@@ -231,9 +231,7 @@ def _jobs(records: Sequence[Record]) -> list[Job]:
     ]
 
 
-def _check_unusable(
-    name: str, unusable: list[dict[str, str]], total: int, allowed: float
-) -> None:
+def _check_unusable(name: str, unusable: list[dict[str, str]], total: int, allowed: float) -> None:
     listed = "; ".join(f"{entry['source']}: {entry['reason']}" for entry in unusable[:5])
     more = f"; and {len(unusable) - 5} more" if len(unusable) > 5 else ""
     message = f"{name}: {len(unusable)} of {total} images are unusable ({listed}{more})."
