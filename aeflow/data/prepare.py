@@ -57,14 +57,6 @@ def check_images(
     Wrong is what a model must not learn from: normal images that are in two of the dataset's
     own splits. These are left out where the card's protocol says so.
 
-    Args:
-        archive: The zip that `fetch_dataset` placed.
-        card: The dataset's card.
-        category: One of the card's categories.
-        settings: How images are split.
-        pool: The `archive_workers` of the archive.
-        tell: Called with each finding.
-
     Returns:
         The images in use, in their splits, and the facts of a receipt.
 
@@ -125,18 +117,8 @@ def prepare_images(
     images that have a mask file, and `index_path` with one line per image in the order of the
     rows. They appear when all are complete, the same bytes for any number of workers.
 
-    Args:
-        archive: The zip that `fetch_dataset` placed.
-        card: The dataset's card.
-        category: One of the card's categories.
-        settings: Image size, splits, how many images may be unusable.
-        images_path: `images.npy`.
-        masks_path: `masks.npy`.
-        index_path: `index.csv`.
-        workers: Processes.
-
     Returns:
-        What was found, what is in use, and what was left out and why.
+        The facts of a receipt: what was found, what is in use, what was left out and why.
 
     Raises:
         ConfigError: the dataset has no such category.
@@ -231,9 +213,7 @@ def _jobs(records: Sequence[Record]) -> list[Job]:
     ]
 
 
-def _check_unusable(
-    name: str, unusable: list[dict[str, str]], total: int, allowed: float
-) -> None:
+def _check_unusable(name: str, unusable: list[dict[str, str]], total: int, allowed: float) -> None:
     listed = "; ".join(f"{entry['source']}: {entry['reason']}" for entry in unusable[:5])
     more = f"; and {len(unusable) - 5} more" if len(unusable) > 5 else ""
     message = f"{name}: {len(unusable)} of {total} images are unusable ({listed}{more})."

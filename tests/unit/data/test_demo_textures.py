@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aeflow.data.demo_textures import MIN_CHANGE, SIDE, Crop, photograph, write_demo_textures
 from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from aeflow.core.errors import DataError
 from aeflow.data import demo_textures
-from aeflow.data.demo_textures import MIN_CHANGE, SIDE, Crop, photograph, write_demo_textures
 from aeflow.study.cards import load_dataset_card
 
 CARD = load_dataset_card("demo_textures", Path(__file__).parents[3] / "config" / "datasets")
