@@ -24,6 +24,7 @@ include: "workflow/rules/report.smk"
 
 onstart:
     start_study()
+    check_galleries()
     check_slurm()
 
 
@@ -60,7 +61,7 @@ rule all:
         ),
         figures=expand(
             "{path}.{ending}",
-            path=[f"{RESULTS}/figures/{name}-{of}" for name, of, _ in contents.figures(STUDY)],
+            path=[f"{RESULTS}/figures/{name}-{of}" for name, of in contents.figures(STUDY)],
             ending=["svg", "png"],
         ),
         report=pattern("report"),

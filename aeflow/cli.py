@@ -103,11 +103,7 @@ def examine_study(options: argparse.Namespace) -> int:
         print(finding)
     found = len(doctor.findings)
     verdict = f"failed, findings: {found}" if found else "passed"
-    absent = f", metrics without their scores: {doctor.without_scores}"
-    print(
-        f"{doctor.study.study}: {verdict}, files examined: {doctor.examined}"
-        f"{absent if doctor.without_scores else ''}"
-    )
+    print(f"{doctor.study.study}: {verdict}, files examined: {len(doctor.examined)}")
     return 1 if found else 0
 
 

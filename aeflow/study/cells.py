@@ -267,11 +267,11 @@ def _judged(study: Study, step: str, cell: Cell) -> dict[str, Path | list[Path]]
         found |= {"trained": trained}
         corrected = study.readers(cell.dataset, cell.variant)
     if any(study.cell(cell.dataset, name).score.correct != "none" for name in corrected):
-        found["statistics"] = path(study, "scores", _statistics(study, cell))
+        found["statistics"] = path(study, "scores", statistics_of(study, cell))
     return found
 
 
-def _statistics(study: Study, cell: Cell) -> Cell:
+def statistics_of(study: Study, cell: Cell) -> Cell:
     """Return the cell of the method gradient on the same images."""
     variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)
     return table_of(study, cell._replace(variant=variant.name))
