@@ -45,12 +45,12 @@ def _run(function: Callable[..., Any], given: dict[str, str]) -> None:
             arguments[name] = study
         elif name == "asked":
             arguments[name] = asked(study, step, given)
-        elif name in given:
-            arguments[name] = given[name]
         elif name in found:
             arguments[name] = found[name]
         elif name in PATHS and (name in (*own, "state") or step not in STEPS):
             arguments[name] = path(study, name, given)
+        elif name in given:  # last: `archive` is a wildcard and a path
+            arguments[name] = given[name]
         elif parameter.default is inspect.Parameter.empty:
             arguments[name] = None
     warnings = _Warnings()

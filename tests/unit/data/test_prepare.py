@@ -203,7 +203,6 @@ def test_scripts_fetch_and_prepare_the_same_bytes_under_any_hash_seed(
             told = run(
                 [*command, "--study", "study.json", "--log", f"{script}.log"], PYTHONHASHSEED=seed
             )
-            assert "Error" not in told and "fetch_data.py" not in told, told
         assert re.fullmatch(r"toy/all: 56 images prepared in [\d.]+ s, \d+ per second\n", told)
         fetched = read_receipt(Path("data/receipts/raw/toy.json"))
         prepared = read_receipt(Path("data/receipts/prepared/toy/all.json"))
