@@ -164,8 +164,8 @@ OFFICIAL = [
 oct2017 | {}OCT2017/train/NORMAL/NORMAL-9053621-1.jpeg | train | NORMAL | 0 | 9053621 |
 oct2017 | {}OCT2017 /test/CNV/CNV-16-30.jpeg | test | CNV | 1 | 16 |
 chest_xray | {}chest_xray/train/NORMAL/IM-0115-0001.jpeg | train | NORMAL | 0 | IM-0115 |
-chest_xray | {}chest_xray/test/NORMAL/NORMAL2-IM-0927-0001-2.jpeg | test | NORMAL | 0 | NORMAL2-IM-0927 |
-chest_xray | {}chest_xray/test/PNEUMONIA/person1_bacteria_29.jpeg | test | PNEUMONIA | 1 | person1 |
+chest_xray | {}chest_xray/test/NORMAL/NORMAL2-IM-02-01.jpeg | test | NORMAL | 0 | NORMAL2-IM-02 |
+chest_xray | {}chest_xray/test/PNEUMONIA/person1_virus_9.jpeg | test | PNEUMONIA | 1 | person1 |
 brats2021 | slices/normal/BraTS2021_00001_070.png | train | normal | 0 | BraTS2021_00001 |
 brats2021 | slices/tumour/BraTS2021_00002_005.png | train | tumour | 1 | BraTS2021_00002 |
 miic | {}Anomaly_train/b_ normal_00012.jpg | train | normal | 0 | |
