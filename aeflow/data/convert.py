@@ -40,13 +40,8 @@ VOLUME = (
 )
 MAX_VOLUME_BYTES = 2**30
 DAMAGED = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
+    *(ImageFileError, HeaderDataError, WrapStructError),
+    *(OSError, EOFError, ValueError, zlib.error),
 )
 
 
@@ -54,11 +49,6 @@ def convert_archive(conversion: Conversion, source: Path, target: Path) -> int:
     """Write the images that a dataset's files hold to a zip, one at a time.
 
     Its bytes depend on the files and on the version of Pillow alone.
-
-    Args:
-        conversion: The card's.
-        source: The zip of the dataset's files.
-        target: The zip to write.
 
     Returns:
         Number of images and masks written.
@@ -151,10 +141,6 @@ def brats_pictures(files: ZipFile, conversion: BratsConversion) -> Iterator[Pict
 
     Slices are seen from below as radiologists do: the front of the head is at the top, the
     patient's right side at the left.
-
-    Args:
-        files: Holds `<case>/<case>_<kind>.nii.gz`.
-        conversion: Which slices, which intensities.
 
     Raises:
         DataError: there is no case, or a volume is damaged or does not fit to its mask.

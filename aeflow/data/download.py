@@ -30,17 +30,11 @@ PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for, in seconds.
+    """How long a server is waited for, in seconds."""
 
-    Attributes:
-        connect: Until it accepts the connection.
-        stall: Until the next bytes come; also the most that a server can ask us to wait.
-        delays: Before the second, third, ... attempt.
-    """
-
-    connect: float = 20
-    stall: float = 60
-    delays: tuple[float, ...] = (1, 4, 10)
+    connect: float = 20  # until it accepts the connection
+    stall: float = 60  # until the next bytes come; also the most that it can ask us to wait
+    delays: tuple[float, ...] = (1, 4, 10)  # before the second, third, ... attempt
 
 
 @dataclass(frozen=True)
@@ -75,12 +69,6 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
     A partial `target` stays on an error, with `<target>.json` that says what it is a part of. It
     is continued if the server says that its file is still the same (If-Range), or if the card's
     checksum will tell; otherwise the download starts again.
-
-    Args:
-        url: http or https.
-        target: Where the bytes go, complete or not.
-        file: Its name, and its size and checksum where known.
-        patience: Time-outs and delays.
 
     Returns:
         Whether all bytes came in one response. If not and the checksum is wrong, the file may
@@ -119,12 +107,7 @@ def is_download(target: Path) -> bool:
 
 
 def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bool:
-    """Request what is missing and append it; return whether that was everything.
-
-    Raises:
-        DataError: another attempt would not help.
-        _BrokenError: it may.
-    """
+    """Request what is missing and append it; a _BrokenError if another attempt may help."""
     origin = _read_origin(target)
     url_sha256 = hashlib.sha256(url.encode()).hexdigest()
     validator = origin.validator if origin and origin.url_sha256 == url_sha256 else None

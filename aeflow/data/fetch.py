@@ -60,8 +60,7 @@ def fetch_dataset(
         card: The dataset's card.
         destination: The zip to write.
         mirror: AEFLOW_MIRROR, if set.
-        source: Replaces the card's files: a URL, an archive, a folder of the unpacked content, or
-            a folder that holds the card's files by name. The card's checksums do not apply.
+        source: Replaces the card's files, see `replaced_files`.
         sha256: Checksum of `source`.
         patience: Time-outs and delays of downloads.
 
@@ -84,17 +83,18 @@ def fetch_dataset(
         if _stamp(done) not in (None, before) and destination.exists():
             logger.info("%s: another process has just fetched it", card.name)
             return dict(read_json(done))
-        if source is not None:
-            files = replaced_files(card, source, sha256)
-        else:
-            files = known_files(card)
+        files = replaced_files(card, source, sha256) if source else known_files(card)
         try:
             facts = _fetch_all(card, files, destination, mirror, patience)
         except NoSourceError as error:
             if source is None and card.access == "request":
                 raise AccessError(recipe(card, error)) from error
-            note = _recorded_note(card, error.file) if source is None else ""
-            raise DataError(by_hand(error) + note) from error
+            record, known = _recorded(card)
+            note = (
+                f" Its checksum is that of the first download: delete {record} to accept another."
+            )
+            noted = source is None and error.file.name in known
+            raise DataError(by_hand(error) + note * noted) from error
         if source is None:
             _record_checksums(card, facts["files"])
         write_json(done, facts)
@@ -104,14 +104,11 @@ def fetch_dataset(
 def fetch_file(
     file: SourceFile, destination: Path, mirror: str | None, patience: Patience = PATIENCE
 ) -> Facts:
-    """Place one file at `destination` after checking its size and checksum. See `first_source`.
-
-    Returns:
-        `name`, `sha256` and `size_bytes` of what was fetched.
+    """Place one checked file at `destination`, see `first_source`; return its facts.
 
     Raises:
-        DataError: no source had the right file; lists each with its reason, and says how to get
-            it by hand. Or the destination cannot be written.
+        DataError: no source had the right file; says why, and how to get it by hand. Or the
+            destination cannot be written.
     """
     original = _beside(destination, f".{file.name}")
     with _only_process(destination), atomic_path(destination) as part:
@@ -126,49 +123,34 @@ def fetch_file(
 
 def known_files(card: DatasetCard) -> list[SourceFile]:
     """Return the card's files, those without a checksum with the recorded one."""
-    known = _recorded(card)
+    _, known = _recorded(card)
     return [
-        file.model_copy(update={} if is_pinned(file) else known.get(file.name, {}))
+        file if is_pinned(file) else file.model_copy(update=known.get(file.name, {}))
         for file in card.files
     ]
 
 
+def _recorded(card: DatasetCard) -> tuple[Path, dict[str, Any]]:
+    """Return where the dataset's checksums are recorded, and them by name of the file."""
+    path = CHECKSUMS / f"{card.name}.json"
+    return path, read_json(path) if path.exists() else {}
+
+
 def _record_checksums(card: DatasetCard, facts: Sequence[Facts]) -> None:
     """Record what was fetched of the files whose card has no checksum, if it is not yet."""
-    path, known = _record_path(card), _recorded(card)
+    path, known = _recorded(card)
     for file, found in zip(card.files, facts, strict=True):
-        if is_pinned(file):
-            continue
-        if file.name not in known:
-            known[file.name] = {key: found[key] for key in ("sha256", "size_bytes")}
-            write_json(path, known)
-        logger.warning(
-            "%s: the card has no checksum; that of the first download, sha256 %s, is required. It "
-            "is in %s: commit it, or delete it to accept another file",
-            file.name,
-            known[file.name]["sha256"],
-            path,
-        )
-
-
-def _recorded_note(card: DatasetCard, file: SourceFile) -> str:
-    """Return a sentence on where a recorded checksum came from; empty for the card's own."""
-    original = next(known for known in card.files if known.name == file.name)
-    if not is_pinned(file) or is_pinned(original):
-        return ""
-    return (
-        f" This checksum is that of the first download: delete {_record_path(card)} to accept "
-        "another file."
-    )
-
-
-def _recorded(card: DatasetCard) -> dict[str, Any]:
-    path = _record_path(card)
-    return dict(read_json(path)) if path.exists() else {}
-
-
-def _record_path(card: DatasetCard) -> Path:
-    return CHECKSUMS / f"{card.name}.json"
+        if not is_pinned(file):
+            if file.name not in known:
+                known[file.name] = {key: found[key] for key in ("sha256", "size_bytes")}
+                write_json(path, known)
+            logger.warning(
+                "%s: the card has no checksum; that of the first download, sha256 %s, is required "
+                "(%s: commit it, or delete it to accept another file)",
+                file.name,
+                known[file.name]["sha256"],
+                path,
+            )
 
 
 def _fetch_all(

@@ -57,14 +57,6 @@ def check_images(
     Wrong is what a model must not learn from: normal images that are in two of the dataset's
     own splits. These are left out where the card's protocol says so.
 
-    Args:
-        archive: The zip that `fetch_dataset` placed.
-        card: The dataset's card.
-        category: One of the card's categories.
-        settings: How images are split.
-        pool: The `archive_workers` of the archive.
-        tell: Called with each finding.
-
     Returns:
         The images in use, in their splits, and the facts of a receipt.
 
@@ -87,16 +79,20 @@ def check_images(
     files = _tied((record.sha256, record) for record in records)
     duplicates = [tied for tied in files if len(tied) > 1]
     groups = _tied((record.group, record) for record in records if record.group is not None)
-    if not duplicates:
-        tell("ok", "no two images are byte-identical")
-    if not groups:
-        tell("note", "no patients or groups are known")
-    facts = {
+    facts: dict[str, Any] = {
         "found": dict(sorted(found.items())),
         "not_used": _by_folder(not_used),
-        "duplicates": _tell_shared(duplicates, "byte-identical", "note", tell),
-        "groups": _tell_shared(groups, "patients or groups with", "ok", tell),
+        "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
+        "groups": _tell_shared(groups, "patients or groups with {} images", tell),
     }
+    if not duplicates:
+        tell("ok", "no two images are byte-identical")
+    elif not facts["duplicates"]["in_two_splits"]:
+        tell("note", f"groups of byte-identical images: {len(duplicates)}, none in two splits")
+    if not groups:
+        tell("note", "no patients or groups are known")
+    elif not facts["groups"]["in_two_splits"]:
+        tell("ok", f"patients or groups: {len(groups)}, none in two splits")
     splits = assign_splits(records, settings, card.split, card.layout.test_fraction)
     for key, what in LEFT_OUT.items():
         facts[key] = number = getattr(splits, key)
@@ -125,18 +121,8 @@ def prepare_images(
     images that have a mask file, and `index_path` with one line per image in the order of the
     rows. They appear when all are complete, the same bytes for any number of workers.
 
-    Args:
-        archive: The zip that `fetch_dataset` placed.
-        card: The dataset's card.
-        category: One of the card's categories.
-        settings: Image size, splits, how many images may be unusable.
-        images_path: `images.npy`.
-        masks_path: `masks.npy`.
-        index_path: `index.csv`.
-        workers: Processes.
-
     Returns:
-        What was found, what is in use, and what was left out and why.
+        The facts of a receipt: what was found, what is in use, what was left out and why.
 
     Raises:
         ConfigError: the dataset has no such category.
@@ -185,12 +171,10 @@ def _tied(keyed: Iterable[tuple[str, Record]]) -> list[list[Record]]:
     return list(found.values())
 
 
-def _tell_shared(
-    tied: Sequence[Sequence[Record]], what: str, alone: Level, tell: Tell
-) -> dict[str, int]:
+def _tell_shared(tied: Sequence[Sequence[Record]], what: str, tell: Tell) -> dict[str, int]:
     """Tell which images that belong together are in two splits; return the numbers.
 
-    Those with normals are the ones of which a normal image is outside the test: it is learnt from.
+    "with_normals" are those of which a normal image is outside the test: a model learns from it.
     """
     normal: list[Sequence[Record]] = []
     anomalous: list[Sequence[Record]] = []
@@ -206,12 +190,10 @@ def _tell_shared(
         if shared:
             first = {record.split: record.source for record in shared[0]}
             example = " and ".join(first[split] for split in sorted(first))
-            told = f"{what} {kind} images in two splits: {len(shared)}, such as {example}"
-            tell(level, told)
-    if tied and not normal and not anomalous:
-        tell(alone, f"{what} images: {len(tied)}, none in two splits")
-    shared_by = len(normal) + len(anomalous)
-    return {"number": len(tied), "in_two_splits": shared_by, "with_normals": len(normal)}
+            number = len(shared)
+            tell(level, f"{what.format(kind)} in two splits: {number}, such as {example}")
+    in_two_splits = len(normal) + len(anomalous)
+    return {"number": len(tied), "in_two_splits": in_two_splits, "with_normals": len(normal)}
 
 
 def _by_folder(paths: Sequence[str]) -> dict[str, int]:

@@ -63,12 +63,6 @@ def assign_splits(
     a group or a file with train or test. Either way at most `max_val_anomalous` anomalies are
     used (the last unit may be cut); further ones are not used at all.
 
-    Args:
-        records: Images of one category, with `sha256`.
-        settings: `val_fraction`, `max_val_anomalous` and `split_seed` are used.
-        protocol: The card's `split`.
-        test_fraction: The card's `layout.test_fraction`.
-
     Raises:
         DataError: the training normals are all one unit, or too few are left.
     """
