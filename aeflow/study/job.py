@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import validate_call
 
 from aeflow.core.errors import ConfigError
-from aeflow.core.files import read_json, sha256_file
+from aeflow.core.files import sha256_file
 from aeflow.core.job import script
 from aeflow.core.receipts import read_receipt, write_receipt
 from aeflow.study.cells import PATHS, STEPS, asked, path, reads, receipts
@@ -34,8 +34,8 @@ def job(function: Callable[..., Any]) -> None:
 
 def _run(function: Callable[..., Any], given: dict[str, str]) -> None:
     if "study" not in given:
-        raise ConfigError("give `--study results/<study>/study.json`, which a run writes")
-    study = read_study(read_json(Path(given.pop("study"))))
+        raise ConfigError("give `--study results/<study>/study.json`, which a run writes.")
+    study = read_study(Path(given.pop("study")))
     step = function.__name__
     own = STEPS[step].makes if step in STEPS else ()
     found = reads(study, step, given) if step in STEPS else {}
