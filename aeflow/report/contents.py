@@ -259,7 +259,7 @@ def page_inputs(study: Study) -> list[Path]:
     found = [file for name in TABLES for file in _files(study, name, [])]
     found += [figure_file(study, name, of) for name, of in figures(study)]
     found += _files(study, "metrics", _named(study, "")) + _files(study, "published", [])
-    found += _files(study, "trained", _trained(study, ""))
+    found += _files(study, "train", _trained(study, ""))
     return list(dict.fromkeys([*found, TEMPLATE]))
 
 
