@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from aeflow.core.errors import ConfigError
+from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import read_json
 from aeflow.core.schema import NAME, NAME_RULE, validate
 from aeflow.core.types import Method
@@ -358,6 +358,8 @@ def read_study(path: Path) -> Study:
         DataError: the file is missing or no JSON.
         ConfigError: it holds no study, as that of another version.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is missing: snakemake writes it when a run starts.")
     return validate(Study, read_json(path), str(path), context=_CHECKED)
 
 
