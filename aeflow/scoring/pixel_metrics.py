@@ -104,7 +104,7 @@ class PixelMetrics:
         first = ((high >> shift) + (low >> shift) - self._bins + 1) // 2
         used = np.flatnonzero(old[:2].any(axis=0))
         index = ((used + old_first) << old_shift >> shift) - first
-        self._histogram = np.zeros_like(old)
+        self._histogram = np.zeros(old.shape)  # cleared by the kernel as it is used
         for new_row, old_row in zip(self._histogram, old, strict=True):
             np.add.at(new_row, index, old_row[used])
         self._shift, self._first = shift, first
