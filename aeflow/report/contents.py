@@ -150,7 +150,8 @@ QUESTIONS = (
         "describes, as far as it does.",
         (
             Entry(
-                "claims", "claims", ("main", "choice", "published"), heading="Published and ours"
+                *("claims", "claims", ("main", "choice", "published")),
+                heading="Published numbers and ours",
             ),
             Entry("claims", "claims", ("claims",), each=_with_claims),
         ),
@@ -284,10 +285,12 @@ def _files(study: Study, read: str, cells: list[Cell]) -> list[Path]:
 
 
 def code_of(name: str) -> list[Path]:
-    """Return the modules of a table, a figure or the page, which no script imports by itself."""
-    entries = [TABLES.get(name) or FIGURES[name]] if name != "page" else TABLES.values()
-    modules = dict.fromkeys(entry.module for entry in entries)
-    return [Path("aeflow/questions", f"{module}.py") for module in modules]
+    """Return the files of a table or a figure which no script imports; those of the `page`."""
+    if name == "page":
+        modules = dict.fromkeys(file for table in TABLES for file in code_of(table))
+        return [Path("aeflow/report/contents.py"), *modules]
+    entry = TABLES.get(name) or FIGURES[name]
+    return [Path("aeflow/questions", f"{entry.module}.py")]
 
 
 def maker(study: Study, missing: Missing | None = None) -> Make:
