@@ -7,26 +7,16 @@ from aeflow.core.receipts import read_receipt, write_receipt
 from aeflow.core.types import Split
 from aeflow.questions.source import Source
 from aeflow.study.cells import Cell, path, study_cells
-from tests.unit.report.conftest import ROOT
-from tests.unit.small_results import small_study, write_results
 
 CELL = Cell("chest_xray", "all", "aeflow_beta0.0", 1)
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    (tmp_path / "config").symlink_to(ROOT / "config")
-    monkeypatch.chdir(tmp_path)
-    return small_study(datasets=[{"name": "chest_xray"}])
 
 
 def source_of(study, *reads, **options):
     return Source(study, reads, study_cells(study), **options)
 
 
-def test_a_run_is_flat_and_a_variants_own(study):
-    write_results(study)
-    source = source_of(study, "metrics", "scores", "train")
+def test_a_run_is_flat_and_a_variants_own(small):
+    source = source_of(small, "metrics", "scores", "train")
     run, other = source.metrics_of(CELL), source.metrics_of(CELL._replace(variant="aeflow"))
     assert {name: run[name] for name in CELL._fields} == CELL._asdict()
     assert (run["method"], run["encoder"]) == ("aeflow", "wide_resnet50_2-stage3")
@@ -43,9 +33,8 @@ def test_a_run_is_flat_and_a_variants_own(study):
     assert training["history"]["epoch"].tolist() == [1, 2]
 
 
-def test_what_an_entry_does_not_declare_is_refused(study):
-    write_results(study)
-    bare = Source(study, ["results"], [CELL])
+def test_what_an_entry_does_not_declare_is_refused(small):
+    bare = Source(small, ["results"], [CELL])
     for read in (
         lambda: bare.metrics_of(CELL),
         lambda: bare.predictions(Split.TEST),
@@ -57,16 +46,15 @@ def test_what_an_entry_does_not_declare_is_refused(study):
         with pytest.raises(DataError, match="which its line in the contents does not name"):
             read()
     other = CELL._replace(seed=0)
-    narrow = Source(study, ["metrics", "scores"], [CELL])
+    narrow = Source(small, ["metrics", "scores"], [CELL])
     with pytest.raises(DataError, match=r"metrics of chest_xray/all/aeflow_beta0\.0/0, which"):
         narrow.metrics_of(other)
     with pytest.raises(DataError, match="scores of chest_xray"):
         narrow.predictions(Split.TEST, [CELL, other])
 
 
-def test_a_cell_without_a_result_has_its_reason_and_its_variant_no_predictions(study):
-    write_results(study)
-    source = source_of(study, "metrics", "scores", missing={CELL: "Too few images."})
+def test_a_cell_without_a_result_has_its_reason_and_its_variant_no_predictions(small):
+    source = source_of(small, "metrics", "scores", missing={CELL: "Too few images."})
     run = source.metrics_of(CELL)
     assert run["reason"] == "Too few images."
     assert run["image_auroc"] != run["image_auroc"]  # NaN
@@ -77,14 +65,13 @@ def test_a_cell_without_a_result_has_its_reason_and_its_variant_no_predictions(s
     assert "aeflow" in variants
 
 
-def test_metrics_that_lack_something_are_named(study):
-    write_results(study)
-    file = path(study, "metrics", CELL._replace(variant="aeflow"))
+def test_metrics_that_lack_something_are_named(small):
+    file = path(small, "metrics", CELL._replace(variant="aeflow"))
     receipt = read_receipt(file)
     del receipt.facts["variants"][CELL.variant]["aupro"]
     write_receipt(file, made={}, origin={}, settings=receipt.settings, facts=receipt.facts)
     with pytest.raises(DataError, match=rf"{file} lacks aupro of {CELL.variant}: delete it"):
-        source_of(study, "metrics").metrics_of(CELL)
+        source_of(small, "metrics").metrics_of(CELL)
     file.unlink()
     with pytest.raises(DataError, match="is missing"):
-        source_of(study, "metrics").metrics_of(CELL)
+        source_of(small, "metrics").metrics_of(CELL)
