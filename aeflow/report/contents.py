@@ -284,6 +284,13 @@ def _files(study: Study, read: str, cells: list[Cell]) -> list[Path]:
     return [path(study, kind, cell) for cell in own for kind in kinds]
 
 
+def galleries(study: Study, name: str, of: str) -> list[Path]:
+    """Return the galleries that a figure shows, which `inputs` names by their receipts."""
+    entry = FIGURES[name]
+    cells = entry.cells(study, of) if "galleries" in entry.reads else []
+    return [path(study, "gallery", table_of(study, cell)) for cell in cells]
+
+
 def code_of(name: str) -> list[Path]:
     """Return the files of a table or a figure which no script imports; those of the `page`."""
     if name == "page":

@@ -56,7 +56,7 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
-        for name, of in ([] if missing else contents.figures(study))
+        for name, of in ([] if missing or failed else contents.figures(study))
     }
     sections = [
         {

@@ -1,10 +1,12 @@
+"""Arrays on disk whose rows are written in any order."""
+
 import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aeflow.data.arrays import create_rows, keep_rows, open_rows
+from aeflow.data.workers import create_rows, keep_rows, open_rows
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4), (7, 5), (13, 3, 4, 2)])
@@ -15,9 +17,9 @@ def test_rows_in_any_order_are_the_file_that_numpy_writes(
     np.save(tmp_path / "expected.npy", values)
     create_rows(tmp_path / "a.npy", shape)
     assert not np.load(tmp_path / "a.npy").any()
-    with open_rows(tmp_path / "a.npy") as rows:
+    with open_rows(tmp_path / "a.npy") as write:
         for row in np.random.default_rng(1).permutation(len(values)):
-            rows.write(int(row), values[row])
+            write(int(row), values[row])
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
 
 
