@@ -107,7 +107,7 @@ class Source:
             reads: names of kinds of files, and of tables (aeflow.report.contents).
             cells: those that it is about.
             missing: of an incomplete study.
-            make: makes a table of an incomplete study, whose files are those of an earlier run.
+            make: makes a table of an incomplete study, whose file may be an earlier run's.
         """
         self.study, self.cells, self.missing = study, list(cells), dict(missing or {})
         self._reads, self._known, self._make = set(reads), set(cells), make
@@ -202,7 +202,7 @@ class Source:
     def table(self, name: str) -> pd.DataFrame:
         """Return another table of the study."""
         self._declared(name)
-        if self.missing and self._make is not None:
+        if self._make is not None:
             return self._make(name)
         return read_table(path(self.study, "csv", {"table": name}))
 

@@ -313,7 +313,8 @@ def maker(study: Study, missing: Missing | None = None) -> Make:
     def make(name: str) -> pd.DataFrame:
         from aeflow.display.table import typed
 
-        source = source_of(study, TABLES[name], missing=missing, make=make)
+        others = None if missing is None else make
+        source = source_of(study, TABLES[name], missing=missing, make=others)
         return typed(_function(TABLES[name], f"{name}_table")(source))
 
     return make

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from aeflow.core.errors import AeflowError
 from aeflow.core.files import read_json, write_text
 from aeflow.display.figure import read_caption
 from aeflow.display.table import DisplayTable, by_variant, number, plain, write_table
@@ -46,7 +48,8 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     """
     reads = {"metrics", "train", "published", *contents.TABLES}
     cells = contents.named_cells(study)
-    source = Source(study, reads, cells, missing, contents.maker(study, missing))
+    make = None if missing is None else contents.maker(study, missing)
+    source = Source(study, reads, cells, missing, make)
     results, main = (
         table[table["variant"].isin(study.named)].reset_index(drop=True)
         for table in map(source.table, ("results", "main"))
@@ -56,16 +59,16 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
-        for name, of in ([] if missing or failed else contents.figures(study))
+        for name, of in (contents.figures(study) if missing is None else [])
     }
     sections = [
         {
             "question": question,
             "figures": _of(question.entries, figures),
             "tables": [
-                (e.heading, contents.show(study, e.name, source.table(e.name), missing))
-                for e in question.entries
-                if e.heading
+                (entry.heading, _shown(source, entry.name, missing))
+                for entry in question.entries
+                if entry.heading
             ],
         }
         for question in contents.QUESTIONS
@@ -118,8 +121,9 @@ def write_incomplete(study: Study, failures: Path) -> None:
     make = contents.maker(study, missing)
     for name in contents.TABLES:
         files = (failures.with_name(f"{name}.{ending}") for ending in ("csv", "md", "tex"))
-        table = make(name)
-        write_table(table, contents.show(study, name, table, missing), *files)
+        with suppress(AeflowError):  # the page says why
+            table = make(name)
+            write_table(table, contents.show(study, name, table, missing), *files)
     page = failures.with_name("report.html")
     write_text(page, build_page(study, missing, _failed(jobs, missing)))
     print(
@@ -127,6 +131,16 @@ def write_incomplete(study: Study, failures: Path) -> None:
         f"What there is, and why: {page}",
         file=sys.stderr,
     )
+
+
+def _shown(source: Source, name: str, missing: contents.Missing | None) -> DisplayTable:
+    """Return a table of the page; of an incomplete study it may be one that cannot be made."""
+    try:
+        return contents.show(source.study, name, source.table(name), missing)
+    except AeflowError as error:
+        if missing is None:
+            raise
+        return plain(pd.DataFrame(), f"It could not be made. {error}")
 
 
 def _why_failed(log: Path) -> str:

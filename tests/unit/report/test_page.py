@@ -117,6 +117,21 @@ def test_a_missing_figure_is_named(study, monkeypatch):
         build_page(study)
 
 
+def test_a_table_that_cannot_be_made_leaves_the_others(incomplete, monkeypatch, tmp_path):
+    """Where a job of a table failed, and no cell."""
+
+    def fail(source):
+        raise DataError("A score has no scale.")
+
+    monkeypatch.setattr("aeflow.questions.variants.comparison_table", fail)
+    page, _ = incomplete()
+    assert "This study is incomplete" in page.text
+    assert "Tests against the reference It could not be made. A score has no scale." in page.text
+    assert page.images == []
+    assert not (tmp_path / "comparison.csv").exists()
+    assert not read_table(tmp_path / "main.csv")["image_auroc_mean"].isna().any()
+
+
 LOG = """2026-01-01 10:00:00 Traceback (most recent call last):
   File "x.py", line 1, in <module>
 aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
