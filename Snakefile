@@ -20,6 +20,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/hooks.smk"
 
 
 onstart:

@@ -1,5 +1,7 @@
 """Which setting does validation choose? The cheapest within one standard error of the best."""
 
+from typing import Any
+
 import pandas as pd
 
 from aeflow.core.types import Split
@@ -31,7 +33,7 @@ def choice_table(source: Source) -> pd.DataFrame:
     """
     main = source.table("main")
     seconds = main.set_index(["dataset", "variant"])["fit_seconds_mean"]
-    rows = []
+    rows: list[Any] = []
     for dataset, variants in source.predictions(Split.VALIDATION).items():
         found = {
             name: mean_auroc([part.labelled for part in categories.values()])

@@ -69,8 +69,8 @@ def claims_table(source: Source) -> pd.DataFrame:
         for metric in COMPARED:
             printed = getattr(theirs, metric)
             if printed is not None:
-                claim = {"who": theirs.who, "detail": theirs.detail, "metric": metric}
-                claim |= {"printed": printed, "published": float(printed) / 100}
+                claim: dict[str, Any] = {"who": theirs.who, "detail": theirs.detail}
+                claim |= {"metric": metric, "printed": printed, "published": float(printed) / 100}
                 rows += [
                     {"dataset": dataset, **claim}
                     | _judged(theirs, claim, published.sources[theirs.who], run, other)

@@ -106,7 +106,7 @@ def _sensitivity(gt_label: Array, scores: Array) -> Array:
 def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw histograms of the combined score and of each component, of the first seed."""
     cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
-    run, table = source.run(cell), source.scores(cell)
+    run, table = source.metrics_of(cell), source.scores(cell)
     combined = np.empty(len(table))
     for split in (Split.VALIDATION, Split.TEST):
         scored = source.predictions(split, [cell])[dataset][variant][category]

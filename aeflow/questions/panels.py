@@ -77,7 +77,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         DataError: the gallery shows an image that the score table lacks.
     """
     cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
-    gallery, threshold = source.gallery(cell), source.run(cell)["threshold"]
+    gallery, threshold = source.gallery(cell), source.metrics_of(cell)["threshold"]
     test = source.predictions(Split.TEST, [cell])[dataset][variant][category]
     by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]

@@ -112,19 +112,22 @@ def results_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     cells = table[["dataset", "category", "variant"]].copy()
     cells.columns = pd.Index(["Dataset", "Category", "Variant"])
     cells["Seed"] = table["seed"].astype("str")
+    cells["Validation AUROC"] = table["val_auroc"].map(percent)
     for metric, label in LABELS.items():
         cells[label] = table[metric].map(percent)
         if metric == "image_auroc":
             cells["AUROC interval"] = intervals(table, metric)
     cells["Threshold"] = table["threshold"].map(number)
     cells["Rule"] = table["threshold_rule"]
+    cells["Kept epoch"] = table["best_epoch"].map(number)
     cells["Fit (s)"] = [number(value, 1) for value in table["fit_seconds"]]
     if "reason" in table:
         cells["Reason"] = table["reason"]
     return plain(
         cells,
         "Percent. F1, ACC, SEN and SPE at the threshold shown, fitted on validation images by the "
-        f"rule named. {_ORACLE} Interval: bootstrap over the test images.",
+        "rule named; an image at the threshold counts as anomalous. "
+        f"{_ORACLE} Interval: bootstrap over the test images.",
         long=True,
     )
 
@@ -270,7 +273,7 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
         axes.errorbar(mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
-    axes.axvline(50, color="0.7", linewidth=0.8, linestyle=":", zorder=0)
+    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
     figure.legend(loc="outside right center")
     return drawing

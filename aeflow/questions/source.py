@@ -114,10 +114,10 @@ class Source:
         self._receipt = cache(read_receipt)
 
     def runs(self) -> list[Run]:
-        """Return what `run` does, of every cell."""
-        return [self.run(cell) for cell in self.cells]
+        """Return what `metrics_of` does, of every cell."""
+        return [self.metrics_of(cell) for cell in self.cells]
 
-    def run(self, cell: Cell) -> Run:
+    def metrics_of(self, cell: Cell) -> Run:
         """Return what there is to know of a cell, flat, for a row of a table.
 
         Returns:
@@ -135,7 +135,7 @@ class Source:
         file = self._path("metrics", cell)
         receipt = self._receipt(file)
         facts = dict(receipt.facts)
-        run = cell._asdict() | facts | facts.pop("variants", {}).get(cell.variant, {})
+        run: Run = cell._asdict() | facts | facts.pop("variants", {}).get(cell.variant, {})
         if lacking := sorted({"method", "encoder", *_NUMBERS, *_OTHERS} - run.keys()):
             raise DataError(
                 f"{file} lacks {', '.join(lacking)} of {cell.variant}: delete it and run "
@@ -183,27 +183,21 @@ class Source:
         return read_gallery(self._path("gallery", cell))
 
     def trainings(self, cells: Sequence[Cell] | None = None) -> list[dict[str, Any]]:
-        """Return what the receipts of trainings say, of cells that have a result.
+        """Return what is known of trainings, of cells that have a result.
 
         Returns:
-            dataset, category, variant, seed, settings, versions, and the facts, as best_epoch.
+            dataset, category, variant, seed, settings, versions, the facts of the receipt, as
+            best_epoch, and `history`, the losses, a row per epoch.
         """
         chosen = self.cells if cells is None else cells
         self._declared("train", chosen)
         found = []
-        for cell in chosen:
-            if cell not in self.missing:
-                receipt = self._receipt(self._path("trained", cell))
-                settings = {"settings": receipt.settings["settings"]}
-                found.append(
-                    cell._asdict() | receipt.facts | settings | {"versions": receipt.versions}
-                )
+        for cell in [cell for cell in chosen if cell not in self.missing]:
+            receipt = self._receipt(self._path("trained", cell))
+            known = {"settings": receipt.settings["settings"], "versions": receipt.versions}
+            known |= {"history": pd.read_csv(self._path("history", cell))}
+            found.append(cell._asdict() | receipt.facts | known)
         return found
-
-    def history(self, cell: Cell) -> pd.DataFrame:
-        """Return the losses of a training, a row per epoch."""
-        self._declared("train", [cell])
-        return pd.read_csv(self._path("history", cell))
 
     def table(self, name: str) -> pd.DataFrame:
         """Return another table of the study."""

@@ -222,10 +222,12 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         fill = DARK if row["p_holm"] < LEVEL else "white"
         options: dict[str, Any] = {"markeredgecolor": DARK, "markerfacecolor": fill, "zorder": 4}
         axes.plot(100 * row["difference"], place, "o", **options)
-        if row["variant"] == row["reference"]:
-            axes.text(0, place, "reference  ", ha="right", va="center", fontsize=8, color=GRAY)
     axes.set(xlabel="Difference of AUROC (points)")
     keep_whole(axes, [rows["low"], rows["high"], rows["difference"], pd.Series([0.0])])
+    left, right = axes.get_xlim()
+    edge = {"va": "center", "ha": "left" if right > -left else "right"}  # where there is space
+    for place in map(int, np.flatnonzero(rows["variant"] == rows["reference"])):
+        axes.text(0, place, "  reference  ", fontsize=8, color=GRAY, **edge)
 
 
 def _legend(trivial: bool) -> list[Line2D]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow.core.schema import load_yaml
-from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS
 from aeflow.study.cells import Cell, path, statistics_of, study_cells, table_of
 from aeflow.study.study import Study
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from aeflow.questions.source import Source
 
 PUBLISHED = Path("config/published.yaml")
-STYLE = Path("aeflow/display/style.mplstyle")
 TEMPLATE = Path("aeflow/report/report.html")
 Missing = Mapping[Cell, str]
 Make = Callable[[str], "pd.DataFrame"]
@@ -43,10 +41,6 @@ def _named(study: Study, of: str) -> list[Cell]:
     """Return the cells of the named variants, of a dataset or of all."""
     names = set(study.named)
     return [c for c in study_cells(study) if c.variant in names and of in ("", c.dataset)]
-
-
-def _fusions(study: Study, of: str) -> list[Cell]:
-    return [c for c in _named(study, of) if study.variant(c.variant).method == Method.FUSION]
 
 
 def _trained(study: Study, of: str) -> list[Cell]:
@@ -208,7 +202,7 @@ QUESTIONS = (
         "certainty",
         "Is it certain when it is right?",
         "",
-        (Entry("certainty", "certainty", ("metrics",), _fusions, "Fusions"),),
+        (Entry("certainty", "certainty", ("metrics",), heading="Fusions"),),
     ),
     Question(
         "failures",
@@ -251,7 +245,8 @@ def inputs(study: Study, name: str, of: str = "") -> list[Path]:
     entry = FIGURES[name] if of else TABLES[name]
     cells = entry.cells(study, of)
     found = [file for read in entry.reads for file in _files(study, read, cells)]
-    return list(dict.fromkeys([*found, STYLE] if of else found))
+    style = [Path("aeflow/display/style.mplstyle")] if of else []
+    return list(dict.fromkeys([*found, *style]))
 
 
 def page_inputs(study: Study) -> list[Path]:
@@ -259,7 +254,7 @@ def page_inputs(study: Study) -> list[Path]:
     found = [file for name in TABLES for file in _files(study, name, [])]
     found += [figure_file(study, name, of) for name, of in figures(study)]
     found += _files(study, "metrics", _named(study, "")) + _files(study, "published", [])
-    found += _files(study, "trained", _trained(study, ""))
+    found += _files(study, "train", _trained(study, ""))
     return list(dict.fromkeys([*found, TEMPLATE]))
 
 
@@ -292,9 +287,10 @@ def galleries(study: Study, name: str, of: str) -> list[Path]:
 
 
 def code_of(name: str) -> list[Path]:
-    """Return the module of a table or a figure, which no script imports by itself."""
-    entry = TABLES.get(name) or FIGURES[name]
-    return [Path("aeflow/questions", f"{entry.module}.py")]
+    """Return the modules of a table, a figure or the page, which no script imports by itself."""
+    entries = [TABLES.get(name) or FIGURES[name]] if name != "page" else TABLES.values()
+    modules = dict.fromkeys(entry.module for entry in entries)
+    return [Path("aeflow/questions", f"{module}.py") for module in modules]
 
 
 def maker(study: Study, missing: Missing | None = None) -> Make:
@@ -322,17 +318,19 @@ def show(
     """Return a table for people; of an incomplete study, it says what is missing."""
     source = source_of(study, TABLES[name], missing=missing)
     shown: DisplayTable = _function(TABLES[name], f"{name}_display")(table, source)
-    lacking = ", ".join("/".join(names) for names in source.lacking())
-    return (
-        shown.noting(f"Incomplete, without a result or all of them: {lacking}.")
-        if lacking
-        else shown
-    )
+    own = dict.fromkeys((cell.dataset, cell.variant) for cell in source.cells)
+    lacking = ["/".join(names) for names in own if names in source.lacking()]
+    if lacking:
+        more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
+        shown = shown.noting(f"Not all results are there of {', '.join(lacking[:8])}{more}.")
+    return shown
 
 
 def draw(study: Study, name: str, of: str) -> Drawing:
     """Return a figure."""
     from matplotlib import style
+
+    from aeflow.display.figure import STYLE
 
     source = source_of(study, FIGURES[name], of)
     with style.context(STYLE):

@@ -18,9 +18,7 @@ from aeflow.display.figure import read_caption
 from aeflow.display.table import (
     DisplayTable,
     by_variant,
-    intervals,
     number,
-    percent,
     plain,
     write_table,
 )
@@ -40,7 +38,7 @@ _COUNTS = {
 }
 
 
-Headed = list[tuple[str, DisplayTable]]
+Headed = Sequence[tuple[str, DisplayTable]]
 
 
 def build_page(study: Study, missing: contents.Missing | None = None, failed: Headed = ()) -> str:
@@ -66,7 +64,7 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
-        for name, of in ([] if missing else contents.figures(study))
+        for name, of in ([] if missing or failed else contents.figures(study))
     }
     environment = Environment(
         loader=PackageLoader("aeflow.report", "."),
@@ -96,10 +94,17 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
                 "name": name,
                 "card": study.dataset(name).load_card(),
                 "figures": _of(contents.PER_DATASET, figures, name),
-                "tables": _dataset_tables(results, runs, name),
-                "reasons": _reasons([run for run in runs if run["dataset"] == name]),
+                "tables": [
+                    *_dataset_tables(own),
+                    (
+                        "Runs and thresholds",
+                        contents.show(study, "results", results[results["dataset"] == name]),
+                    ),
+                ],
+                "reasons": _reasons(own),
             }
             for name in main["dataset"].unique()
+            for own in [[run for run in runs if run["dataset"] == name]]
         ],
         cost=_cost(main),
         settings=_settings([*trainings, *runs]),
@@ -195,14 +200,14 @@ def _summary(main: pd.DataFrame) -> str:
     return f"{' on '.join(counts)}, {' or '.join(map(str, seeds))} seed{several} each."
 
 
-def _dataset_tables(results: pd.DataFrame, runs: Sequence[Run], dataset: str) -> Headed:
-    """Return (heading, table) pairs about one dataset: images, score components, runs."""
-    runs = [run for run in runs if run["dataset"] == dataset]
-    images: dict[str, dict[str, str]] = {}  # all runs of a category have the same
-    for run in runs:
-        counts = {label: str(run[name]) for name, label in _COUNTS.items()}
-        images[run["category"]] = {"Category": run["category"], **counts}
-    tables = [("Images", plain(pd.DataFrame(images.values())))] if images else []
+def _dataset_tables(runs: Sequence[Run]) -> list[tuple[str, DisplayTable]]:
+    """Return (heading, table) pairs about the images and score components of a dataset."""
+    images = {run["category"]: run for run in runs}  # all runs of a category have the same
+    counts = [
+        {"Category": category} | {label: str(run[name]) for name, label in _COUNTS.items()}
+        for category, run in images.items()
+    ]
+    tables = [("Images", plain(pd.DataFrame(counts)))] if counts else []
     components = pd.DataFrame(
         [run | {"component": n} | found for run in runs for n, found in run["components"].items()]
     )
@@ -213,29 +218,7 @@ def _dataset_tables(results: pd.DataFrame, runs: Sequence[Run], dataset: str) ->
             cells, _ = by_variant(found, {"component": "Component"}, metric)
             shown = plain(cells, "Percent, mean ± sd over seeds.")
             tables.append((f"AUROC of each score component on the {split} images", shown))
-    return [*tables, ("Runs and thresholds", _runs(results[results["dataset"] == dataset]))]
-
-
-def _runs(results: pd.DataFrame) -> DisplayTable:
-    cells = pd.DataFrame(
-        {
-            "Category": results["category"],
-            "Variant": results["variant"],
-            "Seed": results["seed"].astype("str"),
-            "Threshold": results["threshold"].map(number),
-            "Rule": results["threshold_rule"],
-            "Validation AUROC": results["val_auroc"].map(percent),
-            "Test AUROC": results["image_auroc"].map(percent),
-            "Interval": intervals(results, "image_auroc"),
-            "Kept epoch": results["best_epoch"].map(number),
-            "Fit (s)": [number(value, 1) for value in results["fit_seconds"]],
-        }
-    )
-    return plain(
-        cells,
-        "Thresholds are fitted on validation images; an image at the threshold counts as "
-        "anomalous. Percent; interval: bootstrap over the test images.",
-    )
+    return tables
 
 
 def _reasons(runs: Sequence[Run]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -97,12 +97,12 @@ class DatasetCard(Strict):
         "training normals changed, although a patient may be in both. patient_disjoint: training "
         "normals of patients (groups) in the test are left out.",
     )
-    counts: dict[str, Counts | None] = Field(
+    counts: dict[Annotated[str, Field(pattern=NAME)], Counts | None] = Field(
         min_length=1,
         description="Per category; the key `all` where a dataset has none. null: not known to "
         "us. Nothing is promised then: masks and the table of groups may be missing.",
     )
-    editions: dict[str, dict[str, Any]] = Field(
+    editions: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
         {}, description="The same dataset in other files: name -> keys of the card that differ."
     )
 
@@ -186,12 +186,12 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
     return validate(EncoderCard, content, str(path))
 
 
-def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
+def check_encoders(names: Iterable[str], receipts: Path, folder: Path = ENCODER_CARDS) -> None:
     """Check that each encoder has a valid card or is a backbone of timm or torchvision.
 
     It takes seconds to import the libraries, so a name without a card is first looked for in
     timm's source, and only what is not there in a process of its own; nothing once
-    `fetch_weights` left its JSON in `manifests`.
+    `fetch_weights` left its receipt in `receipts`.
 
     Raises:
         ConfigError: a card is wrong, or there is no such encoder; names the closest ones.
@@ -200,7 +200,7 @@ def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER
     for name in names:
         if (folder / f"{name}.yaml").is_file():
             load_encoder_card(name, folder)
-        elif not (manifests / f"{name}.json").is_file():
+        elif not (receipts / f"{name}.json").is_file():
             unknown.append(name)
     registered = _registered_in_timm() if unknown else set()
     unknown = [name for name in unknown if name not in registered]

@@ -17,7 +17,7 @@ rule evaluate_scores:
     message:
         "Judge every variant that reads the scores of {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        RUN
+        run("evaluate_scores")
 
 
 rule make_table:
@@ -38,7 +38,7 @@ rule make_table:
     message:
         "Make the table {wildcards.table}"
     shell:
-        RUN
+        run("make_table")
 
 
 rule plot_figure:
@@ -58,4 +58,4 @@ rule plot_figure:
     message:
         "Plot {wildcards.figure} of {wildcards.of}"
     shell:
-        RUN
+        run("plot_figure")
