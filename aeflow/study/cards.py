@@ -43,7 +43,8 @@ class SourceFile(Strict):
     urls: list[str] = Field(
         [],
         description="Where it comes from, tried in order: a URL (http, https, file), a local file "
-        "or folder, or `package:<folder>/<file>` for a file of an installed Python package.",
+        "or folder, or `package:<folder>/<file>` for a file of an installed Python package. "
+        "A relative path is relative to the root of the repository.",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{8,64}$", description="SHA-256, or its first digits."
@@ -86,9 +87,6 @@ class DatasetCard(Strict):
         description="What to download. One zip is placed as it is; anything else becomes a zip: "
         "of several archives, each one's members below a folder named by its stem.",
     )
-    generator: Literal["demo_textures"] | None = Field(
-        None, description="The images are generated from photographs of an installed package."
-    )
     layout: Layout
     conversion: Conversion | None = Field(
         None, description="The files are no images: how they become some, once, while fetching."
@@ -111,7 +109,7 @@ class DatasetCard(Strict):
     @property
     def has_source(self) -> bool:
         """Whether the card says where its images come from."""
-        return bool(self.files) or self.generator is not None
+        return bool(self.files)
 
     @property
     def categories(self) -> list[str]:
@@ -134,8 +132,6 @@ class DatasetCard(Strict):
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
-        if self.files and self.generator:
-            raise ValueError("a dataset has either files or a generator")
         folders = [file.name if file.is_plain else file.stem for file in self.files]
         if len(set(folders)) < len(folders):
             raise ValueError("two files have the same name (endings aside)")

@@ -72,12 +72,12 @@ def _arguments(
             arguments[name] = study
         elif name == "asked":
             arguments[name] = asked(study, function.__name__, given)
-        elif name in given:
-            arguments[name] = given[name]
         elif name in found:
             arguments[name] = found[name]
         elif name in made:
             arguments[name] = path(study, name, given)
+        elif name in given:  # last: `archive` is a wildcard and the file it names
+            arguments[name] = given[name]
         elif parameter.default is inspect.Parameter.empty:
             arguments[name] = None
     return arguments

@@ -82,3 +82,25 @@ def remove_incomplete():
     """Remove the report of an earlier run with failures, once there is a complete one."""
     if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
         shutil.rmtree(INCOMPLETE, ignore_errors=True)
+
+
+def check_galleries():
+    """End with a sentence where figures need example images that are not here and no job makes.
+
+    A gallery is no rule's input: Snakemake makes an absent input again with all it rests on, and a
+    clone that judges again would train.
+    """
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.output]  # not `all`
+    made = {str(path) for job in jobs for path in job.output}
+    absent = set()
+    for job in jobs:
+        if job.rule.name == "plot_figure":
+            for path in contents.galleries(STUDY, job.wildcards.figure, job.wildcards.of):
+                if str(path) not in made and not path.exists():
+                    absent.add(str(path.parents[2]))
+    if absent:
+        sys.exit(
+            f"Example images are needed that are not here: `dvc pull {' '.join(sorted(absent))}` "
+            "brings those of a study that was shared. To make them again instead, delete the "
+            "receipts of their score tables (`.json`) and run the same."
+        )

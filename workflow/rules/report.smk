@@ -3,13 +3,7 @@
 
 rule build_report:
     input:
-        tables=expand(pattern("csv"), table=contents.tables(STUDY)),
-        figures=[
-            pattern("png" if photographs else "svg").format(figure=figure, of=of)
-            for figure, of, photographs in contents.figures(STUDY)
-        ],
-        more=strings(contents.page_inputs(STUDY)),
-        template="aeflow/report/report.html",
+        strings(contents.page_inputs(STUDY)),
     output:
         report=pattern("report"),
         headline=pattern("headline"),

@@ -44,7 +44,6 @@ rule make_table:
 rule plot_figure:
     input:
         lambda w: strings(contents.inputs(STUDY, w.figure, w.of)),
-        style="aeflow/display/style.mplstyle",
     output:
         svg=pattern("svg"),
         png=pattern("png"),
