@@ -230,8 +230,7 @@ def _weighted(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def _best(sweep: pd.DataFrame, auroc: str) -> pd.DataFrame:
     """Return the row of the highest `auroc` for each kind of score and seed that has one."""
-    # Rounded: 0.95 - 0.9 and 0.9 - 0.85 differ in the last bit.
-    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs().round(9)).dropna(subset=auroc)
+    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs()).dropna(subset=auroc)
     ranked = ranked.sort_values([auroc, "near", "beta"], ascending=False).drop(columns="near")
     return ranked[~ranked.index.duplicated()]
 

@@ -11,11 +11,11 @@ from tests.unit.questions.small_source import SmallSource, small_study
 
 
 def score_table(seed=0, n=120):
-    """A third of the images validation, two thirds normal; anomalies score higher."""
+    """A third of the images validation, three fifths normal; anomalies score higher."""
     generator = np.random.default_rng(seed)
     table = pd.DataFrame({"image_id": [f"{index:03d}" for index in range(n)]})
     table["split"] = np.where(np.arange(n) % 3, "test", "validation")
-    table["gt_label"] = np.arange(n) % 4 // 2
+    table["gt_label"] = np.arange(n) % 5 // 3
     table["defect"] = np.where(table["gt_label"] == 1, "crack", "good")
     for name in ("nll", "mse", "score"):
         table[name] = generator.normal(size=n) + table["gt_label"]
@@ -115,6 +115,7 @@ AUROCS = {name: {"test_auroc": auroc} for name, auroc in (("nll", 0.75), ("mse",
 def test_score_histograms():
     table = score_table()
     table["score"] *= 10
+    table.loc[1, "nll"] = 100
     source = source_of({CELL: table}, lambda cell: {"components": AUROCS, "image_auroc": 0.8})
     drawing = plot_scores(source, *CELL[:3])
     figure = drawing.figure

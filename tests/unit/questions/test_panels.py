@@ -1,3 +1,4 @@
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,12 +77,15 @@ def test_rows_show_the_images_their_label_names(gallery):
     grid = draw(gallery)
     titles = ["input", "reconstruction", "difference", "flow map", "overlay", "mask"]
     assert [axes.get_title() for axes in grid[0]] == titles
+    drawn = np.array([shown(row[3]) for row in grid])
+    ends = np.percentile(drawn, [0.5, 99.5])
     for row in grid:
         why, defect, name, numbers = row[0].get_ylabel().split("\n")
         index = list(gallery["image_id"]).index(f"tiles/{name}")
         for axes, array in zip(row, ("image", "reconstruction", "difference"), strict=False):
             np.testing.assert_array_equal(shown(axes), gallery[array][index])
         np.testing.assert_array_equal(shown(row[3]), gallery["flow_map"][index])
+        assert row[3].images[0].get_clim() == pytest.approx(ends)
         assert defect == gallery["defect"][index]
         assert why.startswith(("anomaly", "nearest") if gallery["gt_label"][index] else ("n",))
         _, score, comparison, threshold = numbers.replace("−", "-").split()
@@ -94,15 +98,16 @@ def test_rows_show_the_images_their_label_names(gallery):
             assert row[5].texts[0].get_text() == "no mask"
 
 
-def test_one_scale_for_all_rows_and_an_overlay_that_starts_at_nothing(gallery):
-    gallery["flow_map"][0] *= 100
-    gallery["flow_map"][:, :16] = -1
+def test_one_scale_for_all_rows_and_an_overlay_by_it(gallery):
+    gallery["flow_map"][:, :16], gallery["flow_map"][:, 16:] = -1, 7
     gallery["difference"][:] = 0  # a map of one value still has a scale
     grid = draw(gallery)
     for column in (2, 3):
         assert len({axes.images[0].get_clim() for axes in grid[:, column]}) == 1
     for row in grid:
-        np.testing.assert_allclose(shown(row[4])[:16], shown(row[0])[:16] / 255)
+        image, highest = shown(row[0]) / 255, matplotlib.colormaps["inferno"](1.0)[:3]
+        np.testing.assert_allclose(shown(row[4])[:16], image[:16])
+        np.testing.assert_allclose(shown(row[4])[16:], 0.4 * image[16:] + 0.6 * np.array(highest))
 
 
 def test_what_there_is_not_has_no_column(gallery):

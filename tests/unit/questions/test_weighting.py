@@ -60,7 +60,7 @@ def test_every_seed_chooses_once_for_all_categories():
 
 @pytest.mark.parametrize(
     ("betas", "nearest"),
-    [([0.0, 0.5, 1.0], 1.0), ([0.1, 0.7, 0.2], 0.7), ([0.85, 0.95], 0.95), ([0.95, 0.85], 0.95)],
+    [([0.8, 0.5, 1.0], 1.0), ([0.1, 0.7, 0.2], 0.7), ([1.0, 0.85], 0.85), ([0.95, 0.85], 0.95)],
 )
 def test_among_equals_it_is_the_nearest_to_the_papers(betas, nearest):
     row = row_of(source_of([(0, beta, "a", 0.8, 0.7) for beta in betas]))
