@@ -1,26 +1,18 @@
 """Fetch the pretrained weights of an encoder (aeflow.encoder.weights)."""
 
-import argparse
 import os
 from pathlib import Path
+from typing import Any
 
-from aeflow.core.files import write_json
-from aeflow.core.job import script
-from aeflow.encoder.weights import fetch_weights
+from aeflow.encoder import weights as pretrained
+from aeflow.study.asked import WeightsAsked
+from aeflow.study.job import job
 
 
-def main(arguments: list[str]) -> None:
-    """Write the weights and their manifest."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", required=True, help="name of a card or an architecture")
-    parser.add_argument("--weights", type=Path, required=True, help="safetensors to write")
-    parser.add_argument("--manifest", type=Path, required=True, help="JSON to write")
-    args = parser.parse_args(arguments)
-    write_json(
-        args.manifest,
-        fetch_weights(args.encoder, args.weights, os.environ.get("AEFLOW_MIRROR")),
-    )
+def fetch_weights(asked: WeightsAsked, weights: Path) -> dict[str, Any]:
+    """Write the weights; return library, architecture, mean and sd."""
+    return pretrained.fetch_weights(asked.encoder, weights, os.environ.get("AEFLOW_MIRROR"))
 
 
 if __name__ == "__main__":
-    script(main)
+    job(fetch_weights)

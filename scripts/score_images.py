@@ -1,48 +1,43 @@
 """Compute every score component of the validation and test images (aeflow.scoring)."""
 
-import argparse
 from pathlib import Path
+from typing import Any
 
-from aeflow.core.files import read_json, sha256_file
-from aeflow.core.job import script
-from aeflow.core.schema import load_settings
-from aeflow.core.types import Method
 from aeflow.data.prepared import open_prepared
-from aeflow.scoring.score_images import save_gallery, score_images
+from aeflow.methods.method import Scorer, detector_of
+from aeflow.scoring import score_images as scoring
 from aeflow.scoring.score_tables import write_scores
-from aeflow.study.settings import FitSettings
-from aeflow.training.assembly import assemble
-from aeflow.training.checkpoints import load_checkpoint, origin
-from aeflow.training.devices import set_up
+from aeflow.study.asked import ScoreAsked
+from aeflow.study.job import job
 
 
-def main(arguments: list[str]) -> None:
-    """Write the score table, the pixel metrics and the gallery."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", type=Method, required=True, help="a trained one")
-    parser.add_argument("--settings", required=True, help="FitSettings as JSON")
-    parser.add_argument("--fpr-limit", type=float, required=True, help="of AUPRO")
-    for name in ("images", "masks", "index", "features", "features-manifest", "weights"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--summary", type=Path, required=True)
-    parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--scored", type=Path, required=True, help="JSON to write")
-    parser.add_argument("--gallery", type=Path, required=True, help=".npz to write")
-    args = parser.parse_args(arguments)
+def score_images(
+    asked: ScoreAsked,
+    images: Path,
+    masks: Path,
+    index: Path,
+    features: Path | None,
+    weights: Path | None,
+    model: Path | None,
+    trained: Path | None,
+    scores: Path,
+    gallery: Path,
+) -> dict[str, Any]:
+    """Write the score table and the gallery; return the metrics of the maps."""
+    prepared = open_prepared(images, masks, index)
+    scorer: Scorer
+    if features and weights and model and trained:
+        from aeflow.training.checkpoints import load_learner  # torch, which the gradient needs not
 
-    settings = load_settings(FitSettings, args.settings)
-    device = set_up(settings.training)
-    prepared = open_prepared(args.images, args.masks, args.index)
-    source, model = assemble(prepared, settings, args.method, device, args.features, args.weights)
-    expected = origin(args.method, settings, args.features_manifest, args.index)
-    load_checkpoint(model, args.model, args.summary, expected)
-    table, pixel = score_images(prepared, source, model, args.fpr_limit)
-    save_gallery(args.gallery, prepared, source, model, table)
-    checkpoint = read_json(args.summary)["model_sha256"]
-    made = {"checkpoint_sha256": checkpoint, "gallery_sha256": sha256_file(args.gallery)}
-    write_scores(args.scores, args.scored, table, pixel, **made)
+        files = (index, features, weights, model, trained)
+        scorer = load_learner(asked, prepared.images, *files)
+    else:
+        scorer = detector_of(asked.method)(prepared.images)
+    table, pixel = scoring.score_images(prepared, scorer, asked.fpr_limit)
+    write_scores(scores, table)
+    scoring.save_gallery(gallery, prepared, scorer, table)
+    return {"pixel": pixel}
 
 
 if __name__ == "__main__":
-    script(main)
+    job(score_images)

@@ -1,7 +1,6 @@
 """Train, validation and test: what is in two of them, and how that is prevented."""
 
 import hashlib
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,12 @@ from aeflow.data.records import Record
 from aeflow.study.cards import Protocol
 from aeflow.study.settings import DataSettings
 
-logger = logging.getLogger(__name__)
 GROUP = "group "
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The images in use.
+    """The images in use, and how many are not.
 
     Attributes:
         records: Ordered by split, then path; `split` says where each one belongs.
@@ -27,6 +25,8 @@ class Splits:
         shared_groups: Normal training images in use although their group is in the test.
         dropped_validation: Images of the dataset's own validation split left out: they share
             a group or a file with train or test.
+        dropped_anomalies: Further anomalous images outside the test left out: validation may not
+            see them, or has as many as it may use.
         drawn_test: Images drawn for the test of a dataset that has none.
     """
 
@@ -35,6 +35,7 @@ class Splits:
     dropped_groups: int = 0
     shared_groups: int = 0
     dropped_validation: int = 0
+    dropped_anomalies: int = 0
     drawn_test: int = 0
 
 
@@ -62,12 +63,6 @@ def assign_splits(
     a group or a file with train or test. Either way at most `max_val_anomalous` anomalies are
     used (the last unit may be cut); further ones are not used at all.
 
-    Args:
-        records: Images of one category, with `sha256`.
-        settings: `val_fraction`, `max_val_anomalous` and `split_seed` are used.
-        protocol: The card's `split`.
-        test_fraction: The card's `layout.test_fraction`.
-
     Raises:
         DataError: the training normals are all one unit, or too few are left.
     """
@@ -80,17 +75,9 @@ def assign_splits(
     distinct = _without_files_of(test, normals)
     unshared = _without_groups_of(test, distinct)
     usable = distinct if protocol == "official" else unshared
-    found = Splits(
-        [],
-        dropped_duplicates=len(normals) - len(distinct),
-        dropped_groups=len(distinct) - len(usable),
-        shared_groups=len(usable) - len(unshared),
-        drawn_test=drawn_test,
-    )
     own = [record for record in records if record.split == Split.VALIDATION]
+    clean = _unrelated(test + usable, own)
     if own:
-        clean = _unrelated(test + usable, own)
-        found = replace(found, dropped_validation=len(own) - len(clean))
         train = usable
         validation = [record for record in clean if record.gt_label == NORMAL]
         anomalies = [record for record in clean if record.gt_label == ANOMALOUS]
@@ -106,7 +93,6 @@ def assign_splits(
     units = _units(anomalies, settings.split_seed)
     chosen = [record for unit in units for record in unit][: settings.max_val_anomalous]
     validation += [replace(record, split=Split.VALIDATION) for record in chosen]
-    _log(found, len(chosen), len(anomalies))
 
     order = list(Split)
     assigned = [
@@ -116,7 +102,16 @@ def assign_splits(
         )
     ]
     check_disjoint(assigned, protocol)
-    return replace(found, records=assigned)
+    dropped = len(normals) - len(usable) + len(own) - len(clean)
+    return Splits(
+        assigned,
+        dropped_duplicates=len(normals) - len(distinct),
+        dropped_groups=len(distinct) - len(usable),
+        shared_groups=len(usable) - len(unshared),
+        dropped_validation=len(own) - len(clean),
+        dropped_anomalies=len(records) - len(assigned) - dropped,
+        drawn_test=drawn_test,
+    )
 
 
 def check_disjoint(records: Iterable[Record], protocol: Protocol = "patient_disjoint") -> None:
@@ -139,20 +134,6 @@ def check_disjoint(records: Iterable[Record], protocol: Protocol = "patient_disj
                     f"{record.source} ({record.split}) and {other.source} ({other.split}) share "
                     f"the {key}: the splits leak. Please report this."
                 )
-
-
-def _log(splits: Splits, chosen: int, anomalies: int) -> None:
-    logger.info("Validation anomalies: %d of %d that could be used", chosen, anomalies)
-    if splits.drawn_test:
-        logger.info("The dataset has no test: %d images were drawn for it", splits.drawn_test)
-    for number, what in (
-        (splits.dropped_duplicates, "Left out of training, their bytes are in the test"),
-        (splits.dropped_groups, "Left out of training, their group is in the test"),
-        (splits.shared_groups, "Trained on although their group is in the test (official split)"),
-        (splits.dropped_validation, "Left out of validation, related to train or test"),
-    ):
-        if number:
-            logger.warning("%s: %d images", what, number)
 
 
 def _draw_test(records: Sequence[Record], fraction: float, seed: int) -> list[Record]:

@@ -1,4 +1,7 @@
-"""The pretrained encoder x -> z: frozen and in eval mode unless it is fine-tuned."""
+"""The pretrained encoder x -> z: frozen and in eval mode unless it is fine-tuned.
+
+timm and torchvision take two seconds to import, so they are only where a backbone is built.
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,12 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from aeflow.core.errors import ConfigError
 from aeflow.core.tensors import read_facts
@@ -71,13 +71,23 @@ def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
         DataError: the file is missing or damaged.
     """
     facts = read_facts(weights)
-    cut = _cut_timm if facts["library"] == "timm" else _cut_torchvision
+    cut = _TimmMap if facts["library"] == "timm" else _TorchvisionMap
     # The libraries start from random weights. A flow that is built afterwards must not depend on
     # whether its features came from the cache.
     with torch.random.fork_rng(devices=[]):
-        body, channels, stride = cut(facts["architecture"], stage, weights)
+        model = create_backbone(facts["library"], facts["architecture"])
+    model.load_state_dict(load_file(weights))
+    stride = 2 ** (stage + 1)
+    ends = cut.ends(model)
+    if stride not in ends:
+        stages = [str(number) for number in range(1, 7) if 2 ** (number + 1) in ends]
+        raise ConfigError(
+            f"encoder.stage: {facts['architecture']} has the stages {', '.join(stages)}, not "
+            f"{stage}."
+        )
+    end, channels = ends[stride]
     mean, sd = json.loads(facts["mean"]), json.loads(facts["sd"])
-    return Encoder(body, channels, stride, mean, sd, finetune)
+    return Encoder(cut(model, end), channels, stride, mean, sd, finetune)
 
 
 def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvision")) -> str:
@@ -86,6 +96,9 @@ def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvisi
     Raises:
         ConfigError: none has it; names the closest ones.
     """
+    import timm
+    import torchvision
+
     known = {
         "timm": timm.list_models(),
         "torchvision": torchvision.models.list_models(module=torchvision.models),
@@ -101,32 +114,30 @@ def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvisi
     )
 
 
-def _cut_timm(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
-    """Cut after the last map that has the stage's stride: the end of that stage."""
-    model = _create_timm(architecture)
-    model.load_state_dict(load_file(weights))
-    stride = 2 ** (stage + 1)
-    end_of = {info["reduction"]: number for number, info in enumerate(model.feature_info)}
-    if stride not in end_of:
-        raise ConfigError(_no_such_stage(architecture, stage, end_of))
-    end = end_of[stride]
-    return _TimmMap(model, end), model.feature_info[end]["num_chs"], stride
+def create_backbone(library: str, architecture: str, pretrained: bool = False) -> Any:
+    """Return a library's model, with random weights or with the library's own."""
+    if library == "torchvision":
+        import torchvision
 
+        return torchvision.models.get_model(
+            architecture, weights="DEFAULT" if pretrained else None
+        )
+    import timm
 
-def _create_timm(architecture: str) -> Any:
     try:  # transformers: images of any size; their position embeddings are interpolated
-        return timm.create_model(architecture, dynamic_img_size=True)
+        return timm.create_model(architecture, pretrained, dynamic_img_size=True)
     except TypeError:  # convolutional networks have no such argument and no such limit
-        return timm.create_model(architecture)
-
-
-def _no_such_stage(architecture: str, stage: int, strides: Iterable[int]) -> str:
-    stages = [str(number) for number in range(1, 7) if 2 ** (number + 1) in strides]
-    return f"encoder.stage: {architecture} has the stages {', '.join(stages)}, not {stage}."
+        return timm.create_model(architecture, pretrained)
 
 
 class _TimmMap(nn.Module):
     """A map of a timm model, without the layers that come after it."""
+
+    @staticmethod
+    def ends(model: Any) -> dict[int, tuple[Any, int]]:
+        """Return the number and the channels of the last map of each stride: ends of stages."""
+        info = enumerate(model.feature_info)
+        return {each["reduction"]: (number, each["num_chs"]) for number, each in info}
 
     def __init__(self, model: Any, number: int) -> None:
         super().__init__()
@@ -143,38 +154,34 @@ class _TimmMap(nn.Module):
 class _TorchvisionMap(nn.Module):
     """A map of a torchvision model, without the layers that come after it."""
 
+    @staticmethod
+    def ends(model: nn.Module) -> dict[int, tuple[Any, int]]:
+        """Return the name and the channels of the last block of each stride.
+
+        Blocks are the modules at most two levels deep: inside a block there may be maps that have
+        the stride of the stage before, `layer4.0.relu` of a ResNet for one.
+        """
+        side, found = 256, dict[int, tuple[Any, int]]()
+
+        def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def note(_: nn.Module, __: Any, out: Any) -> None:
+                if isinstance(out, Tensor) and out.ndim == 4:
+                    found[side // out.shape[3]] = name, out.shape[1]
+
+            return note
+
+        with ExitStack() as hooks, torch.no_grad():
+            for name, module in model.eval().named_modules():
+                if name and name.count(".") < 2:
+                    hooks.enter_context(module.register_forward_hook(watch(name)))
+            model(torch.zeros(1, 3, side, side))
+        return found
+
     def __init__(self, model: nn.Module, node: str) -> None:
+        from torchvision.models.feature_extraction import create_feature_extractor
+
         super().__init__()
         self.model = create_feature_extractor(model, [node])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.model(x).values())
-
-
-def _cut_torchvision(architecture: str, stage: int, weights: Path) -> tuple[nn.Module, int, int]:
-    """Cut after the last block whose output has the stage's stride.
-
-    Blocks are the modules at most two levels deep: inside a block there may be maps that have
-    the stride of the stage before, `layer4.0.relu` of a ResNet for one.
-    """
-    model = torchvision.models.get_model(architecture, weights=None).eval()
-    model.load_state_dict(load_file(weights))
-    side, stride = 256, 2 ** (stage + 1)
-    ends: dict[int, tuple[str, int]] = {}
-
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, Tensor) and out.ndim == 4:
-                ends[side // out.shape[3]] = name, out.shape[1]
-
-        return note
-
-    with ExitStack() as hooks, torch.no_grad():
-        for name, module in model.named_modules():
-            if name and name.count(".") < 2:
-                hooks.enter_context(module.register_forward_hook(watch(name)))
-        model(torch.zeros(1, 3, side, side))
-    if stride not in ends:
-        raise ConfigError(_no_such_stage(architecture, stage, ends))
-    end, channels = ends[stride]
-    return _TorchvisionMap(model, end), channels, stride

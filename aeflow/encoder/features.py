@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import atomic_path
-from aeflow.encoder.encoder import Encoder
+from aeflow.data.prepared import open_array
+from aeflow.encoder.encoder import Encoder, load_encoder
+from aeflow.study.settings import EncoderSettings
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
@@ -33,14 +35,15 @@ class FeatureSource:
         cache: NDArray[np.float16] | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        self._images, self._cache, self._encoder = images, cache, encoder
-        self.device = device
+        self._images, self._cache = images, cache
+        self.device, self.encoder = device, encoder
         if cache is not None:
             self.channels, self.stride = cache.shape[3], images.shape[1] // cache.shape[1]
         else:
             assert encoder is not None, "either a cache or an encoder"
             self.channels, self.stride = encoder.channels, encoder.stride
-        self.side = images.shape[1] // self.stride
+        self.image_side = images.shape[1]
+        self.side = self.image_side // self.stride
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Return images in [0, 1], (B, 3, H, W), channels last."""
@@ -55,14 +58,43 @@ class FeatureSource:
         if self._cache is not None:
             cached = torch.from_numpy(self._cache[rows]).to(self.device, non_blocking=True)
             return cached.permute(0, 3, 1, 2).float()
-        assert self._encoder is not None
+        assert self.encoder is not None
         images = self.images(rows) if images is None else images
-        if self._encoder.finetune:
-            z: Tensor = self._encoder(images)
+        if self.encoder.finetune:
+            z: Tensor = self.encoder(images)
             return z.float()
         with torch.autocast(self.device.type, enabled=False):  # as the cache was made
-            z = self._encoder(images)
+            z = self.encoder(images)
         return z.half().float()
+
+
+def open_features(
+    images: NDArray[np.uint8],
+    settings: EncoderSettings,
+    device: torch.device,
+    features: Path,
+    weights: Path,
+) -> FeatureSource:
+    """Return the source of the features of `images` that a training or a scoring needs.
+
+    The cache is read unless it is empty (too large for the configured limit) or the encoder is
+    fine-tuned; the encoder is built only in those cases.
+
+    Raises:
+        ConfigError: the encoder has no such stage.
+        DataError: a file is missing or damaged, or the cache does not belong to the images.
+    """
+    cache = open_array(features)
+    if len(cache) and not settings.finetune:
+        if len(cache) != len(images):
+            raise DataError(
+                f"{features} holds {len(cache)} images, the prepared array {len(images)}: run "
+                "extract_features again."
+            )
+        return FeatureSource(images, device, cache=cache.view(np.float16))
+    encoder = load_encoder(weights, settings.stage, settings.finetune)
+    encoder = encoder.to(device).to(memory_format=torch.channels_last)
+    return FeatureSource(images, device, encoder=encoder)
 
 
 def extract_features(
@@ -92,7 +124,14 @@ def extract_features(
         logger.info("features would take %.1f GiB, more than %.1f: not cached", gib, max_gib)
         shape = (0, *shape[1:])
     source = FeatureSource(images, device, encoder=encoder)
-    _check_side(source)
+    with torch.inference_mode():
+        found = source.features(np.arange(1)).shape[2:]
+    if found != (side, side):
+        raise ConfigError(
+            f"encoder.stage: maps of images of {images.shape[1]} pixels are {found[0]} x "
+            f"{found[1]}, which is not the side divided by the stride {encoder.stride}: choose "
+            "another stage, or a data.image_size that is a multiple of its stride."
+        )
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
     with atomic_path(out) as part, part.open("wb") as file, torch.inference_mode():
@@ -108,16 +147,3 @@ def extract_features(
             file.write(z.permute(0, 2, 3, 1).half().cpu().contiguous().numpy().data)
     logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shape[1:], gib)
     return {"cached": cached, "shape": list(shape[1:]), "images": len(images)}
-
-
-def _check_side(source: FeatureSource) -> None:
-    first = np.arange(1)
-    images = source.images(first)
-    with torch.inference_mode():
-        found = source.features(first, images).shape[2:]
-    if found != (source.side, source.side):
-        raise ConfigError(
-            f"encoder.stage: maps of images of {images.shape[-1]} pixels are {found[0]} x "
-            f"{found[1]}, which is not the side divided by the stride {source.stride}: choose "
-            "another stage, or a data.image_size that is a multiple of its stride."
-        )

@@ -5,29 +5,26 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import sha256_file
 from aeflow.core.tensors import save_tensors
 from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
 from aeflow.data.fetch import fetch_file
-from aeflow.encoder.encoder import library_of
+from aeflow.encoder.encoder import create_backbone, library_of
 from aeflow.study.cards import ENCODER_CARDS, EncoderCard, load_encoder_card
 
 logger = logging.getLogger(__name__)
 
 
 def fetch_weights(name: str, out: Path, mirror: str | None) -> dict[str, Any]:
-    """Write an encoder's weights to `out` and return their description.
+    """Write an encoder's weights to `out`; return library, architecture, mean and sd.
 
     An encoder with a card in config/encoders/ comes from the mirror or the card's source and must
     have the card's checksum. Any other timm or torchvision backbone comes from where its library
-    gets it; its checksum is recorded here, so that the next download can be compared.
+    gets it.
 
     Args:
         name: name of a card or of an architecture.
@@ -40,46 +37,36 @@ def fetch_weights(name: str, out: Path, mirror: str | None) -> dict[str, Any]:
     """
     if (ENCODER_CARDS / f"{name}.yaml").is_file():
         card = load_encoder_card(name)
-        model = _new(library_of(card.architecture, [card.library]), card.architecture)
+        library, architecture = library_of(card.architecture, [card.library]), card.architecture
+        model = create_backbone(library, architecture)
         original = out.with_name(f".original-{card.weights.name}")
         try:
             fetch_file(card.weights, original, mirror)
             _fill(model, _read_tensors(original, card), card)
         finally:
             original.unlink(missing_ok=True)
-        facts = {"library": card.library, "architecture": card.architecture}
         mean, sd = card.mean, card.sd
     else:
-        library = library_of(name)
+        library, architecture = library_of(name), name
         model = _pretrained(library, name)
-        facts = {"library": library, "architecture": name}
         config = getattr(model, "pretrained_cfg", {})
         mean, sd = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_SD)
-    facts |= {"mean": json.dumps(mean), "sd": json.dumps(sd)}
-    save_tensors(out, model.state_dict(), facts)
-    return {"encoder": name, "sha256": sha256_file(out), **facts}
+    facts = {"library": library, "architecture": architecture, "mean": list(mean), "sd": list(sd)}
+    described = {key: v if isinstance(v, str) else json.dumps(v) for key, v in facts.items()}
+    save_tensors(out, model.state_dict(), described)
+    return facts
 
 
-def _new(library: str, architecture: str) -> nn.Module:
-    if library == "timm":
-        return timm.create_model(architecture)
-    model: nn.Module = torchvision.models.get_model(architecture, weights=None)
-    return model
-
-
-def _pretrained(library: str, name: str) -> nn.Module:
+def _pretrained(library: str, name: str) -> Any:
     logger.info("%s has no card: asking %s for its default weights", name, library)
     try:
-        if library == "timm":
-            return timm.create_model(name, pretrained=True)
-        model: nn.Module = torchvision.models.get_model(name, weights="DEFAULT")
+        return create_backbone(library, name, pretrained=True)
     except Exception as error:  # the hubs raise whatever their HTTP clients raise
         raise DataError(
             f"{library} could not get the weights of {name} ({type(error).__name__}: {error}). "
             f"With a file of your own, write a card {ENCODER_CARDS}/{name}.yaml whose "
             "weights.urls names it."
         ) from error
-    return model
 
 
 def _read_tensors(path: Path, card: EncoderCard) -> dict[str, Tensor]:

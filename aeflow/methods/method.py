@@ -1,118 +1,144 @@
-"""What a peer is, and the passes over the training images that two of them need."""
+"""What a method is. Each has a file of its own, of which only the one that runs is imported."""
 
-import logging
-import math
-from collections.abc import Callable, Iterator
-from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from tqdm import tqdm
 
-from aeflow.core.errors import TrainingError
-from aeflow.study.settings import TrainingSettings
+from aeflow.core.types import Method
+from aeflow.study.settings import FitSettings
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:  # the gradient needs no torch
+    import torch
+    from torch import Tensor, nn
+
 Rows = NDArray[np.int64]
+Values = NDArray[np.float32]
 
 
 class Scored(NamedTuple):
-    """What a peer says of a batch; higher is more anomalous.
+    """What a method makes of B images.
 
     Attributes:
-        pred_score: (B,), raw: neither clamped nor scaled to [0, 1].
-        anomaly_map: (B, H, W) at the size of the prepared images; None if the method has none.
+        components: name -> (B,) scores, raw: higher is more anomalous.
+        maps: name -> (B, H, W) at the size of the prepared images, higher is more anomalous.
+        coarse: name -> (B, h, w), the map before it was enlarged; what the gallery keeps of it.
+        reconstruction: (B, H, W, 3) in [0, 1]; None if the method makes none.
     """
 
-    pred_score: Tensor
-    anomaly_map: Tensor | None
+    components: dict[str, NDArray[np.float64]]
+    maps: dict[str, Values]
+    coarse: dict[str, Values]
+    reconstruction: Values | None
 
 
-@dataclass
-class Fitted:
-    """How a peer was fitted.
-
-    Attributes:
-        parameters: numbers that the fitted model holds.
-        best_epoch: the epoch that was kept, from 1; None where there are no epochs.
-        history: epoch, train_loss and val_loss of every epoch.
-    """
-
-    parameters: int
-    best_epoch: int | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
+def scored(name: str, pred_score: Tensor, anomaly_map: Tensor | None = None) -> Scored:
+    """Return one score, (B,), and its map, (B, H, W), under one name, as peers have them."""
+    maps = {} if anomaly_map is None else {name: anomaly_map.cpu().numpy()}
+    return Scored({name: pred_score.cpu().double().numpy()}, maps, {}, None)
 
 
-class Peer(Protocol):
-    """A method of anomalib behind our features or images."""
-
-    def fit(self, train: Rows, validation: Rows, seed: int) -> Fitted:
-        """Fit on the rows `train`; the rows `validation`, normals too, choose the epoch."""
-        ...
+class Scorer(Protocol):
+    """What scores images, by their rows in the prepared array."""
 
     def score(self, rows: Rows) -> Scored:
         """Score the images of `rows`."""
         ...
 
 
+class Update(NamedTuple):
+    """Adam on some parameters (torch.optim.Adam's names), once per batch.
+
+    Attributes:
+        cosine: from `lr` down to 0 at the last step, along half a cosine.
+        clip: the largest norm of the gradient, None for any.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    cosine: bool = False
+    clip: float | None = None
+
+
+class Learner(Scorer, Protocol):
+    """What is fitted to normals, then scores.
+
+    Attributes:
+        module: all that a checkpoint holds.
+        updates: of an epoch's batch, in turn; none: there are no epochs, and `fit` is all.
+    """
+
+    module: nn.Module
+    updates: Sequence[Update] = ()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are fitted."""
+        held: list[Tensor] = [*self.module.parameters()] or [*self.module.buffers()]
+        return sum(tensor.numel() for tensor in held if tensor.is_floating_point())
+
+    def fit(self, train: Rows) -> None:
+        """Fit what is fitted in closed form, before any epoch."""
+
+    def losses(self, rows: Rows) -> Iterator[dict[str, Tensor]]:
+        """Yield the mean losses of a batch for each of `updates`: `loss`, then its parts.
+
+        What follows a yield may rest on the update. The first ones are the history's, and their
+        `loss` on validation normals chooses the epoch.
+        """
+        raise NotImplementedError
+
+
+def detector_of(method: Method) -> Callable[..., Any]:
+    """Return the class `Detector` of a method's file; no other file is imported.
+
+    One that is fitted takes what `build` hands it, any other the images.
+    """
+    module = import_module(".".join(method.file.with_suffix("").parts))
+    detector: Callable[..., Any] = module.Detector
+    return detector
+
+
+def build(
+    method: Method,
+    settings: FitSettings,
+    images: NDArray[np.uint8],
+    device: torch.device,
+    features: Path,
+    weights: Path,
+) -> Learner:
+    """Build what fits and scores.
+
+    Args:
+        method: one that is fitted.
+        settings: of the cell.
+        images: (N, H, W, 3), the prepared array.
+        device: where to compute.
+        features: the cache.
+        weights: of the encoder.
+
+    Raises:
+        DataError: a file is missing, or the cache does not belong to the images.
+    """
+    from aeflow.encoder.features import open_features
+
+    encoder = settings.encoder
+    if not method.trained:
+        # Peers take the encoder as it is: they have no loss to tune it by.
+        encoder = encoder.model_copy(update={"finetune": False})
+    source = open_features(images, encoder, device, features, weights)
+    learner: Learner = detector_of(method)(source, settings, method)
+    return learner
+
+
 def batches(rows: Rows, size: int) -> Iterator[Rows]:
     """Return the rows in batches of at most `size`."""
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
-
-
-def fit_epochs(
-    kept: nn.Module,
-    train_step: Callable[[Rows], float],
-    loss: Callable[[Rows], float],
-    training: TrainingSettings,
-    seed: int,
-    train: Rows,
-    validation: Rows,
-) -> Fitted:
-    """Train for `training.epochs`, and leave in `kept` the epoch of `training.epoch_rule`.
-
-    The order of the images is that of our own trainings with this seed.
-
-    Args:
-        kept: what a scoring needs of the model.
-        train_step: trains on a batch and returns its mean loss.
-        loss: returns the mean loss of a batch.
-        training: epochs, batch_size and epoch_rule count.
-        seed: of the order.
-        train: rows of the training normals.
-        validation: rows of the validation normals.
-
-    Raises:
-        TrainingError: a loss is not finite.
-    """
-    best, best_loss, best_epoch = deepcopy(kept.state_dict()), math.inf, 0
-    history: list[dict[str, float]] = []
-    for epoch in tqdm(range(1, training.epochs + 1), "training", disable=None, unit="epoch"):
-        order = np.random.default_rng((seed, epoch)).permutation(train)
-        kept.train()
-        row = {"train_loss": _mean(lambda batch: train_step(np.sort(batch)), order, training)}
-        kept.eval()
-        with torch.no_grad():
-            row["val_loss"] = _mean(loss, validation, training)
-        if not math.isfinite(row["train_loss"] + row["val_loss"]):
-            raise TrainingError(
-                f"The loss of epoch {epoch} is {row['train_loss']} in training and "
-                f"{row['val_loss']} in validation: use another seed or fewer training.epochs."
-            )
-        logger.info("epoch %d %s", epoch, " ".join(f"{k} {v:.5f}" for k, v in row.items()))
-        history.append({"epoch": epoch, **row})
-        if training.epoch_rule == "last" or row["val_loss"] < best_loss:
-            best, best_loss, best_epoch = deepcopy(kept.state_dict()), row["val_loss"], epoch
-    kept.load_state_dict(best)
-    parameters = sum(parameter.numel() for parameter in kept.parameters())
-    return Fitted(parameters, best_epoch, history)
-
-
-def _mean(loss: Callable[[Rows], float], rows: Rows, training: TrainingSettings) -> float:
-    parts = [loss(batch) * len(batch) for batch in batches(rows, training.batch_size)]
-    return sum(parts) / len(rows)

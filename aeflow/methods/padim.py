@@ -5,48 +5,44 @@ from anomalib.models.components import MultiVariateGaussian
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from torch import Tensor
 
+from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Fitted, Rows, Scored, batches
-from aeflow.study.settings import TrainingSettings
+from aeflow.methods.method import Learner, Rows, Scored, batches, scored
+from aeflow.study.settings import FitSettings
 
 # Channels that are kept, anomalib's number for resnet18.
 FEATURES = 100
 
 
-class Padim:
+class Detector(Learner):
     """A Gaussian of some channels, drawn by chance, at each position; on the source's device."""
 
-    def __init__(self, source: FeatureSource, training: TrainingSettings) -> None:
-        self._source, self._batch = source, training.batch_size
-        self.channels = torch.randperm(source.channels)[:FEATURES].to(source.device)
-        self._gaussian = MultiVariateGaussian().to(source.device)
+    def __init__(self, source: FeatureSource, settings: FitSettings, method: Method) -> None:
+        self._source, self._batch, self.name = source, settings.training.batch_size, method.value
+        channels = torch.randperm(source.channels)[:FEATURES]
+        self.module = MultiVariateGaussian()
+        self.module.register_buffer("channels", channels)
+        # What is loaded lies in memory as torch.linalg.inv lays it, so that products round alike.
+        n = len(channels)
+        self.module.inv_covariance = torch.empty(source.side**2, n, n).mT
+        self.module.to(source.device)
         self._map = AnomalyMapGenerator().to(source.device)
-        self._side = source.side * source.stride
 
     def _embedding(self, rows: Rows) -> Tensor:
-        return self._source.features(rows)[:, self.channels].contiguous()
+        return self._source.features(rows)[:, self.module.channels].contiguous()
 
     @torch.inference_mode()
-    def fit(self, train: Rows, validation: Rows, seed: int) -> Fitted:
-        """Fit mean and covariance to the training normals; nothing else is chosen."""
-        embedding = torch.cat([self._embedding(rows) for rows in batches(train, self._batch)])
-        mean, inverse = self._gaussian.fit(embedding)
-        return Fitted(mean.numel() + inverse.numel())
-
-    def distances(self, rows: Rows) -> Tensor:
-        """Return the Mahalanobis distance at each position, (B, h, w)."""
-        distances: Tensor = self._map.compute_distance(
-            self._embedding(rows), [self._gaussian.mean, self._gaussian.inv_covariance]
-        )
-        return distances[:, 0]
+    def fit(self, train: Rows) -> None:
+        """Fit mean and covariance to the training normals."""
+        self.module.fit(torch.cat([self._embedding(rows) for rows in batches(train, self._batch)]))
 
     @torch.inference_mode()
     def score(self, rows: Rows) -> Scored:
-        """Return the distances, bilinear and smoothed, and their maximum."""
+        """Return the distances of Mahalanobis, bilinear and smoothed, and their maximum."""
         anomaly_map = self._map(
             embedding=self._embedding(rows),
-            mean=self._gaussian.mean,
-            inv_covariance=self._gaussian.inv_covariance,
-            image_size=(self._side, self._side),
+            mean=self.module.mean,
+            inv_covariance=self.module.inv_covariance,
+            image_size=(self._source.image_side,) * 2,
         )[:, 0]
-        return Scored(anomaly_map.amax(dim=(1, 2)), anomaly_map)
+        return scored(self.name, anomaly_map.amax(dim=(1, 2)), anomaly_map)

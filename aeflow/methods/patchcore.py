@@ -10,38 +10,40 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from torch import Tensor
 
 from aeflow.core.errors import TrainingError
+from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Fitted, Rows, Scored, batches
-from aeflow.study.settings import TrainingSettings
+from aeflow.methods.method import Learner, Rows, Scored, batches, scored
+from aeflow.study.settings import FitSettings
 
 # Share of the training positions that is kept. anomalib's 0.1 takes ten times as long (hours on
 # a CPU, for a thousand images); the paper reports both.
 CORESET = 0.01
 
 
-class Patchcore:
+class Detector(Learner):
     """A memory of the training positions' features, on the source's device.
 
     The coreset is chosen by exact distances. anomalib's own random projection for that choice is
     left out: it is not seeded, and widens features of fewer than about 300 channels.
     """
 
-    def __init__(self, source: FeatureSource, training: TrainingSettings) -> None:
-        self._source, self._batch = source, training.batch_size
-        # The backbone is never used: what it would make comes from the source.
-        self.model = PatchcoreModel(["layer1"], backbone="resnet18", pre_trained=False)
-        self.model = self.model.to(source.device).eval()
-        self._side = source.side * source.stride
+    def __init__(self, source: FeatureSource, settings: FitSettings, method: Method) -> None:
+        self._source, self._batch, self.name = source, settings.training.batch_size, method.value
+        model = PatchcoreModel(["layer1"], backbone="resnet18", pre_trained=False)
+        self.module = model.to(source.device).eval()
+        self._map = self.module.anomaly_map_generator
+        # Only the memory is left. What a backbone would make comes from the source.
+        del self.module.feature_extractor, self.module.anomaly_map_generator
 
     def embedding(self, rows: Rows) -> Tensor:
         """Return features averaged over 3 x 3 positions, (B * h * w, C)."""
-        pooled = self.model.feature_pooler(self._source.features(rows).contiguous())
-        embedding: Tensor = self.model.reshape_embedding(pooled)
+        pooled = self.module.feature_pooler(self._source.features(rows).contiguous())
+        embedding: Tensor = self.module.reshape_embedding(pooled)
         return embedding
 
     @torch.inference_mode()
-    def fit(self, train: Rows, validation: Rows, seed: int) -> Fitted:
-        """Choose the memory; it has no epochs.
+    def fit(self, train: Rows) -> None:
+        """Choose the memory.
 
         Raises:
             TrainingError: the coreset would have fewer than two positions.
@@ -54,27 +56,18 @@ class Patchcore:
             )
         # With a third axis, distances are those of the features themselves.
         coreset = KCenterGreedy(embedding[..., None], CORESET)
-        if sys.stderr.isatty():
-            chosen = coreset.select_coreset_idxs()
-        else:  # its progress bar does not know a log from a terminal
-            with redirect_stderr(StringIO()):
-                chosen = coreset.select_coreset_idxs()
-        self.model.memory_bank = embedding[chosen]
-        return Fitted(self.model.memory_bank.numel())
-
-    @torch.inference_mode()
-    def distances(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return distances to the memory, (B, h, w), and the weighted largest of each, (B,)."""
-        embedding = self.embedding(rows)
-        nearest, where = self.model.nearest_neighbors(embedding, n_neighbors=1)
-        nearest, where = nearest.reshape(len(rows), -1), where.reshape(len(rows), -1)
-        pred_score = self.model.compute_anomaly_score(nearest, where, embedding)
-        return nearest.reshape(len(rows), self._source.side, -1), pred_score
+        # Its progress bar does not know a log from a terminal.
+        with redirect_stderr(sys.stderr if sys.stderr.isatty() else StringIO()):
+            self.module.memory_bank = embedding[coreset.select_coreset_idxs()]
 
     @torch.inference_mode()
     def score(self, rows: Rows) -> Scored:
-        """Return the distances, enlarged and smoothed, and the score of `distances`."""
-        distances, pred_score = self.distances(rows)
-        size = (self._side, self._side)
-        anomaly_map = self.model.anomaly_map_generator(distances[:, None], size)[:, 0]
-        return Scored(pred_score, anomaly_map)
+        """Return the distances to the memory, enlarged and smoothed, and the largest, weighted."""
+        embedding = self.embedding(rows)
+        nearest, where = self.module.nearest_neighbors(embedding, n_neighbors=1)
+        nearest, where = nearest.reshape(len(rows), -1), where.reshape(len(rows), -1)
+        pred_score = self.module.compute_anomaly_score(nearest, where, embedding)
+        distances = nearest.reshape(len(rows), 1, self._source.side, -1)
+        size = (self._source.image_side,) * 2
+        anomaly_map = self._map(distances, size)[:, 0]
+        return scored(self.name, pred_score, anomaly_map)

@@ -6,7 +6,6 @@ All of them are "higher is more anomalous".
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aeflow.core.types import FlowScore, ReconstructionScore
 from aeflow.models.losses import LOG_2PI, flow_nll, reconstruction_loss
@@ -22,7 +21,7 @@ def local_density(z: Tensor) -> Tensor:
     return -torch.exp(-local_energy(z))
 
 
-def flow_scores(z: Tensor, log_det: Tensor) -> dict[FlowScore, Tensor]:
+def flow_scores(z: Tensor, log_det: Tensor) -> dict[str, Tensor]:
     """Return every definition of S_flow, each (B,).
 
     Args:
@@ -40,30 +39,41 @@ def flow_scores(z: Tensor, log_det: Tensor) -> dict[FlowScore, Tensor]:
     }
 
 
-def reconstruction_scores(
-    images: Tensor, reconstruction: Tensor
-) -> dict[ReconstructionScore, Tensor]:
-    """Return every definition of S_recon, each (B,), of images in [0, 1], (B, 3, H, W).
-
-    `data_range` is fixed: the library's default takes it from the batch, and the score of an
-    image would then depend on its neighbours.
-    """
-    ssim = structural_similarity_index_measure(
-        reconstruction, images, data_range=1.0, reduction="none"
-    )
-    assert isinstance(ssim, Tensor)
+def reconstruction_scores(images: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    """Return every definition of S_recon, each (B,), of images in [0, 1], (B, 3, H, W)."""
     return {
-        ReconstructionScore.SSIM: -ssim.reshape(len(images)),
+        ReconstructionScore.SSIM: -ssim(reconstruction, images),
         ReconstructionScore.MSE: reconstruction_loss(images, reconstruction),
     }
 
 
-def flow_map(z: Tensor, size: int) -> Tensor:
-    """Return the local density, bilinear to (B, size, size): FastFlow's map."""
-    density = local_density(z)
-    return F.interpolate(density[:, None], (size, size), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Return the structural similarity of images in [0, 1], (B, C, H, W) twice -> (B,).
+
+    The mean over all pixels and channels, with a Gaussian window of 11 x 11 pixels and sd 1.5
+    (Wang et al. 2004); beyond the border, pixels are reflected.
+    """
+    c1, c2, radius = 0.01**2, 0.03**2, 5
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    weights = torch.exp(-((offsets / 1.5) ** 2) / 2)
+    weights = (weights / weights.sum())[None]
+    window = (weights.T @ weights).expand(x.shape[1], 1, -1, -1)
+    x, y = (F.pad(image, (radius,) * 4, mode="reflect") for image in (x, y))
+    moments = F.conv2d(torch.cat((x, y, x * x, y * y, x * y)), window, groups=x.shape[1])
+    mean_x, mean_y, square_x, square_y, product = moments.chunk(5)
+    means = mean_x * mean_y
+    # Rounding may leave a variance below 0.
+    variance_x = (square_x - mean_x**2).clamp(min=0)
+    variance_y = (square_y - mean_y**2).clamp(min=0)
+    above = (2 * means + c1) * (2 * (product - means) + c2)
+    below = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    similarity: Tensor = (above / below).flatten(1).mean(1)
+    return similarity
+
+
+def enlarge(values: Tensor, size: int) -> Tensor:
+    """Return maps (B, h, w), bilinear to (B, size, size)."""
+    return F.interpolate(values[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def difference_map(images: Tensor, reconstruction: Tensor) -> Tensor:

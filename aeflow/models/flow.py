@@ -10,11 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from aeflow.models.standardisation import Standardisation, Whitening
-from aeflow.models.subnets import ResNetSubnet, conv_subnet
 from aeflow.study.settings import FlowSettings
 
 # Keeps a fresh step near the identity, so that a deep flow starts near it too.
 START = 0.1
+
+
+def conv_subnet(channels_in: int, channels_out: int, hidden: int | None = None) -> nn.Sequential:
+    """3x3 conv, ReLU, 1x1 conv (the FastFlow kind); hidden width None: that of the input."""
+    hidden = channels_in if hidden is None else hidden
+    return nn.Sequential(
+        nn.Conv2d(channels_in, hidden, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels_out, 1),
+    )
+
+
+class ResNetSubnet(nn.Module):
+    """3x3 conv, BatchNorm, ReLU, plus a 1x1 conv shortcut, summed."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(),
+        )
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return body(x) + shortcut(x)."""
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return out
 
 
 class CouplingStep(nn.Module):

@@ -17,7 +17,7 @@ from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
 from aeflow.core.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS
 
-SIDE = 128  # pixels of a picture
+SIDE, MAP_SIDE = 128, 64  # pixels of a picture and of a map, at most
 QUALITY = 90
 # JPEG strips: the pictures of all images one below the other. `difference` is gray, in 1/255.
 STRIPS = ("image", "reconstruction", "difference")
@@ -49,30 +49,42 @@ def choose_images(test: pd.DataFrame) -> tuple[list[int], list[str]]:
     return positions, [reasons[position] for position in positions]
 
 
+def shrink(pictures: NDArray[Any], side: int = SIDE) -> NDArray[Any]:
+    """Average pictures in bytes, or maps, down to `side`: (K, H, W, ...) -> (K, s, s, ...)."""
+    if pictures.shape[1] <= side:
+        return pictures
+    images = [Image.fromarray(picture) for picture in pictures]
+    return np.stack([np.asarray(i.resize((side, side), Image.Resampling.BOX)) for i in images])
+
+
+def in_bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pictures in [0, 1] in 0 to 255."""
+    return (255 * pictures.astype(np.float32)).round().astype(np.uint8)
+
+
 def write_gallery(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a gallery of K images.
+    """Write a gallery of K images; the same arrays give the same bytes.
 
     Args:
         path: an .npz file.
         arrays: `image` uint8 (K, s, s, 3), `mask` bool (K, s, s), and any further arrays of
             length K. With a decoder `reconstruction` uint8 (K, s, s, 3) and `difference` uint8
-            (K, s, s), with a flow `flow_map` float (K, h, w) in the flow's own resolution.
+            (K, s, s); other maps are `<name>_map`, float (K, h, w) in a resolution of their own.
     """
-    packed = dict(arrays)
-    for name in packed.keys() & set(STRIPS):
-        pictures = packed.pop(name)
-        strip = Image.fromarray(pictures.reshape(-1, *pictures.shape[2:]))
-        jpeg = io.BytesIO()
-        strip.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
-        packed[f"{name}_jpeg"] = np.frombuffer(jpeg.getvalue(), dtype=np.uint8)
-    if "flow_map" in packed:
-        packed["flow_map"] = packed["flow_map"].astype(np.float16)
+    packed: dict[str, NDArray[Any]] = {}
+    for name, values in arrays.items():
+        if name in STRIPS:
+            strip, jpeg = Image.fromarray(values.reshape(-1, *values.shape[2:])), io.BytesIO()
+            strip.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
+            packed[f"{name}_jpeg"] = np.frombuffer(jpeg.getvalue(), dtype=np.uint8)
+        else:
+            packed[name] = values.astype(np.float16) if name.endswith("_map") else values
     with atomic_path(path) as part:
         np.savez_compressed(part, allow_pickle=False, **packed)
 
 
 def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a gallery: as written, `difference` and `flow_map` as float, both (K, s, s).
+    """Read a gallery: as written, `difference` and each `<name>_map` as float, (K, s, s).
 
     Raises:
         DataError: the file is missing, or no gallery.
@@ -89,13 +101,9 @@ def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} is no gallery: score the images again.") from error
     if "difference" in arrays:
         arrays["difference"] = arrays["difference"] / 255
-    if "flow_map" in arrays:
-        side = arrays["image"].shape[1]
-        arrays["flow_map"] = np.stack([_enlarge(values, side) for values in arrays["flow_map"]])
+    size = (arrays["image"].shape[1],) * 2
+    for name in [name for name in arrays if name.endswith("_map")]:
+        maps = [Image.fromarray(values) for values in arrays[name].astype(np.float32)]
+        large = [np.asarray(each.resize(size, Image.Resampling.BILINEAR)) for each in maps]
+        arrays[name] = np.stack(large)
     return arrays
-
-
-def _enlarge(values: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """Return a map (h, w), bilinear to (side, side)."""
-    picture = Image.fromarray(values.astype(np.float32))
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))

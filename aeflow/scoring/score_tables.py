@@ -1,21 +1,15 @@
-"""A score table, and the JSON that binds it to what it was made from.
+"""Score tables: a row per validation and test image, its identity, then score components."""
 
-The table is payload, which git does not keep; rules and results rest on the JSON.
-"""
-
-import hashlib
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import sha256_file, write_json, write_text
-from aeflow.core.receipts import Scored, read_recorded
+from aeflow.core.files import write_text
 from aeflow.core.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, Split
 from aeflow.scoring.combine import component, components
-from aeflow.study.cells import Cell
+
+DIGITS = 7  # about what float32 holds; git keeps these tables
 
 
 def check_scores(table: pd.DataFrame) -> None:
@@ -44,60 +38,34 @@ def check_scores(table: pd.DataFrame) -> None:
         component(table, name)
 
 
-def write_scores(
-    path: Path, scored: Path, table: pd.DataFrame, pixel: dict[str, Any], **origin: str
-) -> None:
-    """Write a score table as CSV, and the JSON that binds it.
+def write_scores(path: Path, table: pd.DataFrame) -> None:
+    """Write a score table as CSV with `DIGITS` significant digits.
 
     Args:
         path: CSV to write.
-        scored: JSON to write.
         table: one row per image (aeflow.core.types.SCORE_TABLE_COLUMNS, then components).
-        pixel: metrics of the anomaly maps, empty where there are none.
-        origin: more facts for the JSON, for example the checkpoint's SHA-256.
     """
-    write_text(path, table.to_csv(index=False))
-    write_json(scored, {"pixel": pixel, "scores_sha256": sha256_file(path), **origin})
+    text = table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+    write_text(path, text)
 
 
-def read_scores(path: Path, scored: Path) -> pd.DataFrame:
+def read_scores(path: Path) -> pd.DataFrame:
     """Read and check a score table.
 
-    Args:
-        path: CSV.
-        scored: the JSON of `write_scores`.
-
     Raises:
-        DataError: a file is missing or damaged, the table is not the one that the JSON describes,
-            or no score table (`check_scores`).
+        DataError: the file is missing, damaged, or no score table (`check_scores`).
     """
-    sha256 = read_recorded(scored, Scored)["scores_sha256"]
-    bring = f"`dvc pull {path}` brings it if the study was shared; or delete {scored} and run "
+    # A defect may be called "NA"; the broken numbers are found by check_scores.
+    text = dict.fromkeys(("image_id", "split", "defect"), str)
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise DataError(f"It is not the table that {scored} describes: {bring}snakemake.")
-        # A defect may be called "NA"; the broken numbers are found by check_scores.
-        text = dict.fromkeys(("image_id", "split", "defect"), str)
-        table = pd.read_csv(BytesIO(content), dtype=text, keep_default_na=False)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False)
         check_scores(table)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: {bring}snakemake.") from error
+        raise DataError(
+            f"{path} is missing: restore it from git, or run snakemake, which makes it."
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no valid CSV ({error}): score the images again.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return table
-
-
-def read_cell_scores(folder: Path, cell: Cell) -> pd.DataFrame:
-    """Read the score table of a cell.
-
-    Args:
-        folder: `results/<study>`.
-        cell: one that has a score table of its own (`aeflow.study.cells.scored_as`).
-
-    Raises:
-        DataError: as for `read_scores`.
-    """
-    return read_scores(cell.file(folder / "scores", "csv"), cell.file(folder / "scored", "json"))

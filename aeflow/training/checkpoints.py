@@ -1,85 +1,96 @@
-"""Checkpoints: tensors with a JSON beside them that says what they were made from."""
+"""Checkpoints: only the file that its receipt names, fitted as configured now, is loaded."""
 
-import importlib.metadata
-import platform
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from aeflow.core.errors import CheckpointError, DataError
-from aeflow.core.files import read_json, sha256_file
-from aeflow.core.types import Method
-from aeflow.study.settings import FitSettings
-
-PACKAGES = ("aeflow", "numpy", "safetensors", "timm", "torch", "torchmetrics", "torchvision")
-# Whose SHA-256 the manifest of the features holds.
-INPUTS = ("features", "images", "weights")
+from aeflow.core.files import sha256_file
+from aeflow.core.receipts import read_receipt
+from aeflow.methods.method import Learner, build
+from aeflow.study.asked import ScoreAsked
+from aeflow.training.devices import set_up
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what shapes a training's numbers."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
-
-
-def origin(
-    method: Method, settings: FitSettings, features_manifest: Path, index: Path
-) -> dict[str, Any]:
-    """Return what a training, whatever its seed, is made from; a scoring must find the same.
+def load_learner(
+    asked: ScoreAsked,
+    images: NDArray[Any],
+    index: Path,
+    features: Path,
+    weights: Path,
+    model: Path,
+    trained: Path,
+) -> Learner:
+    """Return a fitted method, ready to score.
 
     Args:
-        method: a trained one.
-        settings: of the cell.
-        features_manifest: JSON that `extract_features` wrote.
-        index: of the prepared images.
+        asked: the method and its settings.
+        images: (N, H, W, 3), the prepared array.
+        index: of them.
+        features: the cache.
+        weights: of the encoder.
+        model: the checkpoint.
+        trained: its receipt.
 
     Raises:
-        DataError: the manifest is missing or no JSON.
+        CheckpointError: the checkpoint was changed, or belongs to another configuration.
+        DataError: another file is missing or damaged.
     """
-    manifest = read_json(features_manifest)
-    hashes = {f"{name}_sha256": manifest[f"{name}_sha256"] for name in INPUTS}
-    hashes["index_sha256"] = sha256_file(index)
-    return {"method": method.value, "settings": settings.model_dump(mode="json"), **hashes}
+    check_checkpoint(model, trained, asked, index)
+    device = set_up(asked.settings.training, peer=asked.method.peer)
+    learner = build(asked.method, asked.settings, images, device, features, weights)
+    load_checkpoint(learner.module, model)
+    return learner
 
 
-def load_checkpoint(model: nn.Module, path: Path, summary: Path, expected: dict[str, Any]) -> None:
-    """Load a checkpoint into `model` after comparing it with its JSON and the configuration.
-
-    Args:
-        model: built from the configuration.
-        path: the safetensors file.
-        summary: its JSON, with `model_sha256`.
-        expected: keys and values that the JSON must have.
+def check_checkpoint(path: Path, trained: Path, asked: ScoreAsked, index: Path) -> None:
+    """Compare a checkpoint with its receipt, and that with what is asked for.
 
     Raises:
-        CheckpointError: the file was changed, or belongs to another configuration.
+        CheckpointError: they differ, or a file is missing.
     """
     try:
-        described = read_json(summary)
+        receipt = read_receipt(trained)
     except DataError as error:
         raise CheckpointError(f"{error} It describes {path} (train_model makes both).") from error
-    differences = _differences({key: described.get(key) for key in expected}, expected)
+    wanted = asked.model_dump(mode="json", include={"method", "settings"})
+    found = {key: receipt.settings.get(key) for key in wanted}
+    differences = _differences(found, wanted)
+    differences += _differences(
+        {"index_sha256": receipt.origin.get(index.as_posix())},
+        {"index_sha256": sha256_file(index)},
+    )
     if differences:
         raise CheckpointError(
-            f"{path} was made from something else than configured now, as {summary} says "
+            f"{path} was made from something else than configured now, as {trained} says "
             f"({'; '.join(differences)}): run train_model again."
         )
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: pull it or run train_model again.")
-    if sha256_file(path) != described.get("model_sha256"):
+    if sha256_file(path) != receipt.made.get(path.as_posix()):
         raise CheckpointError(
-            f"{path} is not the file that {summary} describes (another SHA-256): restore it or "
+            f"{path} is not the file that {trained} describes (another SHA-256): restore it or "
             "run train_model again."
         )
+
+
+def load_checkpoint(module: nn.Module, path: Path) -> None:
+    """Load a checkpoint into `module`, which is then in eval mode.
+
+    Raises:
+        CheckpointError: the tensors are others than the module's.
+    """
     try:
-        model.load_state_dict(load_file(path))
+        module.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} does not fit the configured model ({error}): run train_model again."
         ) from error
+    module.eval()
 
 
 def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:

@@ -3,90 +3,108 @@
 It lies in a scratch folder, since Snakemake deletes a rule's outputs before each attempt.
 """
 
+import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from aeflow.core.code_digest import code_digest
 from aeflow.core.errors import DataError
+from aeflow.core.files import sha256_file
 from aeflow.core.tensors import read_facts, save_tensors
+from aeflow.study.asked import FitAsked
+from aeflow.training.adam import Adam
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Progress:
-    """Where a training stands. Everything else of its state is tensors.
+    """Where a training stands.
 
     Attributes:
-        epoch: the epoch that is being trained, from 1.
-        images: images of this epoch that were trained on.
-        sums: sums over them of the total loss and of its parts, by name.
         history: a row per finished epoch.
         best_epoch, best_loss: the epoch kept so far and its validation loss.
+        best: its tensors.
         seconds: time spent in earlier runs.
     """
 
-    epoch: int = 1
-    images: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
+    best_epoch: int | None = None
     best_loss: float = float("inf")
+    best: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def save_state(
-    path: Path,
-    fingerprint: str,
-    progress: Progress,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> None:
-    """Write the state atomically.
+class State:
+    """The file of a training's state.
 
-    Raises:
-        DataError: the file cannot be written.
+    Args:
+        path: a safetensors file.
+        fingerprint: of the training: another one's state is not continued.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-    described = {"fingerprint": fingerprint, "progress": json.dumps(asdict(progress))}
-    save_tensors(path, tensors, described)
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._path, self._fingerprint = path, fingerprint
+
+    def save(self, progress: Progress, module: nn.Module, adams: Sequence[Adam]) -> None:
+        """Write the state atomically.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        parts = {"model": module.state_dict(), "best": progress.best}
+        parts |= {f"adam{number}": adam.state for number, adam in enumerate(adams)}
+        tensors = {f"{part}.{k}": tensor for part, of in parts.items() for k, tensor in of.items()}
+        numbers = {name: value for name, value in vars(progress).items() if name != "best"}
+        save_tensors(
+            self._path,
+            tensors,
+            {"fingerprint": self._fingerprint, "progress": json.dumps(numbers)},
+        )
+
+    def load(self, module: nn.Module, adams: Sequence[Adam]) -> Progress | None:
+        """Restore model and optimizers, and return the progress.
+
+        Returns None, and changes nothing, where there is no state, it is damaged, or it belongs
+        to another training.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            facts = read_facts(self._path)
+        except DataError as error:
+            logger.warning("training starts anew: %s", error)
+            return None
+        if facts.get("fingerprint") != self._fingerprint:
+            logger.info("training starts anew: %s is the state of another training", self._path)
+            return None
+        parts: dict[str, dict[str, Tensor]] = {"best": {}}
+        for name, tensor in load_file(self._path).items():
+            part, key = name.split(".", 1)
+            parts.setdefault(part, {})[key] = tensor
+        module.load_state_dict(parts["model"])
+        for number, adam in enumerate(adams):
+            for key, tensor in adam.state.items():
+                tensor.copy_(parts[f"adam{number}"][key])
+        return Progress(**json.loads(facts["progress"]), best=parts["best"])
 
 
-def load_state(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Restore model and optimizer; return progress and the best epoch's tensors.
+def fingerprint(asked: FitAsked, index: Path, *large: Path) -> str:
+    """Return a digest of all that a training's bytes depend on: an unfinished one is its own.
 
-    Returns None, and changes nothing, where there is no state, it is damaged, or it belongs to
-    another training.
+    Args:
+        asked: method, settings and seed.
+        index: of the prepared images; it names each image's SHA-256.
+        large: files of which size and time must do.
     """
-    if not path.exists():
-        return None
-    try:
-        described = read_facts(path)
-    except DataError as error:
-        logger.warning("training starts anew: %s", error)
-        return None
-    if described.get("fingerprint") != fingerprint:
-        logger.info("training starts anew: %s is the state of another training", path)
-        return None
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    for name, tensor in load_file(path).items():
-        part, key = name.split(".", 1)
-        parts[part][key] = tensor
-    model.load_state_dict(parts["model"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, key = name.split(".")
-        moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return Progress(**json.loads(described["progress"])), parts["best"]
+    seen = [(path.stat().st_size, path.stat().st_mtime_ns) for path in large if path.exists()]
+    code = code_digest(Path("scripts/train_model.py"), asked.method.file)
+    whole = [asked.recorded(), sha256_file(index), seen, code, torch.__version__]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -1,3 +1,5 @@
+"""MedMNIST's arrays and BraTS' volumes, whole and damaged, as images."""
+
 import gzip
 import io
 import tracemalloc
@@ -15,21 +17,13 @@ from PIL import Image
 from aeflow.core.errors import DataError
 from aeflow.data.convert import convert_archive
 from aeflow.study.layouts import BratsConversion, MedmnistConversion
+from tests.unit.data.helpers import write_zip
 
-WriteZip = Callable[[Path, dict[str, bytes]], Path]
 Arrays = dict[str, NDArray[Any]]
 MEDMNIST = MedmnistConversion(kind="medmnist", classes=["normal", "Bad Thing (x)"])
 BRATS = BratsConversion(
     kind="brats", modality="flair", step=5, min_brain=0.2, min_tumour=0.1, percentiles=(0, 100)
 )
-
-
-def pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
-    with ZipFile(path) as archive:
-        return {
-            name: np.asarray(Image.open(io.BytesIO(archive.read(name))))
-            for name in archive.namelist()
-        }
 
 
 def arrays(channels: int = 1, side: int = 12) -> Arrays:
@@ -49,11 +43,14 @@ def npz(content: Arrays) -> bytes:
 
 
 @pytest.fixture
-def convert(tmp_path: Path, write_zip: WriteZip) -> Callable[..., dict[str, NDArray[np.uint8]]]:
+def convert(tmp_path: Path) -> Callable[..., dict[str, NDArray[np.uint8]]]:
     def run(conversion: Any, members: dict[str, bytes]) -> dict[str, NDArray[np.uint8]]:
         source, target = write_zip(tmp_path / "files.zip", members), tmp_path / "images.zip"
         number = convert_archive(conversion, source, target)
-        found = pictures(target)
+        with ZipFile(target) as archive:
+            names = archive.namelist()
+            files = [Image.open(io.BytesIO(archive.read(name))) for name in names]
+            found = dict(zip(names, map(np.asarray, files), strict=True))
         assert number == len(found)
         return found
 
@@ -72,20 +69,20 @@ def test_medmnist_images_are_its_arrays(convert: Any, channels: int) -> None:
             np.testing.assert_array_equal(pixels, content[f"{key}_images"][number])
 
 
-def test_the_same_files_give_the_same_bytes(tmp_path: Path, write_zip: WriteZip) -> None:
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     source = write_zip(tmp_path / "files.zip", {"x.npz": npz(arrays())})
     for name in ("a", "b"):
         convert_archive(MEDMNIST, source, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path, write_zip: WriteZip) -> None:
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     big: Arrays = {}
     for split, count in (("train", 4000), ("val", 1), ("test", 1)):
         big[f"{split}_images"] = np.zeros((count, 64, 64, 3), dtype=np.uint8)  # 49 MB
         big[f"{split}_labels"] = np.zeros((count, 1), dtype=np.uint8)
     source = write_zip(tmp_path / "files.zip", {"x.npz": npz(big)})
-    del big
+    big.clear()
     tracemalloc.start()
     try:
         convert_archive(MEDMNIST, source, tmp_path / "images.zip")
@@ -105,10 +102,8 @@ def without(name: str) -> Arrays:
         (arrays() | {"train_labels": np.full((5, 1), 2, np.uint8)}, "one of the 2 labels"),
         (arrays() | {"train_labels": np.zeros((4, 1), np.uint8)}, r"shape .* for 4 labels"),
         (arrays() | {"train_labels": np.zeros((5, 2), np.uint8)}, "labels for each image"),
-        (
-            arrays() | {"test_images": np.zeros((2, 4, 4, 2), np.uint8)},
-            "test_images has",
-        ),
+        (arrays() | {"test_images": np.zeros((2, 4, 4, 2), np.uint8)}, "test_images has"),
+        (arrays() | {"test_images": np.zeros((2, 1, 5000), np.uint8)}, "too large"),
         (arrays() | {"test_images": np.zeros((2, 4, 4), np.float32)}, "an array of float32"),
         (arrays() | {"test_images": np.array([{}, {}], dtype=object)}, "an array of object"),
         (

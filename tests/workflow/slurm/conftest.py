@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository
+from tests.workflow.conftest import Repository, digest
 from tests.workflow.slurm.private_slurm import LONG, TRAINED, OnSlurm, PrivateSlurm
-from tests.workflow.test_reruns import digest
 
 
 @pytest.fixture(scope="session")
