@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from aeflow.questions.certainty import CERTAINTY_COLUMNS, certainty_display, certainty_table
-from tests.unit.questions.small_source import SmallSource, small_study
+from tests.unit.questions.memory import Memory, make_run, small_study
 
 FUSIONS = [
     {"name": "aeflow"},
@@ -11,15 +11,14 @@ FUSIONS = [
     {"name": "ensemble", "method": "fusion", "members": ["aeflow"]},
     {"name": "both", "method": "fusion", "members": ["aeflow", "flow"]},
 ]
-FIRST = {
-    **{"dataset": "tiles", "category": "01", "variant": "ensemble", "seed": 0, "reasons": {}},
-    **{"method": "fusion", "image_auroc": 0.9, "f1": 0.8},
+FIRST = make_run(
+    **{"category": "01", "variant": "ensemble", "method": "fusion", "image_auroc": 0.9, "f1": 0.8},
     **{"n_test_normal": 3, "n_test_anomalous": 5},
-    "certainty": {
+    certainty={
         **{"right_certain": 2, "wrong_certain": 1, "right_uncertain": 3, "wrong_uncertain": 2},
         **{"aurc": 0.3, "aurc_optimal": 0.1, "aurc_excess": 0.2, "member_auroc": [0.7, 0.8]},
     },
-}
+)
 # No test image is uncertain.
 SECOND = FIRST | {
     **{"category": "02", "image_auroc": 0.7, "f1": 1.0, "n_test_normal": 1, "n_test_anomalous": 1},
@@ -32,8 +31,8 @@ COUNTS = ["right_certain", "wrong_certain", "right_uncertain", "wrong_uncertain"
 
 
 def source_of(*runs, **content):
-    other = FIRST | {"variant": "aeflow", "method": "aeflow", "certainty": None}
-    return SmallSource(small_study(variants=FUSIONS, seeds=[0, 1, 2], **content), [other, *runs])
+    study = small_study(variants=FUSIONS, seeds=[0, 1, 2], **content)
+    return Memory(make_run(), *runs, study=study)
 
 
 def rows_of(*runs):
@@ -70,17 +69,12 @@ def test_a_fusion_of_variants_has_seeds_to_sum_over():
     assert shown.cells["Seeds"].tolist() == ["2"]
 
 
-@pytest.mark.parametrize(
-    "lacking",
-    [
-        {"reasons": {"image_auroc": "One class.", "certainty": "One class."}},
-        {"reason": "One class."},
-    ],
-)
-def test_what_one_category_lacks_is_empty_with_a_reason(lacking):
-    nothing = dict.fromkeys(FIRST["certainty"]) | {"member_auroc": []}
+@pytest.mark.parametrize("known", [{"member_auroc": []}, None])
+def test_what_one_category_lacks_is_empty_with_a_reason(known):
     metrics = dict.fromkeys(("image_auroc", "f1", "n_test_normal", "n_test_anomalous"))
-    source = source_of(FIRST, SECOND | metrics | {"certainty": nothing} | lacking)
+    reasons = {"image_auroc": "One class.", "certainty": "One class.", "aupro": "No masks."}
+    nothing = known and dict.fromkeys(FIRST["certainty"]) | known
+    source = source_of(FIRST, SECOND | metrics | {"certainty": nothing, "reasons": reasons})
     table = certainty_table(source)
     kept = ["dataset", "variant", "reason", "n_members", "n_seeds", "n_categories"]
     assert table.drop(columns=kept).isna().all(axis=None)
