@@ -93,8 +93,9 @@ def _weighted(study: Study) -> list[str]:
 
 
 def _columns(study: Study) -> list[str]:
-    """Return dataset, category and variant of our trained named variants."""
-    return list(dict.fromkeys("+".join(cell[:3]) for cell in _trained(study, "")))
+    """Return dataset, category and variant of our trained named variants, a training once."""
+    trained = [cell for cell in _trained(study, "") if table_of(study, cell) == cell]
+    return list(dict.fromkeys("+".join(cell[:3]) for cell in trained))
 
 
 @dataclass(frozen=True)
