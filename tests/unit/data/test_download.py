@@ -212,6 +212,9 @@ def test_a_wrong_length_or_checksum_is_not_kept(big: Server, destination: Path) 
     with pytest.raises(DataError, match="the file has 400000 bytes instead of 400010"):
         fetch(big, destination, size_bytes="400010")
     assert len(big.asked) == 5
+    with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {DIGEST}"):
+        fetch(big, destination, sha256="0" * 64)
+    assert len(big.asked) == 6  # it came as a whole, and would again
     big.ranges, big.offsets[:] = True, []
     big.faults[PATH] = [Fault(cut=200_000)]
     with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {DIGEST}"):
