@@ -49,15 +49,7 @@ def evaluate(
     trained: Sequence[Path],
     statistics: Path | None = None,
 ) -> dict[str, Any]:
-    """Return `judge_table` of a score table's file, what else it takes from receipts.
-
-    Args:
-        asked: the variants and how each is judged.
-        scores: the score table.
-        scored: its receipt.
-        prepared: receipt of the images.
-        trained: receipts of the trainings behind the scores.
-        statistics: the score table of method `gradient`, for `score.correct`.
+    """Return `judge_table` of files: score tables, and the receipts of scores, images, trainings.
 
     Raises:
         DataError: a file is missing or wrong.
@@ -110,6 +102,7 @@ def judge_table(
     for warning in dict.fromkeys(w for found in variants.values() for w in found["warnings"]):
         logger.warning("%s", warning)
     gt_label, test = table["gt_label"].to_numpy(int), _is_test(table)
+    memory = [t["peak_rss_mib"] for t in trainings if t["peak_rss_mib"] is not None]
     return {
         "variants": variants,
         "components": _components(table, gt_label, test),
@@ -121,7 +114,7 @@ def judge_table(
         },
         "fit_seconds": sum(training["fit_seconds"] for training in trainings),
         "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
-        "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
+        "peak_rss_mib": max(memory, default=None),
     }
 
 

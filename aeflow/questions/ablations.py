@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
-from aeflow.display.figure import STYLE, Caption, Drawing
+from aeflow.display.figure import Caption, Drawing
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
@@ -122,23 +121,22 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
     seeds = seeds[seeds["dataset"] == dataset]
     columns = max(1, min(_PANELS_PER_ROW, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    with style.context(STYLE):
-        size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        heights = {"height_ratios": [3, 1] * rows}
-        grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
-        pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
-        for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
-            above.set_title(f"{name}, of {of}\n{across}".strip(), fontsize=9)
-            _draw_values(above, below, values.reset_index(drop=True), seeds)
-        for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
-            above.set_ylabel("AUROC (%)")
-            below.set_ylabel("Fit (s)")
-        for axes in np.ravel(pairs[len(panels) :]):
-            axes.set_axis_off()
-        if not panels:
-            grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-        _legend(figure, 4)
+    size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    heights = {"height_ratios": [3, 1] * rows}
+    grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
+    pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
+    for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
+        above.set_title(f"{name}, of {of}\n{across}".strip(), fontsize=9)
+        _draw_values(above, below, values.reset_index(drop=True), seeds)
+    for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
+        above.set_ylabel("AUROC (%)")
+        below.set_ylabel("Fit (s)")
+    for axes in np.ravel(pairs[len(panels) :]):
+        axes.set_axis_off()
+    if not panels:
+        grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
+    _legend(figure, 4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
@@ -230,8 +228,7 @@ def _weighted(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def _best(sweep: pd.DataFrame, auroc: str) -> pd.DataFrame:
     """Return the row of the highest `auroc` for each kind of score and seed that has one."""
-    # Rounded: 0.95 - 0.9 and 0.9 - 0.85 differ in the last bit.
-    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs().round(9)).dropna(subset=auroc)
+    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs()).dropna(subset=auroc)
     ranked = ranked.sort_values([auroc, "near", "beta"], ascending=False).drop(columns="near")
     return ranked[~ranked.index.duplicated()]
 
@@ -286,28 +283,27 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
     columns = list(sweep["reconstruction"].unique())
     by = ["variant", "scaling", "across"]
     rows = list(sweep.groupby(by, sort=False).groups)
-    with style.context(STYLE):
-        size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
-        for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
-            variant, scaling, across, reconstruction = key
-            axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
-            title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
-            axes.set_title(title.strip(), fontsize=9)
-            _draw_lines(axes, own, curves)
-        for axes in grid.ravel():
-            axes.set_axis_off() if not axes.lines else None
-        for axes in grid[:, 0]:
-            axes.set_ylabel("AUROC (%)")
-        for axes in grid[-1]:
-            axes.set_xlabel("Beta, weight of S_flow")
-        grid[-1, -1].plot([], [], "k-", label="test")
-        grid[-1, -1].plot([], [], "k--", linewidth=1, label="validation")
-        grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
-        grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
-        _legend(figure, 3)
-        figure.suptitle(dataset, fontsize=10)
+    size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
+        variant, scaling, across, reconstruction = key
+        axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
+        title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
+        axes.set_title(title.strip(), fontsize=9)
+        _draw_lines(axes, own, curves)
+    for axes in grid.ravel():
+        axes.set_axis_off() if not axes.lines else None
+    for axes in grid[:, 0]:
+        axes.set_ylabel("AUROC (%)")
+    for axes in grid[-1]:
+        axes.set_xlabel("Beta, weight of S_flow")
+    grid[-1, -1].plot([], [], "k-", label="test")
+    grid[-1, -1].plot([], [], "k--", linewidth=1, label="validation")
+    grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
+    grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
+    _legend(figure, 3)
+    figure.suptitle(dataset, fontsize=10)
     text = (
         "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "
         "Dashed: validation images. Dot: the test AUROC of the beta that validation chooses, "

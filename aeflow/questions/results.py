@@ -273,7 +273,7 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
         axes.errorbar(mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
-    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
+    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
     figure.legend(loc="outside right center")
     return drawing

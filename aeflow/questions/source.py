@@ -107,7 +107,7 @@ class Source:
             reads: names of kinds of files, and of tables (aeflow.report.contents).
             cells: those that it is about.
             missing: of an incomplete study.
-            make: makes a table of an incomplete study, whose files are those of an earlier run.
+            make: makes a table of an incomplete study, whose file may be an earlier run's.
         """
         self.study, self.cells, self.missing = study, list(cells), dict(missing or {})
         self._reads, self._known, self._make = set(reads), set(cells), make
@@ -202,7 +202,7 @@ class Source:
     def table(self, name: str) -> pd.DataFrame:
         """Return another table of the study."""
         self._declared(name)
-        if self.missing and self._make is not None:
+        if self._make is not None:
             return self._make(name)
         return read_table(path(self.study, "csv", {"table": name}))
 
@@ -216,15 +216,12 @@ class Source:
 
     def _declared(self, name: str, cells: Sequence[Cell] = ()) -> None:
         """Refuse what the rule does not have as an input."""
-        if name not in self._reads:
+        strange = [cell for cell in cells if cell not in self._known]
+        if name not in self._reads or strange:
+            of = f" of {'/'.join(map(str, strange[0]))}" if strange else ""
             raise DataError(
-                f"This reads {name}, which its line in aeflow/report/contents.py does not name "
-                f"(there are {', '.join(sorted(self._reads))}): name it there."
-            )
-        if strange := [cell for cell in cells if cell not in self._known]:
-            raise DataError(
-                f"This reads {name} of {'/'.join(map(str, strange[0]))}, which is not among the "
-                "cells that its line in aeflow/report/contents.py asks for: ask for it there."
+                f"This reads {name}{of}, which its line in the contents does not name: add it to "
+                "`reads`, or to its cells, in aeflow/report/contents.py."
             )
 
 

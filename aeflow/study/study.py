@@ -119,7 +119,7 @@ class Study(CellSettings):
             if len(variant.members) == 1 and len(self.seeds_of(variant.members[0])) < 2:
                 raise ValueError(
                     f"{where}.members: {variant.members[0]} has one seed, and an ensemble of its "
-                    "seeds needs two or more"
+                    "seeds needs two or more; give another seed or leave the variant out"
                 )
             for member in map(self.variant, variant.members):
                 if member.method == Method.FUSION:

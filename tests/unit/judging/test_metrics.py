@@ -195,30 +195,3 @@ def test_bootstrap_without_threshold_or_replicates_and_with_more_confidence():
     )
     for name, (low, high) in narrow.items():
         assert wide[name][0] < low < high < wide[name][1]
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    """True AUROC of N(0,1) against N(1,1) is Phi(1/sqrt 2); sensitivity at 0.5 is Phi(0.5).
-
-    F1 and accuracy are then the same number, as the classes are equally many. Precision over
-    recall is integrated at the normal quantiles. Not oracle_f1: a highest value is biased upward.
-    """
-    right = stats.norm.cdf(0.5)
-    recall = (np.arange(10_000) + 0.5) / 10_000
-    false_alarms = stats.norm.sf(stats.norm.isf(recall) + 1)
-    truth = {
-        "image_auroc": stats.norm.cdf(1 / np.sqrt(2)),
-        "image_aupr": (recall / (recall + false_alarms)).mean(),
-        **dict.fromkeys(("sensitivity", "specificity", "f1", "accuracy"), right),
-    }
-    evaluation = EvaluationSettings(bootstrap_replicates=200, confidence=0.9)
-    repeats = 300
-    covered = dict.fromkeys(truth, 0)
-    for seed in range(repeats):
-        curve = threshold_curve(*draw(1000 + seed, normal=80, anomalous=80))
-        intervals = bootstrap_intervals(curve, 0.5, evaluation)
-        for name, value in truth.items():
-            covered[name] += intervals[name][0] <= value <= intervals[name][1]
-    # The binomial sd of a share of 300 at 0.9 is 0.017; the bounds leave 3 of them.
-    for name, count in covered.items():
-        assert 0.85 < count / repeats < 0.95, name
