@@ -89,7 +89,7 @@ def _guarded(text: str) -> str:
     formula = text[:1] in ("=", "@", "'", "\t") or (
         text[:1] in ("+", "-") and not _is_number(text)
     )
-    return f"'{text}" if text and formula else text
+    return f"'{text}" if formula else text
 
 
 def _is_number(text: str) -> bool:

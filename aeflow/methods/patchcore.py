@@ -41,7 +41,7 @@ class Detector(Learner):
         embedding: Tensor = self.module.reshape_embedding(pooled)
         return embedding
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def fit(self, train: Rows) -> None:
         """Choose the memory.
 

@@ -36,6 +36,7 @@ _IMAGES = {
     "image_auroc": ("test", "#0072B2", "o", 0.14),
 }
 _PANELS_PER_ROW = 4
+_DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
 _DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6, "zorder": 4}
 _RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 9}
 
@@ -83,7 +84,7 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
             "Value": table["value"] + table["is_default"].map({True: " (default)", False: ""}),
             "With": table["across"],
             "Trained as": table["trained_as"],
-            "Seeds": table["n_seeds"].astype("str").replace("<NA>", ""),
+            "Seeds": [number(count, 0) for count in table["n_seeds"]],
         }
     )
     labels = {"val_auroc": "Validation AUROC", **{name: LABELS[name] for name in _SHARES[1:]}}
@@ -127,7 +128,8 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
     grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
     pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
     for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
-        above.set_title(f"{name}, of {of}\n{across}".strip(), fontsize=9)
+        settings = str(across).replace(", ", "\n")
+        above.set_title(f"{name}, of {of}\n{settings}".strip(), fontsize=9)
         _draw_values(above, below, values.reset_index(drop=True), seeds)
     for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
         above.set_ylabel("AUROC (%)")
@@ -292,14 +294,14 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
         title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
         axes.set_title(title.strip(), fontsize=9)
         _draw_lines(axes, own, curves)
-    for axes in grid.ravel():
-        axes.set_axis_off() if not axes.lines else None
+    for axes in (axes for axes in grid.ravel() if not axes.lines):
+        axes.set_axis_off()
     for axes in grid[:, 0]:
         axes.set_ylabel("AUROC (%)")
     for axes in grid[-1]:
         axes.set_xlabel("Beta, weight of S_flow")
     grid[-1, -1].plot([], [], "k-", label="test")
-    grid[-1, -1].plot([], [], "k--", linewidth=1, label="validation")
+    grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
     grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
     grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
     _legend(figure, 3)
@@ -320,17 +322,14 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
     for _, row in own.iterrows():
         flow, colour = row["flow"], f"C{list(FlowScore).index(row['flow'])}"
         curve = curves[(curves[_COMBINATION] == row[_COMBINATION]).all(axis=1)]
-        axes.plot(
-            curve["beta"], 100 * curve["test_auroc_mean"], color=colour, label=f"S_flow = {flow}"
-        )
-        axes.plot(curve["beta"], 100 * curve["val_auroc_mean"], "--", color=colour, linewidth=1)
-        for name in _AUROCS:
+        looks = {"test_auroc": {"label": f"S_flow = {flow}"}, "val_auroc": _DASHED}
+        for name, look in looks.items():
             mean, sd = 100 * curve[f"{name}_mean"], 100 * curve[f"{name}_sd"]
+            axes.plot(curve["beta"], mean, color=colour, **look)
             axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.07, lw=0)
-        axes.plot(row["beta_mean"], 100 * row["test_auroc_mean"], color=colour, **_DOT)
-        axes.plot(
-            row["oracle_beta_mean"], 100 * row["oracle_test_auroc_mean"], color=colour, **_RING
-        )
+        for prefix, look in (("", _DOT), ("oracle_", _RING)):
+            beta, auroc = row[f"{prefix}beta_mean"], row[f"{prefix}test_auroc_mean"]
+            axes.plot(beta, 100 * auroc, color=colour, **look)
     if own["reason"].str.contains(_WHY["test_auroc"], regex=False).all():
         place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, own["reason"].iloc[0], wrap=True, **place)

@@ -126,12 +126,12 @@ def digest(*files):
     return code_digest(*files)
 
 
-def code(rule):
+def code(rule, *files):
     """Return the parameter that holds the digest of a rule's code.
 
     Snakemake sees neither a script that a shell command runs nor the modules behind it.
     """
-    return lambda wildcards: digest(Path("scripts", f"{rule}.py"))
+    return lambda wildcards: digest(Path("scripts", f"{rule}.py"), *files)
 
 
 def method_code(rule):

@@ -16,8 +16,10 @@ from PIL import Image
 
 from aeflow.core.errors import DataError
 from aeflow.data.convert import convert_archive
+from aeflow.data.fetch import fetch_dataset
+from aeflow.study.cards import SourceFile
 from aeflow.study.layouts import BratsConversion, MedmnistConversion
-from tests.unit.data.helpers import write_zip
+from tests.unit.data.helpers import left, make_card, write_zip
 
 Arrays = dict[str, NDArray[Any]]
 MEDMNIST = MedmnistConversion(kind="medmnist", classes=["normal", "Bad Thing (x)"])
@@ -220,3 +222,14 @@ def test_damaged_volumes_are_named(convert: Any, content: bytes) -> None:
         convert(BRATS, members | {name: content})
     with pytest.raises(DataError, match=r"BraTS2021_00001_flair\.nii\.gz is no NIfTI"):
         convert(BRATS, members | {name: members[name][:-2000]})
+
+
+def test_files_are_converted_while_they_are_fetched(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(npz(arrays()))
+    card = make_card(SourceFile(name="x.npz"), conversion=MEDMNIST.model_dump())
+    destination = tmp_path / "raw/images.zip"
+    facts = fetch_dataset(card, destination, None, str(tmp_path))
+    assert facts.keys() == {"files"}  # the zip is none of them
+    assert left(destination) == ["images.zip"]
+    with ZipFile(destination) as archive:
+        assert len(archive.namelist()) == 10

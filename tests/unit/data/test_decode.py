@@ -224,11 +224,11 @@ def test_every_value_above_zero_is_a_defect() -> None:
 
 def test_half_covered_pixels_are_defects() -> None:
     defect = np.zeros((64, 64), bool)
-    defect[0:2, 0:1] = True  # half of a pixel of the result
+    defect[0:2, 0:3] = True  # one and a half pixels of the result
     defect[0:2, 20:22] = True  # one of a block's ...
     defect[2:3, 20:21] = True  # ... pixels, a quarter of the next below: not
     expected = np.zeros((32, 32), bool)
-    expected[0, 0] = expected[0, 10] = True
+    expected[0, :2] = expected[0, 10] = True
     np.testing.assert_array_equal(mask_of(defect), expected)
 
 

@@ -225,6 +225,23 @@ def test_several_files_become_one_zip(tmp_path: Path, destination: Path, source:
         replaced_files(card, str(tmp_path), "0" * 64)
 
 
+def test_a_download_waits_for_the_other_files(
+    source: Path, destination: Path, server: Server, tmp_path: Path
+) -> None:
+    server.files["/toy.zip"] = source.read_bytes()
+    urls = [f"{server.url}/toy.zip"]
+    card = make_card(SourceFile(name="toy.zip", urls=urls), SourceFile(name="more.zip"))
+    partial = ".images.zip.toy.zip"
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"Cannot get more\.zip"):
+            fetch(card, destination)
+        assert left(destination) == [partial, f"{partial}.json"]
+    assert server.offsets == [0, source.stat().st_size]
+    with pytest.raises(DataError, match=r"Cannot get more\.zip"):
+        fetch(card, destination, source.parent)
+    assert left(destination) == []  # a copy is no download that could go on
+
+
 def test_a_plain_file_is_kept_whole_under_the_cards_name(
     tmp_path: Path, destination: Path, source: Path
 ) -> None:

@@ -25,11 +25,15 @@ def assign(records: Sequence[Record], *protocol: Any, **changes: Any) -> Splits:
     return assign_splits(records, settings, *protocol, test_fraction=fraction)
 
 
+def hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def image(
     name: str, split: str = "train", label: int = 0, group: str | None = None, content: str = ""
 ) -> Record:
-    digest = hashlib.sha256((content or name).encode()).hexdigest()
-    return Record(name, Split(split), label, "hole" if label else "good", group, None, digest)
+    defect = "hole" if label else "good"
+    return Record(name, Split(split), label, defect, group, None, hashed(content or name))
 
 
 def names(found: Splits | Sequence[Record], split: str, label: int = 0) -> set[str]:
@@ -159,10 +163,7 @@ def test_share_of_single_images_is_exact_and_in_hashed_order() -> None:
     records = [image(f"{number}.png") for number in range(50)]
     for fraction, seed in ((0.15, 0), (0.2, 7), (0.5, 1)):
         found = assign(records, val_fraction=fraction, split_seed=seed)
-        order = sorted(
-            records,
-            key=lambda r: hashlib.sha256(f"{seed}:sha256 {r.sha256}".encode()).hexdigest(),
-        )
+        order = sorted(records, key=lambda r: hashed(f"{seed}:sha256 {r.sha256}"))
         expected = {record.source for record in order[: math.ceil(fraction * 50)]}
         assert names(found, "validation") == expected
         assert names(found, "train") == {r.source for r in records} - expected
@@ -241,6 +242,8 @@ def test_a_drawn_test_has_its_share_of_both_and_follows_the_seed() -> None:
     records = [replace(r, mask=f"m{r.source}") if r.gt_label else r for r in records]
     drawn = [assign(records, split_seed=seed, test_fraction=0.2) for seed in (0, 1)]
     assert [len(names(found, "test", label)) for found in drawn for label in (0, 1)] == [20, 6] * 2
+    order = sorted((hashed(f"test 0:sha256 {r.sha256}"), r.source) for r in records[:100])
+    assert names(drawn[0], "test") == {name for _, name in order[:20]}
     assert names(drawn[0], "test") != names(drawn[1], "test")
     assert names(drawn[0], "validation") != names(drawn[1], "validation")
     assert len(names(drawn[0], "validation")) == 12  # 0.15 of 80

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aeflow.models.flow import CouplingStep, NormalizingFlow
-from aeflow.models.subnets import conv_subnet
+from aeflow.models.flow import CouplingStep, NormalizingFlow, conv_subnet
 from aeflow.study.settings import FlowSettings
 
 SUBNETS = ["conv", "resnet"]

@@ -57,7 +57,9 @@ def test_a_value_without_runs_has_no_numbers():
     source = source_of({"aeflow": (0.8, 0.9)}, WIDTH)
     table = ablations_table(source)
     assert table[["n_seeds", "image_auroc_mean"]].isna().all(axis=None)
-    assert ablations_display(table, source).cells["Value"].tolist() == ["64", "null (default)"]
+    cells = ablations_display(table, source).cells
+    assert cells["Value"].tolist() == ["64", "null (default)"]
+    assert not {"Seeds", "AUROC", "Fit (s)"} & set(cells)
     plot_ablations(source, "tiles")
 
 

@@ -150,7 +150,7 @@ def test_the_figure_has_every_curve_and_mark():
     assert [line.get_linestyle() for line in own] == ["-", "--", "None", "None"]
     for line, points in zip(own, expected, strict=True):
         np.testing.assert_allclose(line.get_xydata(), points)
-    band = figure.axes[1].collections[0].get_paths()[0].vertices  # of the validation
+    band = figure.axes[1].collections[1].get_paths()[0].vertices  # of the validation
     assert band[:, 1].max() == pytest.approx(80 + 100 * np.std([0.7, 0.9], ddof=1))
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[:2] == ["S_flow = density", "S_flow = nll"]
