@@ -29,7 +29,7 @@ lint: .venv/installed
 	$(RUN) snakemake --lint --configfile config/demo.yaml
 
 test: lint
-	$(RUN) $(BIN)/pytest
+	$(RUN) $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 bench: .venv/installed
 	$(RUN) python benchmarks/run.py

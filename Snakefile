@@ -20,10 +20,12 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/scoring.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/hooks.smk"
 
 
 onstart:
     start_study()
+    check_galleries()
     check_slurm()
 
 
@@ -60,7 +62,7 @@ rule all:
         ),
         figures=expand(
             "{path}.{ending}",
-            path=[f"{RESULTS}/figures/{name}-{of}" for name, of, _ in contents.figures(STUDY)],
+            path=[f"{RESULTS}/figures/{name}-{of}" for name, of in contents.figures(STUDY)],
             ending=["svg", "png"],
         ),
         report=pattern("report"),

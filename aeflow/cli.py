@@ -7,17 +7,22 @@ import os
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from aeflow.core.errors import AeflowError, DataError
-from aeflow.data.checking import Finding, check_copy, check_fetched, check_images
-from aeflow.data.fetch import fetch_dataset
+from aeflow.core.files import sha256_file
+from aeflow.core.receipts import read_receipt
+from aeflow.data.archives import open_zip
+from aeflow.data.fetch import fetch_dataset, known_files
+from aeflow.data.prepare import Level, Tell, check_images
+from aeflow.data.sources import check_file, is_pinned
+from aeflow.data.workers import archive_workers
 from aeflow.doctor import Doctor
-from aeflow.study.cards import DATASET_CARDS, DatasetCard, load_dataset_card
+from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
+from aeflow.study.cells import PATHS
 from aeflow.study.defaults import load_study
-
-RAW, MANIFESTS = Path("data/raw"), Path("data/manifests")
+from aeflow.study.settings import DataSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,10 +80,16 @@ def list_datasets() -> int:
 def check_dataset(options: argparse.Namespace) -> int:
     """Print what is right, notable and wrong with a dataset; 1 if anything is wrong."""
     card = load_dataset_card(options.name, edition=options.edition)
-    levels = []
-    for finding in _findings(card, options.edition, options.source):
-        levels.append(finding.level)
-        print(f"{finding.level:5}  {finding.text}", flush=True)
+    levels: list[Level] = []
+
+    def tell(level: Level, text: str) -> None:
+        levels.append(level)
+        print(f"{level:5}  {text}", flush=True)
+
+    if options.source is None:
+        _check_fetched(card, options.edition, tell)
+    else:
+        _check_own(card, options.source, tell)
     errors = levels.count("error")
     verdict = f"failed, errors: {errors}" if errors else "passed"
     print(f"{card.name}: {verdict}, notes: {levels.count('note')}")
@@ -92,44 +103,82 @@ def examine_study(options: argparse.Namespace) -> int:
         print(finding)
     found = len(doctor.findings)
     verdict = f"failed, findings: {found}" if found else "passed"
-    absent = f", metrics without their scores: {doctor.without_scores}"
-    print(
-        f"{doctor.study.study}: {verdict}, files examined: {doctor.examined}"
-        f"{absent if doctor.without_scores else ''}"
-    )
+    print(f"{doctor.study.study}: {verdict}, files examined: {len(doctor.examined)}")
     return 1 if found else 0
 
 
-def _findings(card: DatasetCard, edition: str | None, source: str | None) -> Iterator[Finding]:
-    if source is None:
-        name = card.name if edition is None else f"{card.name}-{edition}"
-        archive = RAW / f"{name}.zip"
-        if not archive.is_file():
-            entry = json.dumps([{"name": card.name, **({"edition": edition} if edition else {})}])
-            raise DataError(
-                f"{archive} is missing: fetch it with `snakemake --config 'datasets={entry}' "
-                f"{archive}`, or give --source."
-            )
-        yield from check_fetched(card, archive, MANIFESTS / "raw" / f"{name}.json")
-        yield from check_images(card, archive)
-        return
-    path = Path(source).expanduser()
-    if path.is_file() and len(card.files) == 1:
-        yield from check_copy(card.files[0], path)
+def _check_fetched(card: DatasetCard, edition: str | None, tell: Tell) -> None:
+    """Compare what was fetched with its receipt and with the card, and check its images."""
+    name = card.name if edition is None else f"{card.name}-{edition}"
+    archive = _archive(name)
+    if not archive.is_file():
+        entry = json.dumps([{"name": card.name} | ({"edition": edition} if edition else {})])
+        raise DataError(
+            f"{archive} is missing: fetch it with `snakemake --cores 1 {archive} --config "
+            f"'datasets={entry}'`, or give --source."
+        )
+    receipt = read_receipt(Path(PATHS["fetched"].format(archive=name)))
+    placed, was = sha256_file(archive), receipt.sha256(archive)
+    if placed != was:
+        tell("error", f"{archive} was changed: sha256 {placed}, when fetched {was}")
     else:
-        yield Finding("note", f"{source} is a source of your own: no checksum is compared")
+        tell("ok", f"{archive} is what was fetched, sha256 {placed}")
+        wanted = {file.name: file for file in known_files(card)}
+        for found in receipt.facts.get("files", []):
+            _check_checksum(found["name"], found["sha256"], wanted.get(found["name"]), tell)
+    _check_categories(card, archive, tell)
+
+
+def _check_checksum(name: str, sha256: str, file: SourceFile | None, tell: Tell) -> None:
+    if file is None:
+        tell("note", f"{name} is not the card's: a source of your own")
+    elif not sha256.startswith(file.sha256 or ""):
+        tell("error", f"{name} has sha256 {sha256}, not {file.sha256}")
+    elif is_pinned(file):
+        tell("ok", f"{name} has the checksum it should have")
+    else:
+        tell("note", f"{name}: no checksum is known")
+
+
+def _check_own(card: DatasetCard, source: str, tell: Tell) -> None:
+    """Tell whether a source is the card's file, which it need not be, and check its images."""
+    path = Path(source).expanduser()
+    if not path.is_file() or len(card.files) != 1:
+        tell("note", f"{source} is a source of your own: no checksum is compared")
+    elif not is_pinned(card.files[0]):
+        tell("note", f"{path}: no checksum is known, sha256 {sha256_file(path)}")
+    else:
+        name = card.files[0].name
+        try:
+            check_file(card.files[0], path)
+            tell("ok", f"{path} is the card's {name}")
+        except DataError:
+            tell("note", f"{path} is not the card's {name}: its checksum does not apply to a copy")
     if path.is_file() and path.suffix == ".zip" and card.conversion is None:
-        yield from check_images(card, path)
+        _check_categories(card, path, tell)
         return
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "archive.zip")
-        fetch_dataset(card, archive, Path(folder, "manifest.json"), None, source)
-        yield from check_images(card, archive)
+        fetch_dataset(card, archive, None, source)
+        _check_categories(card, archive, tell)
+
+
+def _check_categories(card: DatasetCard, archive: Path, tell: Tell) -> None:
+    open_zip(archive).close()
+    with archive_workers(archive, os.cpu_count() or 1) as pool:
+        for category in card.categories:
+            tell_of = partial(_tell_of, category, tell)
+            try:
+                check_images(archive, card, category, DataSettings(), pool, tell_of)
+            except DataError as error:
+                tell_of("error", str(error))
+
+
+def _tell_of(category: str, tell: Tell, level: Level, text: str) -> None:
+    tell(level, f"{category}: {text}")
 
 
 def _size(card: DatasetCard) -> str:
-    if card.generator is not None:
-        return "generated here"
     if not card.files:
         return "your own images"
     sizes = [file.size_bytes or 0 for file in card.files]
@@ -141,15 +190,23 @@ def _size(card: DatasetCard) -> str:
 
 def _present(card: DatasetCard) -> str:
     names = [card.name, *(f"{card.name}-{edition}" for edition in card.editions)]
-    archives = [RAW / f"{name}.zip" for name in names]
     fetched = [
-        f"{path} ({_megabytes(path.stat().st_size)})" for path in archives if path.is_file()
+        f"{path} ({_megabytes(path.stat().st_size)})"
+        for path in map(_archive, names)
+        if path.is_file()
     ]
-    prepared = {path.stem for path in (MANIFESTS / "prepared" / card.name).glob("*.json")}
-    categories = [name for name in card.categories if name in prepared]
+    receipts = {
+        name: Path(PATHS["prepared"].format(dataset=card.name, category=name))
+        for name in card.categories
+    }
+    prepared = [name for name, path in receipts.items() if path.is_file()]
     told = [f"archive {', '.join(fetched)}"] if fetched else []
-    told += [f"prepared {', '.join(categories)}"] if categories else []
+    told += [f"prepared {', '.join(prepared)}"] if prepared else []
     return "; ".join(told) or "nothing"
+
+
+def _archive(name: str) -> Path:
+    return Path(PATHS["archive"].format(archive=name))
 
 
 def _megabytes(size: int) -> str:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from aeflow.core.types import Method
-from aeflow.judging.evaluation import evaluate_scores
+from aeflow.judging.evaluation import judge_table
+from aeflow.study.asked import JudgeAsked, VariantAsked
 from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
 from benchmarks.comparison import Measurement, compare
 from benchmarks.quantities import Action
@@ -22,7 +23,7 @@ IMPORT = "import sys, aeflow.judging.evaluation; sys.exit('torch' in sys.modules
 
 
 def measure(quick: bool) -> list[Measurement]:
-    """Measure `evaluate_scores` against scikit-learn in a loop, and what an import costs."""
+    """Measure `judge_table` against scikit-learn in a loop, and what an import costs."""
     replicates, repeats = (10, 1) if quick else (1000, 3)
     table = score_table()
     tests = sum(count for split, _, count in PARTS if split == "test")
@@ -58,20 +59,19 @@ def score_table() -> pd.DataFrame:
 
 
 def evaluate(table: pd.DataFrame, replicates: int, betas: list[float]) -> Action:
-    """Return ours: all metrics with their intervals, for each beta."""
-
-    def action() -> None:
-        for beta in betas:
-            evaluate_scores(
-                table,
-                {},
-                method=Method.AEFLOW,
-                score=ScoreSettings(beta=beta, scaling="standardised"),
-                threshold=ThresholdSettings(),
-                evaluation=EvaluationSettings(bootstrap_replicates=replicates),
-            )
-
-    return action
+    """Return ours: all metrics of a variant for each beta, with their intervals."""
+    variants = {
+        str(beta): VariantAsked(
+            method=Method.AEFLOW,
+            encoder=None,
+            score=ScoreSettings(beta=beta, scaling="standardised"),
+            threshold=ThresholdSettings(),
+        )
+        for beta in betas
+    }
+    evaluation = EvaluationSettings(bootstrap_replicates=replicates)
+    asked = JudgeAsked(variants=variants, evaluation=evaluation)
+    return lambda: judge_table(table, {}, asked, n_train=0, trainings=[])
 
 
 def evaluate_in_a_loop(table: pd.DataFrame, replicates: int) -> Action:

@@ -1,56 +1,39 @@
 """Build the study's self-contained HTML report."""
 
-import argparse
-import json
 from pathlib import Path
+from typing import Any
 
-from aeflow.core.files import read_json, write_text
-from aeflow.core.job import script
-from aeflow.core.schema import validate
-from aeflow.questions.claims import load_published
-from aeflow.questions.results import read_main, read_results, read_training
-from aeflow.report.contents import read_questions
-from aeflow.report.page import build_report
-from aeflow.study.cells import unpack_cells
-from aeflow.study.entries import DatasetEntry
+import pandas as pd
+
+from aeflow.core.files import write_json, write_text
+from aeflow.display.table import METRICS, read_table
+from aeflow.report.page import build_page, write_incomplete
+from aeflow.study.cells import path
+from aeflow.study.job import job
+from aeflow.study.study import Study
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--datasets", required=True, help="DatasetEntry of each, as JSON")
-    parser.add_argument("--results", type=Path, required=True, help="results.csv")
-    parser.add_argument("--main", type=Path, required=True, help="main.csv")
-    parser.add_argument("--published", type=Path, required=True, help="config/published.yaml")
-    parser.add_argument("--folder", type=Path, required=True, help="the study's results")
-    parser.add_argument(
-        "--cells", required=True, help="JSON (aeflow.study.cells): whose metrics to show"
-    )
-    parser.add_argument("--trained", required=True, help="the same: whose trainings to show")
-    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="in their order")
-    parser.add_argument("--report", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    entries = [
-        validate(DatasetEntry, entry, "--datasets") for entry in json.loads(options.datasets)
-    ]
-    cells = unpack_cells(options.cells)
-    shown = {cell.variant for cell in cells}
-    results, means = read_results(options.results), read_main(options.main)
-    published = load_published(options.published)
-    metrics, train = options.folder / "metrics", options.folder / "train"
-    page = build_report(
-        study=options.study,
-        results=results[results["variant"].isin(shown)],
-        main=means[means["variant"].isin(shown)],
-        published=published,
-        metrics=[read_json(cell.file(metrics, "json")) for cell in cells],
-        trainings=[read_training(c.file(train, "json")) for c in unpack_cells(options.trained)],
-        figures=options.figures,
-        cards={entry.name: entry.load_card() for entry in entries},
-        questions=read_questions(options.folder / "tables", published, entries),
-    )
-    write_text(options.report, page)
+def build_report(study: Study, report: Path, headline: Path, failures: Path | None = None) -> None:
+    """Write the report, and the main table's means for `dvc metrics`, which reads no CSV.
+
+    With a list of failures: what can be said, beside that list.
+    """
+    if failures is not None:
+        write_incomplete(study, failures)
+        return
+    write_text(report, build_page(study))
+    write_json(headline, means_of(read_table(path(study, "csv", {"table": "main"}))))
+
+
+def means_of(main: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return {dataset: {variant: {metric: mean}}}; None where a mean is empty."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in main.to_dict("records"):
+        values = {name: row[f"{name}_mean"] for name in METRICS}
+        known = {name: None if pd.isna(value) else value for name, value in values.items()}
+        found.setdefault(row["dataset"], {})[row["variant"]] = known
+    return found
 
 
 if __name__ == "__main__":
-    script(main)
+    job(build_report)

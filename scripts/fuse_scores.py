@@ -1,46 +1,23 @@
-"""Collect the scores of several variants in one score table (method fusion)."""
+"""Collect the scores of several variants, or of one variant's seeds, in one score table."""
 
-import argparse
-import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from aeflow.core.job import script
-from aeflow.core.receipts import Scored, read_recorded
-from aeflow.core.schema import validate
-from aeflow.core.types import Method
-from aeflow.scoring.combine import fused_table, pred_score
+from aeflow.scoring.combine import fused_table
 from aeflow.scoring.score_tables import read_scores, write_scores
-from aeflow.study.settings import ScoreSettings
+from aeflow.study.asked import FuseAsked
+from aeflow.study.job import job
 
 
-def main(arguments: list[str]) -> None:
+def fuse_scores(
+    asked: FuseAsked, members: list[Path], statistics: Path | None, scores: Path
+) -> dict[str, Any]:
     """Write the score table; there is no map of several models, hence no pixel metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--members", required=True, help="JSON: list of {name, method, score, scores, scored}"
-    )
-    parser.add_argument("--scores", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--scored", type=Path, required=True, help="JSON to write")
-    args = parser.parse_args(arguments)
-    members = json.loads(args.members)
-    tables = [read_scores(Path(member["scores"]), Path(member["scored"])) for member in members]
-    scores = [
-        pred_score(
-            table, Method(member["method"]), validate(ScoreSettings, member["score"], "--members")
-        )
-        for member, table in zip(members, tables, strict=True)
-    ]
-    names = [member["name"] for member in members]
-    fused = fused_table(tables, names, np.column_stack(scores))
-    described = [read_recorded(Path(member["scored"]), Scored) for member in members]
-    made_from = {
-        f"{name}_table_sha256": facts["scores_sha256"]
-        for name, facts in zip(names, described, strict=True)
-    }
-    write_scores(args.scores, args.scored, fused, pixel={}, **made_from)
+    tables = [read_scores(path) for path in members]
+    known = read_scores(statistics) if statistics else None
+    write_scores(scores, fused_table(tables, asked.members, known))
+    return {"pixel": {}}
 
 
 if __name__ == "__main__":
-    script(main)
+    job(fuse_scores)

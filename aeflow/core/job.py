@@ -47,15 +47,13 @@ def _options(words: list[str]) -> dict[str, list[str]]:
     Raises:
         ConfigError: the words are no such options.
     """
-    found: dict[str, list[str]] = {}
-    name = ""
+    found: dict[str, list[str]] = {"": []}
     for word in words:
         if word.startswith("--"):
-            name = word[2:].replace("-", "_")
-            found[name] = []
-        elif name:
-            found[name].append(word)
-    if not (name or not words) or not all(found.values()):
+            found[word[2:].replace("-", "_")] = []
+        else:
+            found[list(found)[-1]].append(word)
+    if found.pop("") or not all(found.values()):
         raise ConfigError(f"give `--name value` options, not `{' '.join(words)}`.")
     return found
 

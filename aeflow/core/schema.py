@@ -1,6 +1,5 @@
 """Validation of hand-written files: every mistake becomes a sentence that names the key."""
 
-import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aeflow.core.errors import ConfigError
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+# Of all that enters a path or a command: nothing that a shell would read, and short enough.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+NAME_RULE = "a name is 1 to 100 letters, digits, `_`, `.` and `-`, the first a letter or a digit"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -20,21 +21,28 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def validate(model: type[Model], content: Any, where: str) -> Model:
+def validate(model: type[Model], content: Any, where: str, context: Any = None) -> Model:
     """Validate `content`, turning pydantic's report into one sentence per mistake.
+
+    Args:
+        model: what it is to be.
+        content: mappings and lists as of YAML or JSON.
+        where: it comes from, the start of the sentence.
+        context: pydantic's, for the model's own checks.
 
     Raises:
         ConfigError: names `where`, the key, and what the key may be.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=context)
     except ValidationError as error:
         mistakes = "; ".join(_sentence(model, mistake) for mistake in error.errors())
         raise ConfigError(f"{where}: {mistakes}.") from error
 
 
 def _sentence(model: type[BaseModel], mistake: Any) -> str:
-    location = [str(part) for part in mistake["loc"]]
+    # pydantic's mark of a key that is wrong itself, not its value
+    location = [str(part) for part in mistake["loc"] if part != "[key]"]
     key = ".".join(location)
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(model.model_json_schema(), location[:-1])
@@ -42,6 +50,8 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
         return f"unknown key '{key}' ({hint})"
     message = mistake["msg"].removeprefix("Value error, ")
+    if mistake.get("ctx", {}).get("pattern") == NAME:
+        message = NAME_RULE
     given = "" if not key or mistake["type"] == "missing" else f", not {mistake['input']!r}"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{given}"
 
@@ -50,16 +60,19 @@ def _keys_at(schema: dict[str, Any], location: list[str]) -> list[str]:
     """Return the keys that are known at a location of a JSON schema."""
     node = schema
     for part in location:
-        node = node["items"] if part.isdigit() else node["properties"][part]
-        for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
-            if "$ref" in option:
-                node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+        tagged = node.get("discriminator", {}).get("mapping", {})
+        named = node.get("properties", {})
+        free = node.get("patternProperties", {}).values()
+        if part in tagged:
+            node = {"$ref": tagged[part]}
+        else:
+            node = named.get(part) or node.get("items") or next(iter(free), {})
+        for option in node.get("anyOf", []):
+            if option.get("type") != "null":
+                node = option
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return sorted(node.get("properties", {}))
-
-
-def load_settings(model: type[Model], text: str) -> Model:
-    """Read settings that a rule passes on the command line as JSON."""
-    return validate(model, json.loads(text), "--settings")
 
 
 def load_yaml(path: Path) -> Any:

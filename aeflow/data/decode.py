@@ -37,12 +37,8 @@ def decode_image(content: bytes, settings: DataSettings) -> tuple[Pixels, tuple[
     the first is used. `center_crop` c cuts the part of the image that is the centre c x c of
     the squashed square, and resizes it in one step, so pixels are interpolated only once.
 
-    Args:
-        content: The file.
-        settings: `image_size` S, `grayscale` and `center_crop` are used.
-
     Returns:
-        uint8 (S, S, 3) RGB, and the width and height of the file's image, pixels.
+        uint8 (S, S, 3) RGB, S the `image_size`; and width and height of the file's image, pixels.
 
     Raises:
         UnusableImageError: not an image of a known format, damaged, too small or too large.
@@ -74,7 +70,7 @@ def decode_mask(content: bytes, settings: DataSettings, size: tuple[int, int]) -
     Args:
         content: The file.
         settings: As for the image.
-        size: Width and height of the image that the mask belongs to, pixels.
+        size: Width and height of the file's image, pixels.
 
     Returns:
         uint8 (S, S), 1 on defects.

@@ -23,51 +23,35 @@ BLOCK_BYTES = 2**16
 # An attempt that brought this much more than any before does not count as a failure.
 PROGRESS_BYTES = 2**20
 WEB_PAGE = "this is a web page, not the file: a login, consent or error page?"
+# Level of what is told while a file is fetched, but is no warning of what was fetched.
+TOLD = logging.WARNING - 1
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for, in seconds.
+    """How long a server is waited for, in seconds."""
 
-    Attributes:
-        connect: Until it accepts the connection.
-        stall: Until the next bytes come; also the most that a server can ask us to wait.
-        delays: Before the second, third, ... attempt.
-    """
-
-    connect: float = 20
-    stall: float = 60
-    delays: tuple[float, ...] = (1, 4, 10)
+    connect: float = 20  # until it accepts the connection
+    stall: float = 60  # until the next bytes come; also the most that it can ask us to wait
+    delays: tuple[float, ...] = (1, 4, 10)  # before the second, third, ... attempt
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which file a partial download is a part of, kept beside it.
+    """Which file a partial download is a part of, kept beside it."""
 
-    Attributes:
-        url_sha256: Of the address; the address itself may hold a password.
-        validator: Its strong ETag or its date, whatever If-Range takes.
-        total: Its size in bytes.
-    """
-
-    url_sha256: str
-    validator: str | None
-    total: int | None
+    url_sha256: str  # the address itself may hold a password
+    validator: str | None  # its strong ETag or its date, whatever If-Range takes
+    total: int | None  # its size in bytes
 
 
 @dataclass(frozen=True)
 class _Reply:
-    """What a server's answer says about itself.
+    """What a server's answer says about itself."""
 
-    Attributes:
-        start: The byte it starts at; None if there is nothing after those asked for.
-        total: The size of the whole file in bytes.
-        validator: As `_Origin.validator`.
-    """
-
-    start: int | None
-    total: int | None
+    start: int | None  # the byte it starts at; None if there is nothing after those asked for
+    total: int | None  # the size of the whole file in bytes
     validator: str | None
 
 
@@ -85,12 +69,6 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
     A partial `target` stays on an error, with `<target>.json` that says what it is a part of. It
     is continued if the server says that its file is still the same (If-Range), or if the card's
     checksum will tell; otherwise the download starts again.
-
-    Args:
-        url: http or https.
-        target: Where the bytes go, complete or not.
-        file: Its name, and its size and checksum where known.
-        patience: Time-outs and delays.
 
     Returns:
         Whether all bytes came in one response. If not and the checksum is wrong, the file may
@@ -113,7 +91,7 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
                 kept = "; run again to go on from there" if done else ""
                 raise DataError(f"{told}, {failures} times in a row{kept}") from error
             delay = max(patience.delays[failures - 1], min(error.wait, patience.stall))
-            logger.warning("%s: %s; next attempt in %g s", file.name, told, delay)
+            logger.log(TOLD, "%s: %s; next attempt in %g s", file.name, told, delay)
             time.sleep(delay)
 
 
@@ -129,12 +107,7 @@ def is_download(target: Path) -> bool:
 
 
 def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bool:
-    """Request what is missing and append it; return whether that was everything.
-
-    Raises:
-        DataError: another attempt would not help.
-        _BrokenError: it may.
-    """
+    """Request what is missing and append it; a _BrokenError if another attempt may help."""
     origin = _read_origin(target)
     url_sha256 = hashlib.sha256(url.encode()).hexdigest()
     validator = origin.validator if origin and origin.url_sha256 == url_sha256 else None

@@ -1,44 +1,46 @@
 """The files of a dataset: found, verified, and placed as one zip."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from filelock import FileLock, Timeout
 
 from aeflow.core.errors import AccessError, ConfigError, DataError
-from aeflow.core.files import (
-    atomic_path,
-    read_json,
-    sha256_file,
-    write_json,
-    writing,
+from aeflow.core.files import atomic_path, read_json, require_space, write_json, writing
+from aeflow.data.archives import archive_kind, archive_members, file_member, open_zip, store
+from aeflow.data.download import Patience, discard, is_download
+from aeflow.data.sources import (
+    Facts,
+    NoSourceError,
+    check_file,
+    first_source,
+    is_pinned,
+    recipe,
+    replaced_files,
 )
-from aeflow.data.archives import archive_kind, open_zip
-from aeflow.data.checksums import read_checksums, record_checksums, recorded_note
-from aeflow.data.convert import convert_archive
-from aeflow.data.download import WEB_PAGE, Patience, discard, is_download
-from aeflow.data.placing import place
-from aeflow.data.sources import NoSourceError, by_hand, first_source, recipe, replaced_files
 from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
 PATIENCE = Patience()
+# Checksums that no source publishes: recorded at the first download, required from then on. Not
+# beside the archive: Snakemake deletes a rule's outputs before each attempt, data/ is not in git,
+# and a file in git makes everyone's download the same.
+CHECKSUMS = Path("config/checksums")
 
 
 def fetch_dataset(
     card: DatasetCard,
     destination: Path,
-    manifest_path: Path,
     mirror: str | None,
     source: str | None = None,
     sha256: str | None = None,
     patience: Patience = PATIENCE,
 ) -> dict[str, Any]:
-    """Fetch or generate a dataset and place it at `destination` as one zip.
+    """Fetch a dataset and place it at `destination` as one zip.
 
     A single zip is placed as it is. Anything else becomes a stored zip: of several archives each
     one's members go below a folder named by its stem, a plain file (.npz, .csv) is a member at
@@ -49,17 +51,15 @@ def fetch_dataset(
     Args:
         card: The dataset's card.
         destination: The zip to write.
-        manifest_path: JSON to write.
         mirror: AEFLOW_MIRROR, if set.
-        source: Replaces the card's files: a URL, an archive, a folder of the unpacked content, or
-            a folder that holds the card's files by name. The card's checksums do not apply.
+        source: Replaces the card's files, see `replaced_files`.
         sha256: Checksum of `source`.
         patience: Time-outs and delays of downloads.
 
     Returns:
-        The manifest: `files`, with `name`, `sha256` and `size_bytes` of each file fetched, and
-        `placed_sha256`, the checksum of the zip. Nothing about where from, so that another mirror
-        of the same bytes changes nothing.
+        `files`, with `name`, `sha256` and `size_bytes` of each file fetched; and where one zip was
+        placed as it is, `sha256`: {"archive": its checksum}. Nothing about where from, so that
+        another mirror of the same bytes changes nothing.
 
     Raises:
         AccessError: the files have to be asked for; says how.
@@ -67,77 +67,157 @@ def fetch_dataset(
         DataError: no source had the right files, an archive is unreadable or unsafe, or
             `destination` cannot be written.
     """
-    if source is None and not card.has_source:
+    if source is None and not card.files:
         raise ConfigError(f"The card {card.name} names no files: give the dataset a `source`.")
-    before = _stamp(manifest_path)
+    done = _beside(destination, "-files.json")
+    before = _stamp(done)
     with _only_process(destination):
-        if _stamp(manifest_path) not in (None, before) and destination.exists():
+        if _stamp(done) not in (None, before) and destination.exists():
             logger.info("%s: another process has just fetched it", card.name)
-            manifest: dict[str, Any] = read_json(manifest_path)
-            return manifest
+            return dict(read_json(done))
+        files = replaced_files(card, source, sha256) if source else known_files(card)
         try:
-            if source is not None:
-                files = replaced_files(card, source, sha256)
-                manifest = _fetch_all(card, files, destination, mirror, patience)
-            elif card.generator is not None:
-                manifest = _generate(destination)
-            else:
-                files = read_checksums(card)
-                manifest = _fetch_all(card, files, destination, mirror, patience)
-                record_checksums(card, manifest["files"])
+            facts = _fetch_all(card, files, destination, mirror, patience)
         except NoSourceError as error:
             if source is None and card.access == "request":
                 raise AccessError(recipe(card, error)) from error
-            note = recorded_note(card, error.file) if source is None else ""
-            raise DataError(by_hand(error) + note) from error
-        write_json(manifest_path, manifest)
-        return manifest
+            record, known = _recorded(card)
+            if source is None and error.file.name in known:
+                note = f"Its checksum is that of the first download: delete {record} to accept"
+                raise DataError(f"{error} {note} another.") from error
+            raise
+        if source is None:
+            _record_checksums(card, facts["files"])
+        write_json(done, facts)
+        return facts
 
 
 def fetch_file(
     file: SourceFile, destination: Path, mirror: str | None, patience: Patience = PATIENCE
-) -> dict[str, Any]:
-    """Place one file at `destination` after checking its size and checksum. See `first_source`.
-
-    Returns:
-        `name`, `sha256` and `size_bytes` of what was fetched.
+) -> Facts:
+    """Place one checked file at `destination`, see `first_source`; return its facts.
 
     Raises:
-        DataError: no source had the right file; lists each with its reason, and says how to get
-            it by hand. Or the destination cannot be written.
+        DataError: no source had the right file; says why, and how to get it by hand. Or the
+            destination cannot be written.
     """
-    original = _original(destination, file)
+    original = _beside(destination, f".{file.name}")
     with _only_process(destination), atomic_path(destination) as part:
-        try:
-            facts = first_source(file, original, mirror, check_file, patience)
-        except NoSourceError as error:
-            raise DataError(by_hand(error)) from error
+        facts = first_source(file, original, mirror, check_file, patience)
         original.replace(part)
         discard(original)
         return facts
 
 
-def check_file(file: SourceFile, path: Path) -> dict[str, Any]:
-    """Check a file's size and checksum, and return its facts: see `fetch_file`.
+def known_files(card: DatasetCard) -> list[SourceFile]:
+    """Return the card's files, those without a checksum with the recorded one."""
+    _, known = _recorded(card)
+    return [
+        file if is_pinned(file) else file.model_copy(update=known.get(file.name, {}))
+        for file in card.files
+    ]
 
-    Raises:
-        DataError: it is another file, or a web page.
+
+def _recorded(card: DatasetCard) -> tuple[Path, dict[str, Any]]:
+    """Return where the dataset's checksums are recorded, and them by name of the file."""
+    path = CHECKSUMS / f"{card.name}.json"
+    return path, read_json(path) if path.exists() else {}
+
+
+def _record_checksums(card: DatasetCard, facts: Sequence[Facts]) -> None:
+    """Record what was fetched of the files whose card has no checksum, if it is not yet."""
+    path, known = _recorded(card)
+    for file, found in zip(card.files, facts, strict=True):
+        if not is_pinned(file):
+            if file.name not in known:
+                known[file.name] = {key: found[key] for key in ("sha256", "size_bytes")}
+                write_json(path, known)
+            logger.warning(
+                "%s: the card has no checksum; that of the first download, sha256 %s, is required "
+                "(%s: commit it, or delete it to accept another file)",
+                file.name,
+                known[file.name]["sha256"],
+                path,
+            )
+
+
+def _fetch_all(
+    card: DatasetCard,
+    files: Sequence[SourceFile],
+    destination: Path,
+    mirror: str | None,
+    patience: Patience,
+) -> dict[str, Any]:
+    originals = [_beside(destination, f".{file.name}") for file in files]
+    unconverted = _beside(destination, "-files.zip")
+    with atomic_path(destination) as part:
+        try:
+            found = [
+                first_source(file, original, mirror, _check_archive, patience)
+                for file, original in zip(files, originals, strict=True)
+            ]
+            facts: dict[str, Any] = {"files": found}
+            if card.conversion is not None:
+                from aeflow.data.convert import convert_archive  # needs nibabel
+
+                _place(files, originals, unconverted)
+                number = convert_archive(card.conversion, unconverted, part)
+                logger.info("%s: %d images written", card.name, number)
+            elif _place(files, originals, part):
+                facts["sha256"] = {"archive": found[0]["sha256"]}
+        finally:
+            unconverted.unlink(missing_ok=True)
+            for original in originals:
+                # What took long stays: a download, broken off or waiting for another file.
+                if not is_download(original):
+                    discard(original)
+    for original in originals:
+        discard(original)
+    return facts
+
+
+def _check_archive(file: SourceFile, path: Path) -> Facts:
+    """Check a file of a dataset and return its facts; a tar is read when it is repacked."""
+    facts = check_file(file, path)
+    if not file.is_plain and archive_kind(path) == "zip":
+        open_zip(path).close()
+    return facts
+
+
+def _place(files: Sequence[SourceFile], originals: Sequence[Path], target: Path) -> bool:
+    """Make one zip of a dataset's files, see `fetch_dataset`; tell whether it is their only one.
+
+    A damaged file is discarded.
     """
-    size = path.stat().st_size
-    with path.open("rb") as content:
-        head = content.read(512).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise DataError(WEB_PAGE)
-    if file.size_bytes not in (None, size):
-        cut = ": it was cut off" if size < (file.size_bytes or 0) else ""
-        raise DataError(f"the file has {size} bytes instead of {file.size_bytes}{cut}")
-    sha256 = sha256_file(path)
-    if not sha256.startswith(file.sha256 or ""):
-        raise DataError(f"wrong checksum: expected sha256 {file.sha256}, got {sha256}")
-    if file.md5 is not None and (md5 := _md5_file(path)) != file.md5:
-        raise DataError(f"wrong checksum: expected md5 {file.md5}, got {md5}")
-    logger.info("%s: %d bytes, sha256 %s", file.name, size, sha256)
-    return {"name": file.name, "sha256": sha256, "size_bytes": size}
+    kinds = [
+        "plain" if file.is_plain else archive_kind(original)
+        for file, original in zip(files, originals, strict=True)
+    ]
+    if kinds == ["zip"]:
+        originals[0].replace(target)
+        return True
+    # Images hardly compress, so that a compressed tar is about as large as its content.
+    needed = sum(
+        sum(size for _, size, _ in archive_members(original))
+        if kind == "zip"
+        else original.stat().st_size
+        for original, kind in zip(originals, kinds, strict=True)
+    )
+    names = ", ".join(file.name for file in files)
+    require_space(target.parent, needed, f"The zip of {names}")
+    logger.info("Packing %s into one zip", names)
+    with ZipFile(target, "w") as placed:
+        for file, original, kind in zip(files, originals, kinds, strict=True):
+            folder = file.stem if len(files) > 1 else ""
+            try:
+                if kind == "plain":
+                    store(placed, file_member(original, file.name))
+                else:
+                    store(placed, archive_members(original), folder)
+            except DataError:
+                discard(original)
+                raise
+    return False
 
 
 @contextmanager
@@ -145,7 +225,7 @@ def _only_process(destination: Path) -> Iterator[None]:
     """Let one process at a time write `destination`; a killed one lets go by itself."""
     with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        path = destination.with_name(f".{destination.name.lstrip('.')}.lock")
+        path = _beside(destination, "-lock")
         lock = FileLock(path)
         try:
             lock.acquire(blocking=False)
@@ -159,68 +239,14 @@ def _only_process(destination: Path) -> Iterator[None]:
         lock.release()
 
 
+def _beside(destination: Path, ending: str) -> Path:
+    """Return a hidden path: `.<name of a file>` until it is placed, perhaps over several runs."""
+    return destination.with_name(f".{destination.name.lstrip('.')}{ending}")
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is written again."""
     if not path.exists():
         return None
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
-
-
-def _original(destination: Path, file: SourceFile) -> Path:
-    """Return where a file lies until it is placed, perhaps over several runs."""
-    return destination.with_name(f".{destination.name.lstrip('.')}.{file.name}")
-
-
-def _generate(destination: Path) -> dict[str, Any]:
-    from aeflow.data.demo_textures import write_demo_textures
-
-    with atomic_path(destination) as part:
-        write_demo_textures(part)
-        return {"files": [], "placed_sha256": sha256_file(part)}
-
-
-def _fetch_all(
-    card: DatasetCard,
-    files: Sequence[SourceFile],
-    destination: Path,
-    mirror: str | None,
-    patience: Patience,
-) -> dict[str, Any]:
-    originals = [_original(destination, file) for file in files]
-    unconverted = destination.with_name(f".{destination.name}.files")
-    with atomic_path(destination) as part:
-        try:
-            facts = [
-                first_source(file, original, mirror, _check_archive, patience)
-                for file, original in zip(files, originals, strict=True)
-            ]
-            if card.conversion is None:
-                place(files, originals, part)
-            else:
-                place(files, originals, unconverted)
-                number = convert_archive(card.conversion, unconverted, part)
-                logger.info("%s: %d images written", card.name, number)
-        finally:
-            unconverted.unlink(missing_ok=True)
-            for original in originals:
-                # What took long stays: a download, broken off or waiting for another file.
-                if not is_download(original):
-                    discard(original)
-        placed_sha256 = sha256_file(part)
-    for original in originals:
-        discard(original)
-    return {"files": facts, "placed_sha256": placed_sha256}
-
-
-def _check_archive(file: SourceFile, path: Path) -> dict[str, Any]:
-    """Check a file of a dataset and return its facts; a tar is read when it is repacked."""
-    facts = check_file(file, path)
-    if not file.is_plain and archive_kind(path) == "zip":
-        open_zip(path).close()
-    return facts
-
-
-def _md5_file(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "md5").hexdigest()

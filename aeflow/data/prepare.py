@@ -3,26 +3,107 @@
 import csv
 import io
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import atomic_path, sha256_file
-from aeflow.core.types import INDEX_COLUMNS, Split
+from aeflow.core.files import atomic_path
+from aeflow.core.types import INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import open_zip
-from aeflow.data.arrays import create_rows, keep_rows
 from aeflow.data.records import Record, count_records, find_records
 from aeflow.data.splits import assign_splits
-from aeflow.data.workers import Job, archive_workers, decode_images, hash_images
+from aeflow.data.workers import (
+    Job,
+    archive_workers,
+    create_rows,
+    decode_images,
+    hash_images,
+    keep_rows,
+)
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
-PARTS = ("train", "validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
+Level = Literal["ok", "note", "error"]
+Tell = Callable[[Level, str], None]
+PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
+MOST_FOLDERS = 20  # of files that are not used, by name
+LEFT_OUT = {
+    "dropped_duplicates": (logging.WARNING, "left out of training, their bytes are in the test"),
+    "dropped_groups": (logging.WARNING, "left out of training, their group is in the test"),
+    "shared_groups": (logging.WARNING, "trained on, although their group is in the test"),
+    "dropped_validation": (logging.WARNING, "left out of validation, related to train or test"),
+    "dropped_anomalies": (logging.INFO, "anomalous beyond what validation may see"),
+    "drawn_test": (logging.INFO, "drawn for the test, which the dataset lacks"),
+}
+
+
+def check_images(
+    archive: Path,
+    card: DatasetCard,
+    category: str,
+    settings: DataSettings,
+    pool: ProcessPoolExecutor,
+    tell: Tell,
+) -> tuple[list[Record], dict[str, Any]]:
+    """Find a category's images and split them, and tell what is right, notable and wrong.
+
+    Wrong is what a model must not learn from: normal images that are in two of the dataset's
+    own splits. How many of them are left out, as the card's protocol says, goes to the log.
+
+    Returns:
+        The images in use, in their splits, and the facts of a receipt.
+
+    Raises:
+        ConfigError: the dataset has no such category.
+        DataError: as `find_records` and `assign_splits`, or the archive cannot be read.
+    """
+    with open_zip(archive) as opened:
+        records, not_used = find_records(opened, card, category)
+    found = count_records(records)
+    told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
+    if card.counts[category] is None:
+        tell("note", f"{told}; the card does not say how many")
+    else:
+        tell("ok", f"{told}, as on the card")
+    if not_used:
+        tell("note", f"files that the card has no use for: {len(not_used)}, such as {not_used[0]}")
+    digests = hash_images(pool, [record.source for record in records])
+    records = [replace(record, sha256=sha) for record, sha in zip(records, digests, strict=True)]
+    files = _tied((record.sha256, record) for record in records)
+    duplicates = [tied for tied in files if len(tied) > 1]
+    groups = _tied((record.group, record) for record in records if record.group is not None)
+    facts: dict[str, Any] = {
+        "found": dict(sorted(found.items())),
+        "not_used": _by_folder(not_used),
+        "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
+        "groups": _tell_shared(groups, "patients or groups with {} images", tell),
+    }
+    if not duplicates:
+        tell("ok", "no two images are byte-identical")
+    elif not facts["duplicates"]["in_two_splits"]:
+        tell("note", f"groups of byte-identical images: {len(duplicates)}, none in two splits")
+    if not groups:
+        tell("note", "no patients or groups are known")
+    elif not facts["groups"]["in_two_splits"]:
+        tell("ok", f"patients or groups: {len(groups)}, none in two splits")
+    splits = assign_splits(records, settings, card.split, card.layout.test_fraction)
+    for key, (level, what) in LEFT_OUT.items():
+        facts[key] = number = getattr(splits, key)
+        if number:
+            logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
+    used = count_records(splits.records)
+    told = ", ".join(f"{used[split]} {split}" for split in Split)
+    shared = "train and test share groups" if splits.shared_groups else "none is in two"
+    settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
+    tell("ok", f"in use ({settled}): {told}; {shared}")
+    return splits.records, facts
 
 
 def prepare_images(
@@ -41,27 +122,20 @@ def prepare_images(
     images that have a mask file, and `index_path` with one line per image in the order of the
     rows. They appear when all are complete, the same bytes for any number of workers.
 
-    Args:
-        archive: The zip that `fetch_archive` placed.
-        card: The dataset's card.
-        category: One of the card's categories.
-        settings: Image size, splits, how many images may be unusable.
-        images_path: `images.npy`.
-        masks_path: `masks.npy`.
-        index_path: `index.csv`.
-        workers: Processes.
-
     Returns:
-        The manifest: counts, checksums, settings, what was left out and why.
+        The facts of a receipt: what was found, what is in use, what was left out and why.
 
     Raises:
         ConfigError: the dataset has no such category.
-        DataError: the archive is not what the card says, too many images are unusable, or the
-            outputs cannot be written.
+        DataError: as `check_images`, too many images are unusable, or the outputs cannot be
+            written.
     """
-    with open_zip(archive) as opened:
-        records = find_records(opened, card, category)
     side = settings.image_size
+    name = f"{card.name}/{category}"
+
+    def log(_: Level, text: str) -> None:
+        logger.info("%s: %s", name, text)
+
     with ExitStack() as stack:
         # The largest last: a full disk is reported by the innermost.
         index, masks, images = (
@@ -69,72 +143,81 @@ def prepare_images(
             for path in (index_path, masks_path, images_path)
         )
         pool = stack.enter_context(archive_workers(archive, workers))
-        digests = hash_images(pool, [record.source for record in records])
-        known = [
-            replace(record, sha256=sha256) for record, sha256 in zip(records, digests, strict=True)
-        ]
-        splits = assign_splits(known, settings, card.split, card.layout.test_fraction)
-        jobs = _jobs(splits.records)
-        masked = sum(job.mask is not None for job in jobs)
+        records, facts = check_images(archive, card, category, settings, pool, log)
+        jobs = _jobs(records)
         create_rows(images, (len(jobs), side, side, 3))
-        create_rows(masks, (masked, side, side))
+        create_rows(masks, (sum(job.mask is not None for job in jobs), side, side))
         reasons = decode_images(pool, jobs, settings, images, masks)
 
-        usable = [job for job, reason in zip(jobs, reasons, strict=True) if reason is None]
-        unusable = [
-            {"source": job.source, "reason": reason}
-            for job, reason in zip(jobs, reasons, strict=True)
-            if reason is not None
-        ]
+        judged = list(zip(jobs, reasons, strict=True))
+        unusable = [{"source": job.source, "reason": why} for job, why in judged if why]
+        usable = [job for job, why in judged if not why]
         if unusable:
-            _check_unusable(card, category, unusable, len(jobs), settings.max_unusable_share)
+            _check_unusable(name, unusable, len(jobs), settings.max_unusable_share)
             keep_rows(images, [job.row for job in usable])
             keep_rows(masks, [job.mask_row for job in usable if job.mask_row is not None])
-        kept = [splits.records[job.row] for job in usable]
+        kept = [records[job.row] for job in usable]
         index.write_text(_index(kept), encoding="utf-8")
-        counts = _counts(kept)
-        logger.info("%s/%s: %s", card.name, category, counts)
-        return {
-            "dataset": card.name,
-            "category": category,
-            "split": card.split,
-            "found": dict(sorted(count_records(records).items())),
-            "counts": counts,
-            "archive_sha256": sha256_file(archive),
-            "images_sha256": sha256_file(images),
-            "masks_sha256": sha256_file(masks),
-            "index_sha256": sha256_file(index),
-            "dropped_duplicates": splits.dropped_duplicates,
-            "dropped_groups": splits.dropped_groups,
-            "shared_groups": splits.shared_groups,
-            "dropped_validation": splits.dropped_validation,
-            "drawn_test": splits.drawn_test,
-            "unusable": unusable,
-            "settings": settings.model_dump(mode="json"),
-        }
+        used = count_records(kept)
+        counts = {"train": used["train"]} | {part: used[part] for part in PARTS}
+        logger.info("%s: %s", name, counts)
+        return facts | {"counts": counts, "unusable": unusable}
+
+
+def _tied(keyed: Iterable[tuple[str, Record]]) -> list[list[Record]]:
+    """Return the records of each key, in their order."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for key, record in keyed:
+        found[key].append(record)
+    return list(found.values())
+
+
+def _tell_shared(tied: Sequence[Sequence[Record]], what: str, tell: Tell) -> dict[str, int]:
+    """Tell which images that belong together are in two splits; return the numbers.
+
+    "with_normals" are those of which a normal image is outside the test: a model learns from it.
+    """
+    normal: list[Sequence[Record]] = []
+    anomalous: list[Sequence[Record]] = []
+    for records in tied:
+        if len({record.split for record in records}) > 1:
+            learnt = any(r.gt_label == NORMAL and r.split != Split.TEST for r in records)
+            (normal if learnt else anomalous).append(records)
+    levels: tuple[tuple[Level, str, list[Sequence[Record]]], ...] = (
+        ("error", "normal", normal),
+        ("note", "anomalous", anomalous),
+    )
+    for level, kind, shared in levels:
+        if shared:
+            first = {record.split: record.source for record in shared[0]}
+            example = " and ".join(first[split] for split in sorted(first))
+            number = len(shared)
+            tell(level, f"{what.format(kind)} in two splits: {number}, such as {example}")
+    in_two_splits = len(normal) + len(anomalous)
+    return {"number": len(tied), "in_two_splits": in_two_splits, "with_normals": len(normal)}
+
+
+def _by_folder(paths: Sequence[str]) -> dict[str, int]:
+    """Count files per folder; those of the smallest folders together, as there may be many."""
+    folders = Counter(path.rpartition("/")[0] + "/" for path in paths)
+    listed = dict(folders.most_common(MOST_FOLDERS))
+    rest = folders.total() - sum(listed.values())
+    return listed | ({"elsewhere": rest} if rest else {})
 
 
 def _jobs(records: Sequence[Record]) -> list[Job]:
     """Give every image its row, and every image with a mask its mask row."""
-    jobs = []
-    mask_row = 0
-    for row, record in enumerate(records):
-        if record.mask is None:
-            jobs.append(Job(record.source, row))
-        else:
-            jobs.append(Job(record.source, row, record.mask, mask_row))
-            mask_row += 1
-    return jobs
+    mask_rows = count()
+    return [
+        Job(record.source, row, record.mask, None if record.mask is None else next(mask_rows))
+        for row, record in enumerate(records)
+    ]
 
 
-def _check_unusable(
-    card: DatasetCard, category: str, unusable: list[dict[str, str]], total: int, allowed: float
-) -> None:
+def _check_unusable(name: str, unusable: list[dict[str, str]], total: int, allowed: float) -> None:
     listed = "; ".join(f"{entry['source']}: {entry['reason']}" for entry in unusable[:5])
     more = f"; and {len(unusable) - 5} more" if len(unusable) > 5 else ""
-    message = (
-        f"{card.name}/{category}: {len(unusable)} of {total} images are unusable ({listed}{more})."
-    )
+    message = f"{name}: {len(unusable)} of {total} images are unusable ({listed}{more})."
     if len(unusable) > allowed * total:
         raise DataError(
             f"{message} Mend the source, or allow more with data.max_unusable_share "
@@ -143,31 +226,11 @@ def _check_unusable(
     logger.warning("%s", message)
 
 
-def _counts(records: Sequence[Record]) -> dict[str, int]:
-    found = Counter(
-        "train"
-        if record.split == Split.TRAIN
-        else f"{record.split}_{'anomalous' if record.gt_label else 'normal'}"
-        for record in records
-    )
-    return {part: found[part] for part in PARTS}
-
-
 def _index(records: Sequence[Record]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(INDEX_COLUMNS)
-    for record, job in zip(records, _jobs(records), strict=True):
-        table.writerow(
-            (
-                record.image_id,
-                record.split,
-                record.gt_label,
-                record.defect,
-                record.group,
-                record.source,
-                record.sha256,
-                job.mask_row,
-            )
-        )
+    for r, job in zip(records, _jobs(records), strict=True):
+        names = (r.image_id, r.split, r.gt_label, r.defect, r.group, r.source)
+        table.writerow((*names, r.sha256, job.mask_row))
     return text.getvalue()

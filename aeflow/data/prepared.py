@@ -13,17 +13,11 @@ from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images, masks and index of one dataset's category.
+    """Images, masks and index of one dataset's category."""
 
-    Attributes:
-        images: (N, H, W, 3) uint8, memory-mapped.
-        masks: (M, H, W) uint8 in {0, 1}, memory-mapped; M images have one.
-        index: one row per image, in the order of `images`.
-    """
-
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    index: pd.DataFrame
+    images: NDArray[np.uint8]  # (N, H, W, 3), memory-mapped
+    masks: NDArray[np.uint8]  # (M, H, W) in {0, 1}, memory-mapped; M images have one
+    index: pd.DataFrame  # one row per image, in the order of `images`
 
     def rows(self, *splits: Split, gt_label: int | None = None) -> NDArray[np.int64]:
         """Return the rows of these splits, in order; only those with `gt_label` if given."""
@@ -57,11 +51,7 @@ class Prepared:
 
 
 def open_prepared(images: Path, masks: Path, index: Path) -> Prepared:
-    """Open the arrays that `prepare_images` wrote.
-
-    Raises:
-        DataError: a file is missing or the files do not belong together.
-    """
+    """Open what `prepare_images` wrote; DataError: a file is missing or of another set."""
     prepared = Prepared(open_array(images), open_array(masks), _read_index(index))
     for path, rows, named in (
         (images, len(prepared.images), len(prepared.index)),
@@ -89,11 +79,7 @@ def _read_index(path: Path) -> pd.DataFrame:
 
 
 def open_array(path: Path) -> NDArray[np.uint8]:
-    """Memory-map an .npy file, never unpickling.
-
-    Raises:
-        DataError: the file is missing or no .npy file.
-    """
+    """Memory-map an .npy file, never unpickling; DataError: it is missing or damaged."""
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:

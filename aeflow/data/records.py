@@ -1,40 +1,34 @@
-"""What an archive says about its images: by their paths, or in a list."""
+"""What an archive says about its images: by their paths, or in tables that lie beside them."""
 
+import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from zipfile import ZipFile
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.data.archives import is_hidden
-from aeflow.data.tables import Table, find_tables, read_groups, read_one_hot
+from aeflow.data.archives import is_hidden, read_member
 from aeflow.study.cards import DatasetCard
-from aeflow.study.layouts import Counts
+
+# Columns of names, which may begin or end with a space; other cells are stripped.
+PATHS = ("file", "image", "mask", "path")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a dataset.
+    """One image of a dataset."""
 
-    Attributes:
-        source: Path inside the archive.
-        split: What the dataset says it is for, later the split it was assigned to.
-        gt_label: 0 normal, 1 anomalous.
-        defect: Kind of defect, or the name of the normal class.
-        group: Patient, tile or whatever must stay on one side of a split; None if unknown.
-        mask: Path of its mask inside the archive; only anomalous test images have one.
-        sha256: Of the image file's bytes; empty until it was read.
-    """
-
-    source: str
-    split: Split
-    gt_label: int
-    defect: str
-    group: str | None = None
-    mask: str | None = None
-    sha256: str = ""
+    source: str  # path inside the archive
+    split: Split  # what the dataset says it is for, later the split it was assigned to
+    gt_label: int  # 0 normal, 1 anomalous
+    defect: str  # its kind, or the name of the normal class
+    group: str | None = None  # what must stay on one side of a split: a patient, a tile
+    mask: str | None = None  # its path inside the archive; of anomalous test images alone
+    sha256: str = ""  # of the image file's bytes; empty until it was read
 
     @property
     def image_id(self) -> str:
@@ -42,11 +36,17 @@ class Record:
         return _without_extension(self.source)
 
 
-def find_records(archive: ZipFile, card: DatasetCard, category: str) -> list[Record]:
-    """List the images of a category, sorted by path.
+class Found(NamedTuple):
+    """The images of a category, sorted by path, and the archive's files that are of none."""
 
-    Members that do not match the card's `layout.image`, and hidden ones, are ignored. Where
-    nothing says what an image is for, its split is train: see `layout.test_fraction`.
+    records: list[Record]
+    not_used: list[str]  # neither image nor mask nor table; hidden files are not counted
+
+
+def find_records(archive: ZipFile, card: DatasetCard, category: str) -> Found:
+    """List the images of a category.
+
+    Where nothing says what an image is for, its split is train: see `layout.test_fraction`.
 
     Raises:
         ConfigError: the dataset has no such category.
@@ -55,38 +55,35 @@ def find_records(archive: ZipFile, card: DatasetCard, category: str) -> list[Rec
             but their extension.
     """
     card.check_categories([category])
-    members = {member.filename for member in archive.infolist() if not member.is_dir()}
+    files = _Files(archive)
     try:
-        find = _in_list if card.layout.image_list is not None else _by_path
-        found = find(archive, card, members)
+        images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
         records = [
             _record(card, image)
-            for image in sorted(found, key=lambda image: image["source"])
+            for image in sorted(images, key=lambda image: image["source"])
             if category == "all" or image.get("category") == category
         ]
     except DataError as error:
         raise DataError(f"{card.name}: {error}") from error
+    where = f"{card.name}/{category}"
     if not records:
-        example = min(members, default="none")
         wanted = "layout.image_list" if card.layout.image_list else "layout.image"
         raise DataError(
-            f"{card.name}/{category}: no path inside the archive matches the card's {wanted} "
-            f"(the first of {len(members)} files: {example}). Give the archive as published, or "
-            "the folder that it unpacks to."
+            f"{where}: no path inside the archive matches the card's {wanted} (the first of "
+            f"{len(files.names)} files: {min(files.names, default='none')}). Give the archive as "
+            "published, or the folder that it unpacks to."
         )
-    counts = card.counts[category]
-    if counts is not None:
-        _check_counts(card, category, counts, records)
-        _check_masks(card, category, records)
+    _check_counts(card, category, records)
     identifiers = Counter(record.image_id for record in records)
     twice = [identifier for identifier, count in identifiers.items() if count > 1]
     if twice:
-        raise DataError(f"{card.name}/{category}: two images are called {twice[0]}: rename one.")
-    return records
+        raise DataError(f"{where}: two images are called {twice[0]}: rename one.")
+    used = files.tables | {image[key] for image in images for key in ("source", "mask")}
+    return Found(records, [name for name in files.shown if name not in used])
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:
-    """Count the images per split and label, and per split: the keys of `Counts`."""
+    """Count the images per split and label, and per split: the keys of a card's `Counts`."""
     found: Counter[str] = Counter()
     for record in records:
         found[f"{record.split}_{'anomalous' if record.gt_label else 'normal'}"] += 1
@@ -94,26 +91,63 @@ def count_records(records: Iterable[Record]) -> Counter[str]:
     return found
 
 
-def _by_path(archive: ZipFile, card: DatasetCard, members: set[str]) -> list[dict[str, str]]:
+class _Files:
+    """The files of an archive by name, and the CSV files among them that were read."""
+
+    def __init__(self, archive: ZipFile) -> None:
+        self.archive = archive
+        self.names = {member.filename for member in archive.infolist() if not member.is_dir()}
+        self.shown = sorted(name for name in self.names if not is_hidden(name))
+        self.tables: set[str] = set()
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the files whose path matches a pattern whole."""
+        return [name for name in self.shown if re.fullmatch(pattern, name)]
+
+    def rows(
+        self, pattern: str, columns: set[str], what: str
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield path and cells of every row of the CSV files whose path matches a pattern.
+
+        Raises:
+            DataError: there is none; or one is no UTF-8 text, lacks a column, or has a row with
+                too few or too many cells.
+        """
+        paths = self.matching(pattern)
+        if not paths:
+            raise DataError(f"the archive has no {pattern}, the {what}.")
+        self.tables |= set(paths)
+        for path in paths:
+            yield from ((path, row) for row in self._read(path, columns))
+
+    def _read(self, path: str, needed: set[str]) -> Iterator[dict[str, str]]:
+        try:
+            text = read_member(self.archive, path).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is no UTF-8 text: save it as UTF-8.") from error
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="\0")
+        missing = needed - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{path} lacks the column {' and '.join(sorted(missing))}.")
+        for row in reader:
+            if "" in row or "\0" in row.values():
+                raise DataError(f"{path}, line {reader.line_num}: not one cell for each column.")
+            yield {name: cell if name in PATHS else cell.strip() for name, cell in row.items()}
+
+
+def _by_path(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
     """Return the named parts of every matching path, with source, defect, group and mask."""
     layout = card.layout
-    classes = None
-    if layout.one_hot is not None:
-        classes = read_one_hot(_tables(archive, layout.one_hot, ("image",), "table of classes"))
-    groups = None
-    if layout.groups is not None:
-        tables = find_tables(archive, layout.groups, ("file", "group"))
-        if not tables and any(card.counts.values()):
-            raise DataError(f"the archive has no {layout.groups}, the table of groups.")
-        groups = read_groups(tables) if tables else None
-    masks = _mask_names(members) if layout.mask is not None else {}
+    classes = _classes(files, layout.one_hot) if layout.one_hot else None
+    groups = _groups(files, card, layout.groups) if layout.groups else None
+    masks = _mask_names(files.names) if layout.mask is not None else {}
     images = []
-    for source in members:
+    for source in files.shown:
         found = re.fullmatch(layout.image or "", source)
-        if found is None or is_hidden(source):
+        if found is None:
             continue
         image = {name: value or "" for name, value in found.groupdict().items()}
-        image["source"] = source
+        image |= {"source": source, "mask": ""}
         name = source.rpartition("/")[2]
         if classes is not None:
             image["defect"] = _look_up(classes, [_without_extension(name)], "class", source)
@@ -125,26 +159,57 @@ def _by_path(archive: ZipFile, card: DatasetCard, members: set[str]) -> list[dic
     return images
 
 
-def _in_list(archive: ZipFile, card: DatasetCard, members: set[str]) -> list[dict[str, str]]:
-    """Return the rows of the list, with source and defect."""
+def _in_list(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
+    """Return the rows of the list, with source, defect and mask."""
     pattern = card.layout.image_list or ""
     images: dict[str, dict[str, str]] = {}
-    for table in _tables(archive, pattern, ("path", "label"), "list of images"):
-        for row in table.rows:
-            source = table.folder + row["path"].removeprefix("./")
-            mask = row.get("mask", "") and table.folder + row["mask"].removeprefix("./")
-            for path in filter(None, (source, mask)):
-                if path not in members:
-                    raise DataError(f"{table.path} names {path}, which is not in the archive.")
-            if not row["label"]:
-                raise DataError(f"{table.path} gives {row['path']} no label.")
-            if source in images:
-                raise DataError(f"{table.path} names {row['path']} twice.")
-            images[source] = row | {"source": source, "defect": row["label"], "mask": mask}
+    for table, row in files.rows(pattern, {"path", "label"}, "list of images"):
+        folder = table[: table.rfind("/") + 1]
+        source = folder + row["path"].removeprefix("./")
+        mask = row.get("mask", "") and folder + row["mask"].removeprefix("./")
+        for path in filter(None, (source, mask)):
+            if path not in files.names:
+                raise DataError(f"{table} names {path}, which is not in the archive.")
+        if not row["label"]:
+            raise DataError(f"{table} gives {row['path']} no label.")
+        if source in images:
+            raise DataError(f"{table} names {row['path']} twice.")
+        images[source] = row | {"source": source, "defect": row["label"], "mask": mask}
     return list(images.values())
 
 
-def _record(card: DatasetCard, image: dict[str, str]) -> Record:
+def _groups(files: _Files, card: DatasetCard, pattern: str) -> dict[str, str] | None:
+    """Return image (path inside the archive, or file name) -> group; None without a table."""
+    if not any(card.counts.values()) and not files.matching(pattern):
+        return None  # such a card promises nothing
+    groups: dict[str, str] = {}
+    for table, row in files.rows(pattern, {"file", "group"}, "table of groups"):
+        if groups.setdefault(row["file"], row["group"]) != row["group"]:
+            raise DataError(f"{table} gives {row['file']} two groups.")
+    return groups
+
+
+def _classes(files: _Files, pattern: str) -> dict[str, str]:
+    """Return image (file name without extension) -> the column that holds 1."""
+    classes: dict[str, str] = {}
+    for table, row in files.rows(pattern, {"image"}, "table of classes"):
+        image = row.pop("image")
+        ones = [name for name, cell in row.items() if _number(cell) == 1]
+        if len(ones) != 1 or {_number(cell) for cell in row.values()} - {0, 1}:
+            raise DataError(f"{table}: {image} is not of exactly one class.")
+        if classes.setdefault(image, ones[0]) != ones[0]:
+            raise DataError(f"{table} gives {image} a second class.")
+    return classes
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return -1.0
+
+
+def _record(card: DatasetCard, image: Mapping[str, str]) -> Record:
     stated = image.get("split", "")
     if stated and stated not in card.layout.splits:
         raise ConfigError(
@@ -156,19 +221,12 @@ def _record(card: DatasetCard, image: dict[str, str]) -> Record:
     # Not in training: ground_truth/hole/0_mask.png belongs to test/hole/0.png, whatever
     # train/hole/0.png may show. An image that may yet be drawn for the test keeps its mask.
     masked = gt_label == ANOMALOUS and (split == Split.TEST or not stated)
-    mask = image.get("mask") if masked else None
+    mask = image["mask"] if masked else ""
     group = image.get("group") or None
     return Record(image["source"], split, gt_label, image["defect"], group, mask or None)
 
 
-def _tables(archive: ZipFile, pattern: str, columns: Iterable[str], what: str) -> list[Table]:
-    tables = find_tables(archive, pattern, columns)
-    if not tables:
-        raise DataError(f"the archive has no {pattern}, the {what}.")
-    return tables
-
-
-def _look_up(table: dict[str, str], names: list[str], what: str, source: str) -> str:
+def _look_up(table: Mapping[str, str], names: list[str], what: str, source: str) -> str:
     for name in names:
         if table.get(name):
             return table[name]
@@ -186,10 +244,11 @@ def _without_extension(path: str) -> str:
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
-def _check_counts(
-    card: DatasetCard, category: str, expected: Counts, records: list[Record]
-) -> None:
-    """Compare the images found with the card, before any is left out for whatever reason."""
+def _check_counts(card: DatasetCard, category: str, records: list[Record]) -> None:
+    """Compare the images and masks found with what the card promises, before any is left out."""
+    expected = card.counts[category]
+    if expected is None:
+        return
     found = count_records(records)
     differing = [
         f"{key}: expected {number}, found {found[key]}"
@@ -202,17 +261,12 @@ def _check_counts(
             f"({'; '.join(differing)}). Check the source, or correct counts in "
             f"config/datasets/{card.name}.yaml."
         )
-
-
-def _check_masks(card: DatasetCard, category: str, records: list[Record]) -> None:
-    if card.layout.mask is None:
-        return
     without = [
         record.source
         for record in records
         if record.split == Split.TEST and record.gt_label == ANOMALOUS and record.mask is None
     ]
-    if without:
+    if without and card.layout.mask is not None:
         raise DataError(
             f"{card.name}/{category}: {len(without)} anomalous test images have no mask, the "
             f"first is {without[0]}. Check the source, or layout.mask of the card."

@@ -1,5 +1,6 @@
 """Where a file can be: a mirror, a server, a Python package or a folder of this machine."""
 
+import hashlib
 import logging
 import re
 import shutil
@@ -9,29 +10,37 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
+from zipfile import ZipFile
 
 from aeflow.core.errors import ConfigError, DataError, NoSpaceError
-from aeflow.core.files import require_space
-from aeflow.data.archives import BLOCK_BYTES, pack_folder
-from aeflow.data.download import Patience, discard, download
+from aeflow.core.files import require_space, sha256_file
+from aeflow.data.archives import BLOCK_BYTES, folder_members, store
+from aeflow.data.download import TOLD, WEB_PAGE, Patience, discard, download
 from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
 PACKAGE = "package:"
-Check = Callable[[SourceFile, Path], dict[str, Any]]
+Facts = dict[str, Any]  # name, sha256, size_bytes of a file
+Check = Callable[[SourceFile, Path], Facts]
 
 
-class NoSourceError(Exception):
-    """No source had the right file; `reasons` has a sentence for each."""
+class NoSourceError(DataError):
+    """No source had the right file; says why, and how to get it without us."""
 
     def __init__(self, file: SourceFile, reasons: list[str]) -> None:
-        super().__init__(file, reasons)
         self.file, self.reasons = file, reasons
+        failed = "; ".join(reasons) or "no source is known"
+        origin = f" from {public(file.urls[0])}" if file.urls else ""
+        super().__init__(
+            f"Cannot get {file.name} ({failed}). Get it by hand{origin}{_known(file)}, put it "
+            f"into a folder under the name {file.name} and run again with AEFLOW_MIRROR=<that "
+            "folder>. The configuration can also name another `source` of a dataset."
+        )
 
 
 def first_source(
     file: SourceFile, target: Path, mirror: str | None, check: Check, patience: Patience
-) -> dict[str, Any]:
+) -> Facts:
     """Write the file of the first source that passes `check(file, path)`; return its facts.
 
     Tried in turn: `mirror` (a URL or folder) by the file's name, then the file's own `urls`. Local
@@ -46,15 +55,41 @@ def first_source(
     reasons = []
     for source in [*([in_mirror(mirror, file.name)] if mirror else []), *file.urls]:
         logger.info("Fetching %s from %s", file.name, public(source))
-        get = _from_server if urlsplit(source).scheme in ("http", "https") else _from_here
         try:
-            return get(source, file, target, check, patience)
+            if urlsplit(source).scheme in ("http", "https"):
+                return _from_server(source, file, target, check, patience)
+            return _from_here(source, file, target, check)
         except NoSpaceError:
             raise
         except DataError as error:
             reasons.append(f"{public(source)}: {error}".rstrip("."))
-            logger.warning("%s", reasons[-1])
+            logger.log(TOLD, "%s", reasons[-1])
     raise NoSourceError(file, reasons)
+
+
+def check_file(file: SourceFile, path: Path) -> Facts:
+    """Check a file's size and checksum, and return its facts.
+
+    Raises:
+        DataError: it is another file, or a web page.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as content:
+        head = content.read(512).lstrip().lower()
+        if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise DataError(WEB_PAGE)
+        if file.size_bytes not in (None, size):
+            cut = ": it was cut off" if size < (file.size_bytes or 0) else ""
+            raise DataError(f"the file has {size} bytes instead of {file.size_bytes}{cut}")
+        content.seek(0)
+        md5 = hashlib.file_digest(content, "md5").hexdigest() if file.md5 else None
+    sha256 = sha256_file(path)
+    if not sha256.startswith(file.sha256 or ""):
+        raise DataError(f"wrong checksum: expected sha256 {file.sha256}, got {sha256}")
+    if md5 != file.md5:
+        raise DataError(f"wrong checksum: expected md5 {file.md5}, got {md5}")
+    logger.info("%s: %d bytes, sha256 %s", file.name, size, sha256)
+    return {"name": file.name, "sha256": sha256, "size_bytes": size}
 
 
 def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[SourceFile]:
@@ -86,6 +121,11 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
     return [replaced]
 
 
+def is_pinned(file: SourceFile) -> bool:
+    """Tell whether the file's checksum is known."""
+    return file.sha256 is not None or file.md5 is not None
+
+
 def in_mirror(mirror: str, name: str) -> str:
     """Return where a mirror has a file."""
     return f"{mirror.rstrip('/')}/{quote(name)}" if _is_url(mirror) else str(Path(mirror) / name)
@@ -99,21 +139,9 @@ def public(source: str) -> str:
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}{'?...' if url.query else ''}"
 
 
-def by_hand(error: NoSourceError) -> str:
-    """Say what failed, and how to get the file without us."""
-    file = error.file
-    failed = "; ".join(error.reasons) or "no source is known"
-    origin = f" from {public(file.urls[0])}" if file.urls else ""
-    return (
-        f"Cannot get {file.name} ({failed}). Get it by hand{origin}{_facts(file)}, put it into a "
-        f"folder under the name {file.name} and run again with AEFLOW_MIRROR=<that folder>. The "
-        "configuration can also name another `source` of a dataset."
-    )
-
-
 def recipe(card: DatasetCard, error: NoSourceError) -> str:
     """Return the numbered steps to a dataset that has to be asked for, one per line."""
-    names = ", ".join(file.name + _facts(file) for file in card.files)
+    names = ", ".join(file.name + _known(file) for file in card.files)
     failed = "; ".join(error.reasons) or "AEFLOW_MIRROR is not set"
     steps = [
         *card.recipe,
@@ -126,7 +154,8 @@ def recipe(card: DatasetCard, error: NoSourceError) -> str:
     return "\n".join([f"{intro} The rest of the study goes on.", *numbered])
 
 
-def _facts(file: SourceFile) -> str:
+def _known(file: SourceFile) -> str:
+    """Return what the card knows of a file, in parentheses."""
     facts = [f"{file.size_bytes} bytes"] if file.size_bytes else []
     facts += [f"sha256 {file.sha256}"] if file.sha256 else []
     facts += [f"md5 {file.md5}"] if file.md5 else []
@@ -134,32 +163,26 @@ def _facts(file: SourceFile) -> str:
 
 
 def _from_server(
-    url: str, file: SourceFile, target: Path, check: Check, patience: Patience
-) -> dict[str, Any]:
+    url: str, file: SourceFile, target: Path, check: Check, patience: Patience, last: bool = False
+) -> Facts:
     whole = download(url, target, file, patience)
     try:
         return check(file, target)
     except DataError as error:
         discard(target)
-        if whole:
+        if whole or last:
             raise
-        logger.warning("%s: %s It came in pieces: once more from nothing", file.name, error)
-    download(url, target, file, patience)
-    try:
-        return check(file, target)
-    except DataError:
-        discard(target)
-        raise
+        logger.log(TOLD, "%s: %s It came in pieces: once more from nothing", file.name, error)
+    return _from_server(url, file, target, check, patience, last=True)
 
 
-def _from_here(
-    source: str, file: SourceFile, target: Path, check: Check, _: Patience
-) -> dict[str, Any]:
+def _from_here(source: str, file: SourceFile, target: Path, check: Check) -> Facts:
     path = _local_path(source)
     copy = target.with_name(f"{target.name}.copy")  # beside a download that may go on later
     try:
         if path.is_dir():
-            pack_folder(path, copy)
+            with ZipFile(copy, "w") as archive:
+                store(archive, folder_members(path))
         elif path.is_file():
             _copy(path, copy)
         else:

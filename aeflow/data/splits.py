@@ -1,7 +1,6 @@
 """Train, validation and test: what is in two of them, and how that is prevented."""
 
 import hashlib
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,30 +11,20 @@ from aeflow.data.records import Record
 from aeflow.study.cards import Protocol
 from aeflow.study.settings import DataSettings
 
-logger = logging.getLogger(__name__)
 GROUP = "group "
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The images in use.
+    """The images in use, and how many of those outside the test are left out and why."""
 
-    Attributes:
-        records: Ordered by split, then path; `split` says where each one belongs.
-        dropped_duplicates: Normal training images left out: the same bytes are in the test.
-        dropped_groups: Normal training images left out: their group is in the test.
-        shared_groups: Normal training images in use although their group is in the test.
-        dropped_validation: Images of the dataset's own validation split left out: they share
-            a group or a file with train or test.
-        drawn_test: Images drawn for the test of a dataset that has none.
-    """
-
-    records: list[Record]
-    dropped_duplicates: int = 0
-    dropped_groups: int = 0
-    shared_groups: int = 0
-    dropped_validation: int = 0
-    drawn_test: int = 0
+    records: list[Record]  # ordered by split, then path; `split` says where each one belongs
+    dropped_duplicates: int = 0  # training normals: the same bytes are in the test
+    dropped_groups: int = 0  # training normals: their group is in the test
+    shared_groups: int = 0  # training normals in use although their group is in the test
+    dropped_validation: int = 0  # of an own validation split: related to train or test
+    dropped_anomalies: int = 0  # others that validation may not see, or does not need
+    drawn_test: int = 0  # images drawn for the test of a dataset that has none
 
 
 def assign_splits(
@@ -62,12 +51,6 @@ def assign_splits(
     a group or a file with train or test. Either way at most `max_val_anomalous` anomalies are
     used (the last unit may be cut); further ones are not used at all.
 
-    Args:
-        records: Images of one category, with `sha256`.
-        settings: `val_fraction`, `max_val_anomalous` and `split_seed` are used.
-        protocol: The card's `split`.
-        test_fraction: The card's `layout.test_fraction`.
-
     Raises:
         DataError: the training normals are all one unit, or too few are left.
     """
@@ -80,17 +63,9 @@ def assign_splits(
     distinct = _without_files_of(test, normals)
     unshared = _without_groups_of(test, distinct)
     usable = distinct if protocol == "official" else unshared
-    found = Splits(
-        [],
-        dropped_duplicates=len(normals) - len(distinct),
-        dropped_groups=len(distinct) - len(usable),
-        shared_groups=len(usable) - len(unshared),
-        drawn_test=drawn_test,
-    )
     own = [record for record in records if record.split == Split.VALIDATION]
+    clean = _unrelated(test + usable, own)
     if own:
-        clean = _unrelated(test + usable, own)
-        found = replace(found, dropped_validation=len(own) - len(clean))
         train = usable
         validation = [record for record in clean if record.gt_label == NORMAL]
         anomalies = [record for record in clean if record.gt_label == ANOMALOUS]
@@ -106,7 +81,6 @@ def assign_splits(
     units = _units(anomalies, settings.split_seed)
     chosen = [record for unit in units for record in unit][: settings.max_val_anomalous]
     validation += [replace(record, split=Split.VALIDATION) for record in chosen]
-    _log(found, len(chosen), len(anomalies))
 
     order = list(Split)
     assigned = [
@@ -116,7 +90,16 @@ def assign_splits(
         )
     ]
     check_disjoint(assigned, protocol)
-    return replace(found, records=assigned)
+    dropped = len(normals) - len(usable) + len(own) - len(clean)
+    return Splits(
+        assigned,
+        dropped_duplicates=len(normals) - len(distinct),
+        dropped_groups=len(distinct) - len(usable),
+        shared_groups=len(usable) - len(unshared),
+        dropped_validation=len(own) - len(clean),
+        dropped_anomalies=len(records) - len(assigned) - dropped,
+        drawn_test=drawn_test,
+    )
 
 
 def check_disjoint(records: Iterable[Record], protocol: Protocol = "patient_disjoint") -> None:
@@ -139,20 +122,6 @@ def check_disjoint(records: Iterable[Record], protocol: Protocol = "patient_disj
                     f"{record.source} ({record.split}) and {other.source} ({other.split}) share "
                     f"the {key}: the splits leak. Please report this."
                 )
-
-
-def _log(splits: Splits, chosen: int, anomalies: int) -> None:
-    logger.info("Validation anomalies: %d of %d that could be used", chosen, anomalies)
-    if splits.drawn_test:
-        logger.info("The dataset has no test: %d images were drawn for it", splits.drawn_test)
-    for number, what in (
-        (splits.dropped_duplicates, "Left out of training, their bytes are in the test"),
-        (splits.dropped_groups, "Left out of training, their group is in the test"),
-        (splits.shared_groups, "Trained on although their group is in the test (official split)"),
-        (splits.dropped_validation, "Left out of validation, related to train or test"),
-    ):
-        if number:
-            logger.warning("%s: %d images", what, number)
 
 
 def _draw_test(records: Sequence[Record], fraction: float, seed: int) -> list[Record]:

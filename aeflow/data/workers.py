@@ -1,4 +1,7 @@
-"""Worker processes that read an archive: each opens it itself and handles chunks of images."""
+"""Worker processes that read an archive's images and write them into arrays on disk (`.npy`).
+
+Each opens the archive itself, handles chunks of images and writes rows in any order.
+"""
 
 import logging
 import multiprocessing
@@ -14,14 +17,15 @@ from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from zipfile import ZipFile
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aeflow.core.errors import DataError
 from aeflow.data.archives import read_member, sha256_member
-from aeflow.data.arrays import open_rows
 from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
 from aeflow.study.settings import DataSettings
 
@@ -81,6 +85,62 @@ def decode_images(
     return _in_chunks(pool, partial(_decode_chunk, settings, images, masks), jobs, "Decoding")
 
 
+def create_rows(path: Path, shape: tuple[int, ...]) -> None:
+    """Create a uint8 array (rows, ...) of zeros and reserve its disk space.
+
+    A full disk shows here, before hours of work, and not as a crash in the middle of them.
+    """
+    with path.open("wb") as file:
+        _write_header(file, shape)
+        size = int(np.prod(shape))
+        if size > 0:
+            os.posix_fallocate(file.fileno(), file.tell(), size)
+
+
+@contextmanager
+def open_rows(path: Path) -> Iterator[Callable[[int, NDArray[np.uint8]], None]]:
+    """Open an array made by `create_rows`; yield a function that writes the values of a row.
+
+    Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
+    """
+    with path.open("r+b") as file:
+        _, start = _read_header(file)
+
+        def write(row: int, values: NDArray[np.uint8]) -> None:
+            file.seek(start + row * values.nbytes)
+            file.write(np.ascontiguousarray(values).data)
+
+        yield write
+
+
+def keep_rows(path: Path, kept: Sequence[int]) -> None:
+    """Drop all rows but `kept` (ascending) from an array made by `create_rows`, in place."""
+    with path.open("r+b") as file:
+        shape, start = _read_header(file)
+        size = int(np.prod(shape[1:]))
+        for target, row in enumerate(kept):
+            file.seek(start + row * size)
+            values = file.read(size)
+            file.seek(start + target * size)
+            file.write(values)
+        file.truncate(start + len(kept) * size)
+        file.seek(0)
+        # NumPy pads the header so that the number of rows can change in place.
+        _write_header(file, (len(kept), *shape[1:]))
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], int]:
+    """Return the shape, and the position of the first row."""
+    np.lib.format.read_magic(file)
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    return shape, file.tell()
+
+
 def _in_chunks(
     pool: ProcessPoolExecutor,
     task: Callable[[Sequence[Item]], list[Result]],
@@ -95,13 +155,8 @@ def _in_chunks(
             results += chunk
             progress.update(len(chunk))
     seconds = time.perf_counter() - begin
-    logger.info(
-        "%s %d images took %.1f s, %.0f per second",
-        what,
-        len(items),
-        seconds,
-        len(items) / seconds,
-    )
+    rate = len(items) / seconds
+    logger.info("%s %d images took %.1f s, %.0f per second", what, len(items), seconds, rate)
     return results
 
 
@@ -128,13 +183,13 @@ def _decode_chunk(
     settings: DataSettings, images: Path, masks: Path, jobs: Sequence[Job]
 ) -> list[str | None]:
     reasons: list[str | None] = []
-    with open_rows(images) as image_rows, open_rows(masks) as mask_rows:
+    with open_rows(images) as write_image, open_rows(masks) as write_mask:
         for job in jobs:
             try:
                 pixels, size = decode_image(_read(job.source), settings)
                 if job.mask is not None and job.mask_row is not None:
-                    mask_rows.write(job.mask_row, decode_mask(_read(job.mask), settings, size))
-                image_rows.write(job.row, pixels)
+                    write_mask(job.mask_row, decode_mask(_read(job.mask), settings, size))
+                write_image(job.row, pixels)
                 reasons.append(None)
             except UnusableImageError as reason:
                 reasons.append(str(reason))

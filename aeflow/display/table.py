@@ -1,29 +1,128 @@
-"""Tables for people and papers: percent with one decimal, mean ± sd, the best in bold."""
+"""Tables as data, for people and for papers: how each is typed, formatted, written and read."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from aeflow.questions.results import METRICS
+from aeflow.core.errors import DataError
+from aeflow.core.files import write_text
 
-LABELS = dict(
-    zip(
-        METRICS,
-        ["AUROC", "AUPR", "F1", "ACC", "SEN", "SPE", "F1 (oracle)", "Pixel AUROC", "AUPRO"],
-        strict=True,
-    )
-)
-# What shortens the tables' notes.
-ORACLE_NOTE = "F1 (oracle) uses the best threshold for the test labels, which no detector knows."
+# The metrics of the tables: shares in [0, 1], higher is better; people see percent.
+LABELS = {
+    "image_auroc": "AUROC",
+    "image_aupr": "AUPR",
+    "f1": "F1",
+    "accuracy": "ACC",
+    "sensitivity": "SEN",
+    "specificity": "SPE",
+    "oracle_f1": "F1 (oracle)",
+    "pixel_auroc": "Pixel AUROC",
+    "aupro": "AUPRO",
+}
+METRICS = list(LABELS)
+# What a column holds, told by its name; `n_...` are counts, all others are numbers.
+TEXT = {
+    *("dataset", "category", "variant", "method", "encoder", "threshold_rule", "reason"),
+    *("defect", "reference", "who", "detail", "metric", "printed", "role", "ours_metric"),
+    *("verdict", "why", "ablation", "of", "key", "value", "across", "trained_as"),
+    *("flow", "reconstruction", "scaling"),
+}
+FLAGS = {"best", "within_one_error", "chosen", "is_default"}
+COUNTS = {"seed", "n", "best_epoch"}
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
         **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
-        **{"±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$"},
+        **{"±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$", "[": "{[}"},
     }
 )
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns have the types that their names ask for.
+
+    Text is never missing but empty; a whole number may be missing.
+
+    Raises:
+        DataError: a column holds something else.
+    """
+    columns = {}
+    for name, values in table.items():
+        try:
+            columns[name] = _column(str(name), values)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"The column {name} holds something else than numbers ({error}): a column of text "
+                "is named in TEXT of aeflow/display/table.py."
+            ) from error
+    return pd.DataFrame(columns, columns=table.columns, index=range(len(table)))
+
+
+def _column(name: str, values: pd.Series) -> pd.Series:
+    values = values.reset_index(drop=True)
+    if name in TEXT:
+        text = values.astype("str").fillna("")
+        return text.str.replace("\r\n", "\n").str.replace("\r", "\n")
+    if name in FLAGS:
+        return values.map(lambda value: str(value) == "True").astype(bool)
+    numbers = pd.to_numeric(values)
+    whole = name in COUNTS or name.startswith("n_")
+    return numbers.astype("Int64" if whole else "float64")
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a typed table as CSV; numbers keep every digit.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front, which
+    `read_table` takes away again.
+    """
+    names = [name for name in table.columns if name in TEXT]
+    guarded = table.assign(**{name: table[name].map(_guarded) for name in names})
+    text: str = guarded.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _guarded(text: str) -> str:
+    """Return text with an apostrophe where it looks like a formula, or has one already."""
+    formula = text[:1] in ("=", "@", "'", "\t") or (
+        text[:1] in ("+", "-") and not _is_number(text)
+    )
+    return f"'{text}" if formula else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_table` wrote, `typed`: a category 01 and a defect NA stay so.
+
+    Raises:
+        DataError: the file is missing, no CSV, or holds what no rule writes.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT | FLAGS, str),
+            keep_default_na=False,
+            na_values=[""],
+        )
+        table = typed(table)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run snakemake, which makes it.") from error
+    except (ValueError, DataError) as error:  # pandas' errors of parsing are ValueErrors
+        raise DataError(
+            f"{path} holds what no rule writes ({error}): restore it from git, or delete it and "
+            "run snakemake."
+        ) from error
+    names = [name for name in table.columns if name in TEXT]
+    return table.assign(**{name: table[name].str.removeprefix("'") for name in names})
 
 
 @dataclass(frozen=True)
@@ -42,10 +141,15 @@ class DisplayTable:
     note: str = ""
     long: bool = False
 
+    def noting(self, sentence: str) -> "DisplayTable":
+        """Return the table with one more paragraph below it."""
+        return replace(self, note="\n".join(filter(None, [self.note, sentence])))
+
     def rows(self) -> Iterator[list[tuple[str, bool]]]:
-        """Yield the rows as (cell, bold) pairs."""
+        """Yield the rows as (cell, bold) pairs, each cell on one line."""
         for cells, bold in zip(self.cells.to_numpy(), self.bold.to_numpy(), strict=True):
-            yield [(str(cell), bool(strong)) for cell, strong in zip(cells, bold, strict=True)]
+            lines = (" ".join(str(cell).splitlines()) for cell in cells)
+            yield [(line, bool(strong)) for line, strong in zip(lines, bold, strict=True)]
 
     def markdown(self) -> str:
         """Return a Markdown table and the note."""
@@ -73,19 +177,64 @@ class DisplayTable:
         return "".join(comments) + table.to_latex(index=False, longtable=self.long)
 
 
+def write_table(table: pd.DataFrame, shown: DisplayTable, csv: Path, md: Path, tex: Path) -> None:
+    """Write a typed table as data, and as people and papers see it."""
+    write_text(csv, csv_text(table))
+    write_text(md, shown.markdown())
+    write_text(tex, shown.latex())
+
+
 def plain(cells: pd.DataFrame, note: str = "", long: bool = False) -> DisplayTable:
     """Return a table without bold cells; columns without any content are left out."""
+    cells = cells.reset_index(drop=True)
     if len(cells):
         cells = cells.loc[:, (cells != "").any()]
     bold = pd.DataFrame(False, index=cells.index, columns=cells.columns)
     return DisplayTable(cells, bold, note, long)
 
 
+def by_variant(
+    table: pd.DataFrame, labels: dict[str, str], metric: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a metric with a row per value of some columns, and a column per variant.
+
+    Args:
+        table: those columns, variant, `<metric>_mean` and `<metric>_sd`.
+        labels: the columns, and what they are called.
+        metric: a share in [0, 1].
+
+    Returns:
+        The cells, `labels` first, mean ± sd; and the means, which have the variants alone.
+    """
+    keys = list(labels)
+    rows = table[keys].drop_duplicates(ignore_index=True)
+    cells, values = rows.astype("str").rename(columns=labels), pd.DataFrame(index=rows.index)
+    for variant, own in table.groupby("variant", sort=False):
+        found = rows.merge(own, on=keys, how="left")
+        cells[variant], values[variant] = percents(found, metric), found[f"{metric}_mean"]
+    return cells, values
+
+
+def percents(table: pd.DataFrame, metric: str) -> list[str]:
+    """Return `<metric>_mean` ± `<metric>_sd` of each row in percent."""
+    return list(map(percent, table[f"{metric}_mean"], table[f"{metric}_sd"]))
+
+
+def intervals(table: pd.DataFrame, metric: str) -> list[str]:
+    """Return the interval from `<metric>_low` to `<metric>_high` of each row in percent."""
+    return list(map(interval, table[f"{metric}_low"], table[f"{metric}_high"]))
+
+
 def percent(mean: float, sd: float = float("nan")) -> str:
     """Format a share in [0, 1] as percent, `83.1 ± 0.4`; NaN gives an empty cell."""
-    if np.isnan(mean):
+    if pd.isna(mean):
         return ""
-    return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
+    return f"{100 * mean:.1f}" + ("" if pd.isna(sd) else f" ± {100 * sd:.1f}")
+
+
+def interval(low: float, high: float) -> str:
+    """Format an interval of shares as percent, `75.0–85.0`; NaN gives an empty cell."""
+    return "" if pd.isna(low) else f"{percent(low)}–{percent(high)}"
 
 
 def points(difference: float) -> str:
@@ -109,62 +258,3 @@ def best(table: pd.DataFrame, columns: list[str], groups: pd.Series) -> pd.DataF
     largest = shown.groupby(groups).transform("max")
     rivals = groups.groupby(groups).transform("size") > 1
     return shown.eq(largest) & shown.notna() & rivals.to_numpy()[:, None]
-
-
-def main_display(main: pd.DataFrame) -> DisplayTable:
-    """Return the main table for people: a row per dataset and variant."""
-    cells = pd.DataFrame({"Dataset": main["dataset"], "Variant": main["variant"]})
-    for metric, label in LABELS.items():
-        values = zip(main[f"{metric}_mean"], main[f"{metric}_sd"], strict=True)
-        cells[label] = [percent(mean, sd) for mean, sd in values]
-    cells["Threshold"] = main["threshold_rule"].fillna("")
-    cells["Seeds"] = main["n_seeds"].astype(str)
-    averaged = main[main["n_categories"] > 1].drop_duplicates("dataset")
-    notes = [
-        "Percent, mean ± sd over seeds.",
-        *(
-            f"{name}: mean over {count} categories."
-            for name, count in zip(averaged["dataset"], averaged["n_categories"], strict=True)
-        ),
-        "F1, ACC, SEN and SPE use a threshold fitted on validation images by the rule named.",
-        ORACLE_NOTE,
-        "Bold: best of a dataset, the oracle aside.",
-    ]
-    table = plain(cells, " ".join(notes))
-    judged = [metric for metric in METRICS if metric != "oracle_f1"]
-    marks = best(main, [f"{metric}_mean" for metric in judged], main["dataset"])
-    marks.columns = pd.Index([LABELS[metric] for metric in judged])
-    shown = [label for label in marks.columns if label in table.cells]
-    table.bold[shown] = marks[shown]
-    return table
-
-
-def results_display(results: pd.DataFrame) -> DisplayTable:
-    """Return every run for people: a row per dataset, category, variant and seed."""
-    cells = results[["dataset", "category", "variant"]].copy()
-    cells.columns = pd.Index(["Dataset", "Category", "Variant"])
-    cells["Seed"] = results["seed"].astype(str)
-    for metric, label in LABELS.items():
-        cells[label] = [percent(value) for value in results[metric]]
-        if metric == "image_auroc":
-            cells["AUROC interval"] = intervals(results)
-    cells["Threshold"] = [number(value) for value in results["threshold"]]
-    cells["Rule"] = results["threshold_rule"].fillna("")
-    cells["Fit (s)"] = [number(value, 1) for value in results["fit_seconds"]]
-    return plain(
-        cells,
-        "Percent. F1, ACC, SEN and SPE at the threshold shown, fitted on validation images by the "
-        f"rule named. {ORACLE_NOTE} Interval: bootstrap over the test images.",
-        long=True,
-    )
-
-
-def interval(low: float, high: float) -> str:
-    """Format an interval of shares as percent, `75.0–85.0`; NaN gives an empty cell."""
-    return "" if np.isnan(low) else f"{percent(low)}–{percent(high)}"
-
-
-def intervals(results: pd.DataFrame) -> list[str]:
-    """Return the bootstrap interval of each run's AUROC in percent, or an empty string."""
-    ends = zip(results["image_auroc_low"], results["image_auroc_high"], strict=True)
-    return [interval(low, high) for low, high in ends]

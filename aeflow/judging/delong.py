@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from aeflow.core.types import ANOMALOUS
-from aeflow.judging.metrics import Array, auroc_of_columns, missing_class
-from aeflow.judging.over_seeds import t_interval
+from aeflow.judging.metrics import Array, auroc_of_columns, midranks, missing_class
+from aeflow.judging.over_seeds import CONFIDENCE, t_interval
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Comparison:
         second: likewise.
         difference: first - second.
         standard_error: of the difference, over draws of test images.
-        low: lower end of the normal interval of the difference.
+        low: lower end of the 95 % normal interval of the difference.
         high: upper end.
         z: difference / standard_error.
         p_value: two-sided, not corrected (`holm`).
@@ -45,16 +45,76 @@ class Comparison:
     reason: str | None = None
 
 
-def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
-    """Return the AUROC of each column of scores (N, K) and their covariance: (K,) and (K, K).
+def compare_aurocs(gt_label: Array, first: Array, second: Array) -> Comparison:
+    """Test whether two scores have the same AUROC, on the same images.
+
+    Several seeds: give their scores as columns. The hypothesis is then about what the tables
+    show, the mean over seeds of the AUROC: a linear contrast of correlated AUROCs, which DeLong
+    et al. (1988) test alike. Each image counts once, however many seeds there are. The usual ways
+    are not sound: the p-values of single seeds share their test images, so they are no
+    independent tests, and to report the smallest is to choose; pooling the seeds' images counts
+    each several times; the mean score of the seeds is another detector, an ensemble, with another
+    AUROC.
+
+    The test holds the trained models as given and asks about other test images. Whether other
+    seeds would differ is the other question: `seed_differences`.
+
+    Args:
+        gt_label: (N,) labels.
+        first: (N,) scores, or (N, S) of S seeds, higher is more anomalous.
+        second: (N,) or (N, T); T need not be S.
 
     Raises:
-        ValueError: fewer than two normal or two anomalous images, or a score is not finite.
+        ValueError: a score is not finite, or not one for each label.
     """
-    if reason := _too_few(gt_label):
-        raise ValueError(reason)
-    above, below = _placements(gt_label, pred_score)
-    return above.mean(axis=0) / len(below), np.atleast_2d(_covariance(above, below))
+    if missing := missing_class(gt_label):
+        return Comparison(reason=f"There are no {missing}.")
+    above, below = _placements(gt_label, np.column_stack([first, second]))
+    seeds = 1 if first.ndim == 1 else first.shape[1]
+    others = above.shape[1] - seeds
+    auroc, other = (float(part.mean() / len(below)) for part in np.split(above, [seeds], axis=1))
+    # Whole weights of whole and half numbers: components that are equal stay exactly equal.
+    weight = np.repeat([others, -seeds], [seeds, others])
+    scale = seeds * others
+    wins, losses = above @ weight, below @ weight
+    difference = float(wins.mean() / (len(below) * scale))
+    reason = _too_few(gt_label)
+    if reason is None and np.ptp(wins) == 0 and np.ptp(losses) == 0:
+        reason = (
+            f"The difference is {difference:.3g} for every image, so it has no variance and there "
+            f"is nothing to test."
+        )
+    if reason:
+        return Comparison(auroc, other, difference, reason=reason)
+    error = float(np.sqrt(_covariance(wins, losses)) / scale)
+    return _tested(auroc, other, difference, error)
+
+
+def mean_comparison(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of the mean AUROC over categories, whose test images are distinct.
+
+    The categories' differences are independent, so their variances add. Without a standard error
+    in one of them there is none for the mean.
+    """
+    for comparison in comparisons:
+        if comparison.difference is None:
+            return Comparison(reason=comparison.reason)
+    found = np.array([(c.first, c.second, c.difference) for c in comparisons], dtype=np.float64)
+    first, second, difference = found.mean(axis=0).tolist()
+    for comparison in comparisons:
+        if comparison.standard_error is None:
+            return Comparison(first, second, difference, reason=comparison.reason)
+    errors = np.array([c.standard_error for c in comparisons], dtype=np.float64)
+    return _tested(first, second, difference, float(np.sqrt(np.square(errors).sum()) / len(found)))
+
+
+def _tested(first: float, second: float, difference: float, error: float) -> Comparison:
+    z = difference / error
+    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
+    return Comparison(
+        *(first, second, difference, error, difference - half, difference + half, z),
+        p_value=float(2 * special.ndtr(-abs(z))),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,71 +157,16 @@ def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:
     return MeanAuroc(auroc, float(np.sqrt(np.sum(variances)) / len(variances)))
 
 
-def compare_aurocs(
-    gt_label: Array, first: Array, second: Array, confidence: float = 0.95
-) -> Comparison:
-    """Test whether two scores have the same AUROC, on the same images.
-
-    Several seeds: give their scores as columns. The hypothesis is then about what the tables
-    show, the mean over seeds of the AUROC: a linear contrast of correlated AUROCs, which DeLong
-    et al. (1988) test alike. Each image counts once, however many seeds there are. The usual ways
-    are not sound: the p-values of single seeds share their test images, so they are no
-    independent tests, and to report the smallest is to choose; pooling the seeds' images counts
-    each several times; the mean score of the seeds is another detector, an ensemble, with another
-    AUROC.
-
-    The test holds the trained models as given and asks about other test images. Whether other
-    seeds would differ is the other question: `seed_differences`.
-
-    Args:
-        gt_label: (N,) labels.
-        first: (N,) scores, or (N, S) of S seeds, higher is more anomalous.
-        second: (N,) or (N, T); T need not be S.
-        confidence: level of the interval.
+def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
+    """Return the AUROC of each column of scores (N, K) and their covariance: (K,) and (K, K).
 
     Raises:
-        ValueError: a score is not finite, or not one for each label.
+        ValueError: fewer than two normal or two anomalous images, or a score is not finite.
     """
-    if missing := missing_class(gt_label):
-        return Comparison(reason=f"There are no {missing}.")
-    above, below = _placements(gt_label, np.column_stack([first, second]))
-    seeds = 1 if first.ndim == 1 else first.shape[1]
-    others = above.shape[1] - seeds
-    auroc, other = (float(part.mean() / len(below)) for part in np.split(above, [seeds], axis=1))
-    # Whole weights of whole and half numbers: components that are equal stay exactly equal.
-    weight = np.repeat([others, -seeds], [seeds, others])
-    scale = seeds * others
-    wins, losses = above @ weight, below @ weight
-    difference = float(wins.mean() / (len(below) * scale))
-    reason = _too_few(gt_label)
-    if reason is None and np.ptp(wins) == 0 and np.ptp(losses) == 0:
-        reason = (
-            f"The difference is {difference:.3g} for every image, so it has no variance and there "
-            f"is nothing to test."
-        )
-    if reason:
-        return Comparison(auroc, other, difference, reason=reason)
-    error = float(np.sqrt(_covariance(wins, losses)) / scale)
-    return _tested(auroc, other, difference, error, confidence)
-
-
-def mean_comparison(comparisons: Sequence[Comparison], confidence: float = 0.95) -> Comparison:
-    """Return the comparison of the mean AUROC over categories, whose test images are distinct.
-
-    The categories' differences are independent, so their variances add. Without a standard error
-    in one of them there is none for the mean.
-    """
-    count = len(comparisons)
-    found = [(c.first, c.second, c.difference) for c in comparisons]
-    if any(value is None for values in found for value in values):
-        return Comparison(reason=next(c.reason for c in comparisons if c.difference is None))
-    first, second, difference = np.array(found, dtype=np.float64).mean(axis=0).tolist()
-    errors = [c.standard_error for c in comparisons]
-    if None in errors:
-        reason = next(c.reason for c in comparisons if c.standard_error is None)
-        return Comparison(first, second, difference, reason=reason)
-    error = float(np.sqrt(np.square(np.array(errors, dtype=np.float64)).sum()) / count)
-    return _tested(first, second, difference, error, confidence)
+    if reason := _too_few(gt_label):
+        raise ValueError(reason)
+    above, below = _placements(gt_label, pred_score)
+    return above.mean(axis=0) / len(below), np.atleast_2d(_covariance(above, below))
 
 
 @dataclass(frozen=True)
@@ -170,32 +175,26 @@ class SeedDifferences:
 
     Attributes:
         difference: first - second of each seed.
-        p_value: DeLong's p of each seed, None where there is none. They describe; the test is
-            `compare_aurocs`.
         mean: over seeds.
         sd: over seeds (n - 1); None for one seed.
-        low: lower end of Student's interval of the mean; None for one seed.
+        low: lower end of Student's 95 % interval of the mean; None for one seed.
         high: upper end.
     """
 
     difference: list[float]
-    p_value: list[float | None]
     mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
-def seed_differences(
-    gt_label: Array, first: Array, second: Array, confidence: float = 0.95
-) -> SeedDifferences:
+def seed_differences(gt_label: Array, first: Array, second: Array) -> SeedDifferences:
     """Compare two scores in each seed, and summarise over seeds as replicates.
 
     Args:
         gt_label: (N,) labels, both classes.
         first: (N, S) scores of S seeds, or (N, 1) of a method without seeds.
         second: likewise; both have the same seeds, or one has none.
-        confidence: level of the interval.
 
     Raises:
         ValueError: other shapes, a class is missing, or a score is not finite.
@@ -204,20 +203,23 @@ def seed_differences(
         raise ValueError("both scores must have the same seeds, or one of them a single column")
     if missing := missing_class(gt_label):
         raise ValueError(f"there are no {missing}")
-    tests = [
-        compare_aurocs(gt_label, a, b, confidence)
-        for a, b in zip(*(both.T for both in np.broadcast_arrays(first, second)), strict=True)
-    ]
-    difference = np.array([test.difference for test in tests], dtype=np.float64)
-    return _replicates(difference, [test.p_value for test in tests], confidence)
+    above, below = _placements(gt_label, np.column_stack([first, second]))
+    one, other = np.split(above, [first.shape[1]], axis=1)
+    return _replicates((one - other).mean(axis=0) / len(below))
 
 
-def mean_seed_differences(
-    parts: Sequence[SeedDifferences], confidence: float = 0.95
-) -> SeedDifferences:
-    """Return the differences of the mean AUROC over categories, seed by seed, without p-values."""
-    difference = np.array([part.difference for part in parts], dtype=np.float64).mean(axis=0)
-    return _replicates(difference, [None] * len(difference), confidence)
+def mean_seed_differences(parts: Sequence[SeedDifferences]) -> SeedDifferences:
+    """Return the differences of the mean AUROC over categories, seed by seed."""
+    return _replicates(np.mean([part.difference for part in parts], axis=0))
+
+
+def _replicates(difference: Array) -> SeedDifferences:
+    mean = float(difference.mean())
+    if len(difference) == 1:
+        return SeedDifferences(difference.tolist(), mean)
+    sd = float(difference.std(ddof=1))
+    low, high = t_interval(mean, sd, len(difference))
+    return SeedDifferences(difference.tolist(), mean, sd, float(low), float(high))
 
 
 def holm(p_value: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -247,23 +249,10 @@ def _placements(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
     if len(gt_label) != len(pred_score) or not np.isfinite(pred_score).all():
         raise ValueError("scores must be finite, one for each label")
     anomalous = gt_label == ANOMALOUS
-    rank = stats.rankdata(pred_score, axis=0)
-    above = rank[anomalous] - stats.rankdata(pred_score[anomalous], axis=0)
-    below = rank[~anomalous] - stats.rankdata(pred_score[~anomalous], axis=0)
+    rank = midranks(pred_score)
+    above = rank[anomalous] - midranks(pred_score[anomalous])
+    below = rank[~anomalous] - midranks(pred_score[~anomalous])
     return above, np.count_nonzero(anomalous) - below
-
-
-def _replicates(
-    difference: Array, p_value: list[float | None], confidence: float
-) -> SeedDifferences:
-    mean = difference.mean()
-    if len(difference) == 1:
-        return SeedDifferences(difference.tolist(), p_value, float(mean), None, None, None)
-    sd = difference.std(ddof=1)
-    low, high = t_interval(mean, sd, len(difference), confidence)
-    return SeedDifferences(
-        difference.tolist(), p_value, float(mean), float(sd), float(low), float(high)
-    )
 
 
 def _covariance(above: Array, below: Array) -> Array:
@@ -280,15 +269,4 @@ def _too_few(gt_label: Array) -> str | None:
     return (
         f"DeLong's variance needs 2 normal and 2 anomalous images or more, there are {normal} and "
         f"{anomalous}."
-    )
-
-
-def _tested(
-    first: float, second: float, difference: float, error: float, confidence: float
-) -> Comparison:
-    z = difference / error
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * error
-    return Comparison(
-        *(first, second, difference, error, difference - half, difference + half, z),
-        p_value=float(2 * stats.norm.sf(abs(z))),
     )

@@ -1,193 +1,210 @@
-"""Every metric of one cell and seed, from its score table alone."""
+"""Every metric of every variant that reads one score table, from that table alone."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from aeflow.core.schema import Strict, validate
+from aeflow.core.errors import DataError
+from aeflow.core.receipts import read_receipt
 from aeflow.core.types import ANOMALOUS, NORMAL, AnomalyMap, Method, Split
+from aeflow.judging.certainty import certainty, no_certainty
 from aeflow.judging.metrics import (
     RANKING_METRICS,
     THRESHOLD_METRICS,
     Array,
+    auroc_of_columns,
     bootstrap_intervals,
     f1_max_threshold,
     image_auroc,
     missing_class,
     ranking_metrics,
-    roc_vertices,
     threshold_curve,
     threshold_metrics,
 )
 from aeflow.judging.thresholds import Threshold, fit_threshold
-from aeflow.scoring.combine import Scores, component, components, pred_score
-from aeflow.scoring.score_tables import check_scores
-from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
+from aeflow.scoring.combine import components, pred_score, standardised_members
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study.asked import JudgeAsked, VariantAsked
+from aeflow.study.settings import EvaluationSettings
+
+logger = logging.getLogger(__name__)
 
 PIXEL_METRICS = ("pixel_auroc", "aupro")
+_METRICS = (
+    *(*RANKING_METRICS, *THRESHOLD_METRICS, "oracle_threshold"),
+    *("threshold", "threshold_rule", "val_auroc", *PIXEL_METRICS),
+)
+Pixel = Mapping[str, Mapping[str, float | None]]
 
 
-class Identity(Strict):
-    """Which result a file of metrics holds."""
-
-    study: str
-    dataset: str
-    category: str
-    variant: str
-    method: Method
-    encoder: str | None
-    seed: int
-
-
-class JudgingSettings(Strict):
-    """The settings that turn a score table into metrics."""
-
-    score: ScoreSettings
-    threshold: ThresholdSettings
-    evaluation: EvaluationSettings
-
-
-def evaluate_scores(
-    table: pd.DataFrame,
-    pixel: dict[str, dict[str, float | None]],
-    *,
-    method: Method,
-    score: ScoreSettings,
-    threshold: ThresholdSettings,
-    evaluation: EvaluationSettings,
+def evaluate(
+    asked: JudgeAsked,
+    scores: Path,
+    scored: Path,
+    prepared: Path,
+    trained: Sequence[Path],
+    statistics: Path | None = None,
 ) -> dict[str, Any]:
-    """Return all metrics of a score table as plain numbers for JSON.
+    """Return `judge_table` of files: score tables, and the receipts of scores, images, trainings.
 
-    Standardisation and threshold are fitted on validation rows. Only the keys that begin with
-    `oracle` are fitted on test labels, and nothing is chosen by them.
+    Raises:
+        DataError: a file is missing or wrong.
+    """
+    return judge_table(
+        read_scores(scores),
+        read_receipt(scored).facts["pixel"],
+        asked,
+        n_train=read_receipt(prepared).facts["counts"]["train"],
+        trainings=[read_receipt(path).facts for path in trained],
+        statistics=read_scores(statistics) if statistics else None,
+    )
+
+
+def judge_table(
+    table: pd.DataFrame,
+    pixel: Pixel,
+    asked: JudgeAsked,
+    *,
+    n_train: int,
+    trainings: Sequence[Mapping[str, Any]],
+    statistics: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Return all metrics of the variants that read a score table, as plain numbers for JSON.
+
+    Standardisation, correction and thresholds are fitted on validation rows. Only the keys that
+    begin with `oracle` are fitted on test labels, and nothing is chosen by them.
 
     Args:
-        table: one row per validation and test image (`check_scores`).
+        table: of `read_scores`.
         pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
+        asked: the variants and how each is judged.
+        n_train: number of training images.
+        trainings: facts of each training behind the table: fit_seconds, best_epoch, peak_rss_mib.
+        statistics: the score table of method `gradient` of the same images, for `score.correct`.
 
     Returns:
-        A metric that cannot be computed is None, and `reasons` has a sentence for it under the
-        metric's name. The same sentence holds inside `components` (val_auroc; image_auroc for
-        test_auroc) and `per_defect` (image_auroc). `intervals` are those of the test metrics.
-
-    Raises:
-        DataError: the table is wrong or a score cannot be combined.
+        `variants`: name -> metrics of test images at the threshold and without, val_auroc, pixel
+        metrics, `intervals` of the test metrics, `per_defect`, of a fusion `certainty`, and
+        `warnings`. A metric that cannot be computed is None, and `reasons` has a sentence for it
+        under the metric's name; the same sentence holds inside `per_defect` (image_auroc).
+        `certainty` there stands for all of it, or else for the error rate that is None. A variant
+        whose score cannot be combined has only reasons. `components`: name -> val_auroc,
+        test_auroc. Numbers of images, and cost of training.
     """
-    check_scores(table)
-    gt_label = table["gt_label"].to_numpy(int)
-    scores = pred_score(table, method, score)
-    test = (table["split"] == Split.TEST).to_numpy()
-    validation = ~test
-    fitted = fit_threshold(gt_label[validation], scores[validation], threshold)
-    test_metrics, intervals, roc = _judge_test(
-        gt_label[test], scores[test], fitted.value, evaluation
-    )
-    metrics: dict[str, Any] = {
-        **test_metrics,
-        "threshold": fitted.value,
-        "threshold_rule": fitted.rule,
-        "val_auroc": image_auroc(gt_label[validation], scores[validation]),
-        **{name: pixel.get(_map_of(method, score), {}).get(name) for name in PIXEL_METRICS},
+    variants = {
+        name: _judge_variant(table, pixel, variant, asked.evaluation, statistics)
+        for name, variant in asked.variants.items()
     }
+    for warning in dict.fromkeys(w for found in variants.values() for w in found["warnings"]):
+        logger.warning("%s", warning)
+    gt_label, test = table["gt_label"].to_numpy(int), _is_test(table)
+    memory = [t["peak_rss_mib"] for t in trainings if t["peak_rss_mib"] is not None]
     return {
-        **metrics,
-        "reasons": _reasons(metrics, gt_label[validation], gt_label[test], fitted, bool(pixel)),
-        "intervals": intervals,
-        "roc": roc,
-        "components": {
-            name: {
-                "val_auroc": image_auroc(gt_label[validation], values[validation]),
-                "test_auroc": image_auroc(gt_label[test], values[test]),
-            }
-            for name, values in ((name, component(table, name)) for name in components(table))
+        "variants": variants,
+        "components": _components(table, gt_label, test),
+        "n_train": n_train,
+        **{
+            f"n_{split}_{kind}": int(np.count_nonzero(rows & (gt_label == label)))
+            for split, rows in (("val", ~test), ("test", test))
+            for kind, label in (("normal", NORMAL), ("anomalous", ANOMALOUS))
         },
-        "per_defect": _per_defect(table["defect"].to_numpy()[test], gt_label[test], scores[test]),
-        "n_val_normal": int((gt_label[validation] == NORMAL).sum()),
-        "n_val_anomalous": int((gt_label[validation] == ANOMALOUS).sum()),
-        "n_test_normal": int((gt_label[test] == NORMAL).sum()),
-        "n_test_anomalous": int((gt_label[test] == ANOMALOUS).sum()),
-    }
-
-
-def metrics_content(
-    table: pd.DataFrame,
-    scored: dict[str, Any],
-    identity: Identity,
-    settings: JudgingSettings,
-    *,
-    trainings: Sequence[dict[str, Any]],
-    n_train: int,
-) -> dict[str, Any]:
-    """Return what a metrics file holds: `evaluate_scores`, what it cost and how it came about.
-
-    Args:
-        table: one row per validation and test image (`check_scores`).
-        scored: the JSON beside it: `pixel` as for `evaluate_scores`, and `scores_sha256`.
-        identity: which result it is.
-        settings: as configured.
-        trainings: the summary of each training behind the scores.
-        n_train: number of training images.
-
-    Raises:
-        DataError: the table is wrong or a score cannot be combined.
-    """
-    metrics = evaluate_scores(
-        table,
-        scored["pixel"],
-        method=identity.method,
-        score=settings.score,
-        threshold=settings.threshold,
-        evaluation=settings.evaluation,
-    )
-    return {
-        **identity.model_dump(),
-        **metrics,
         "fit_seconds": sum(training["fit_seconds"] for training in trainings),
         "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
-        "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
-        "n_train": n_train,
-        "scores_sha256": scored["scores_sha256"],
-        "settings": settings.model_dump(mode="json"),
+        "peak_rss_mib": max(memory, default=None),
     }
 
 
-def combined_score(table: pd.DataFrame, metrics: dict[str, Any]) -> Scores:
-    """Return the score that a run's threshold was fitted to, one per row of its score table.
+def _judge_variant(
+    table: pd.DataFrame,
+    pixel: Pixel,
+    variant: VariantAsked,
+    evaluation: EvaluationSettings,
+    statistics: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """Return the metrics of one variant."""
+    found: dict[str, Any] = {
+        **{"method": variant.method.value, "encoder": variant.encoder, **dict.fromkeys(_METRICS)},
+        **{"reasons": {}, "warnings": [], "intervals": {}, "per_defect": {}, "certainty": None},
+    }
+    fusion = variant.method == Method.FUSION
+    try:
+        scores = pred_score(table, variant.method, variant.score, statistics)
+    except DataError as error:
+        # The other variants of the table must not wait until this one's settings are mended.
+        found |= {"reasons": dict.fromkeys(_METRICS, str(error)), "warnings": [str(error)]}
+        return found | ({"certainty": no_certainty()} if fusion else {})
+    gt_label, test = table["gt_label"].to_numpy(int), _is_test(table)
+    known, judged = (gt_label[~test], scores[~test]), (gt_label[test], scores[test])
+    fitted = fit_threshold(*known, variant.threshold)
+    found |= _judge_test(*judged, fitted.value, evaluation)
+    found |= {"threshold": fitted.value, "threshold_rule": fitted.rule}
+    found |= {"val_auroc": image_auroc(*known)}
+    found |= {name: pixel.get(_map_of(variant), {}).get(name) for name in PIXEL_METRICS}
+    found["per_defect"] = _per_defect(table["defect"].to_numpy()[test], *judged)
+    found["warnings"] = [fitted.warning] if fitted.warning else []
+    if scores.size and np.ptp(scores) == 0:
+        same = f"Every image has the score {scores[0]:g}: there is nothing to rank by."
+        found["warnings"].append(same)
+    if fusion:
+        members = standardised_members(table, variant.score, statistics)
+        wrong = None
+        if fitted.value is not None:
+            wrong = (judged[1] >= fitted.value) != (judged[0] != NORMAL)
+        found["certainty"] = certainty(gt_label, members, test, wrong)
+    found["reasons"] = _reasons(found, known[0], judged[0], fitted, bool(pixel))
+    return found
 
-    Raises:
-        ConfigError: the run's metrics hold no valid score settings.
-    """
-    where = f"settings.score of the metrics of {metrics['variant']}"
-    settings = validate(ScoreSettings, metrics["settings"].get("score"), where)
-    return pred_score(table, Method(metrics["method"]), settings)
+
+def _is_test(table: pd.DataFrame) -> Array:
+    return np.asarray((table["split"] == Split.TEST).to_numpy())
 
 
-def _map_of(method: Method, score: ScoreSettings) -> str:
+def _components(
+    table: pd.DataFrame, gt_label: Array, test: Array
+) -> dict[str, dict[str, float | None]]:
+    """Return the AUROC of each component alone."""
+    names = components(table)
+    values = table[names].to_numpy(np.float64)
+    aurocs = {
+        "val_auroc": auroc_of_columns(gt_label[~test], values[~test]),
+        "test_auroc": auroc_of_columns(gt_label[test], values[test]),
+    }
+    return {
+        name: {
+            key: None if np.isnan(auroc[k]) else float(auroc[k]) for key, auroc in aurocs.items()
+        }
+        for k, name in enumerate(names)
+    }
+
+
+def _map_of(variant: VariantAsked) -> str:
     """Return the configured map, or the only one that the method makes; a peer's is its own."""
-    if method.peer:
-        return method.value
-    if method == Method.AUTOENCODER:
+    if variant.method.peer:
+        return variant.method.value
+    if variant.method == Method.AUTOENCODER:
         return AnomalyMap.DIFFERENCE
-    return AnomalyMap.FLOW if method == Method.FLOW else score.map
+    return AnomalyMap.FLOW if variant.method == Method.FLOW else variant.score.map
 
 
 def _judge_test(
     gt_label: Array, scores: Array, threshold: float | None, evaluation: EvaluationSettings
-) -> tuple[dict[str, float | None], dict[str, list[float]], dict[str, list[float]]]:
-    """Return the metrics of the test images, their intervals and the ROC curve."""
-    values: dict[str, float | None] = dict.fromkeys(
-        (*RANKING_METRICS, *THRESHOLD_METRICS, "oracle_threshold")
-    )
+) -> dict[str, Any]:
+    """Return the metrics of the test images and their intervals, nothing without a class."""
     if missing_class(gt_label):
-        return values, {}, {"fpr": [], "tpr": []}
+        return {}
     curve = threshold_curve(gt_label, scores)
     found = ranking_metrics(curve)
     if threshold is not None:
         found |= threshold_metrics(curve, threshold)
-    values |= {name: float(value) for name, value in found.items()}
-    values["oracle_threshold"] = f1_max_threshold(curve)
-    return values, bootstrap_intervals(curve, threshold, evaluation), roc_vertices(curve)
+    return {
+        **{name: float(value) for name, value in found.items()},
+        "oracle_threshold": f1_max_threshold(curve),
+        "intervals": bootstrap_intervals(curve, threshold, evaluation),
+    }
 
 
 def _per_defect(defect: Array, gt_label: Array, scores: Array) -> dict[str, dict[str, Any]]:
@@ -204,7 +221,7 @@ def _per_defect(defect: Array, gt_label: Array, scores: Array) -> dict[str, dict
 
 
 def _reasons(
-    metrics: dict[str, Any], validation: Array, test: Array, fitted: Threshold, has_masks: bool
+    found: dict[str, Any], validation: Array, test: Array, fitted: Threshold, has_masks: bool
 ) -> dict[str, str]:
     """Return a sentence for each metric that is None."""
     no_test = f"Test has no {missing_class(test)}." if missing_class(test) else None
@@ -218,4 +235,11 @@ def _reasons(
         else "There are no pixel masks, or the method makes no map."
     )
     sentence |= dict.fromkeys(PIXEL_METRICS, no_pixels)
-    return {name: str(sentence[name]) for name, value in metrics.items() if value is None}
+    reasons = {name: str(sentence[name]) for name in _METRICS if found[name] is None}
+    sure = found["certainty"]
+    if sure and sure["aurc"] is None:
+        return reasons | {"certainty": str(no_test or fitted.reason)}
+    for name in ("certain", "uncertain"):
+        if sure and sure[f"error_rate_{name}"] is None:
+            reasons[f"error_rate_{name}"] = f"No test image is {name}."
+    return reasons

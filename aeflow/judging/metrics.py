@@ -143,10 +143,15 @@ def auroc_of_columns(gt_label: Array, pred_score: Array) -> Array:
         return np.full(pred_score.shape[1], np.nan)
     anomalous = gt_label == ANOMALOUS
     m, n = np.count_nonzero(anomalous), np.count_nonzero(~anomalous)
-    # Not scipy.stats.rankdata: that import takes longer than all metrics together.
-    rank_sum = pd.DataFrame(pred_score).rank().to_numpy()[anomalous].sum(axis=0)
+    rank_sum = midranks(pred_score)[anomalous].sum(axis=0)
     # Doubled ranks are whole numbers: one rounding, in the division.
     return np.asarray((2 * rank_sum - m * (m + 1)) / (2 * m * n))
+
+
+def midranks(values: Array) -> Array:
+    """Return the rank of each value in its column of (N, K); equal ones share their mean rank."""
+    # Not scipy.stats.rankdata: that import takes longer than all metrics together.
+    return pd.DataFrame(values).rank().to_numpy()
 
 
 def roc_vertices(curve: Curve) -> dict[str, list[float]]:

@@ -15,12 +15,11 @@ from scipy import special
 from aeflow.core.errors import DataError
 
 Values = npt.NDArray[np.float64]
+CONFIDENCE = 0.95  # of every interval over seeds, and of DeLong's
 
 
-def t_interval(
-    mean: npt.ArrayLike, sd: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95
-) -> tuple[Values, Values]:
-    """Return the ends of Student's interval of a mean, mean -+ t sd / sqrt(n), elementwise.
+def t_interval(mean: npt.ArrayLike, sd: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Values, Values]:
+    """Return the ends of Student's 95 % interval of a mean, mean -+ t sd / sqrt(n), elementwise.
 
     It tells where the mean over all seeds may lie (Student 1908); the test images stay as they
     are. It takes the seeds' values as drawn from a normal distribution, which two or three of
@@ -30,25 +29,21 @@ def t_interval(
         mean: mean over seeds.
         sd: sample sd (n - 1).
         n: number of seeds.
-        confidence: level in (0, 1).
     """
     mean, sd = np.asarray(mean, dtype=np.float64), np.asarray(sd, dtype=np.float64)
     n = np.asarray(n, dtype=np.float64)
     freedom = np.where(n >= 2, n - 1, np.nan)
-    half = special.stdtrit(freedom, (1 + confidence) / 2) * sd / np.sqrt(freedom + 1)
+    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * sd / np.sqrt(freedom + 1)
     return mean - half, mean + half
 
 
-def over_seeds(
-    table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], confidence: float = 0.95
-) -> pd.DataFrame:
-    """Return mean, sd and t-interval over seeds.
+def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Return mean, sd and `t_interval` over seeds.
 
     Args:
         table: one row per value of `by` and `seed`.
         by: what one mean is made for (dataset, variant...).
         columns: metrics. A mean needs every seed's value: with a NaN among them it is NaN.
-        confidence: level of the interval.
 
     Returns:
         One row per value of `by`, in order of appearance: `by`, n_seeds, then `<column>_mean`,
@@ -71,7 +66,7 @@ def over_seeds(
     sd = groups[columns].std(ddof=1, skipna=False)
     found: dict[str, Any] = {"n_seeds": groups.size()}
     for name in columns:
-        low, high = t_interval(mean[name], sd[name], found["n_seeds"], confidence)
+        low, high = t_interval(mean[name], sd[name], found["n_seeds"])
         found |= {f"{name}_mean": mean[name], f"{name}_sd": sd[name]}
         found |= {f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(found, index=mean.index).reset_index()

@@ -1,6 +1,5 @@
 """The threshold of a detector, fitted on validation images only."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,6 @@ import numpy as np
 from aeflow.core.types import NORMAL
 from aeflow.judging.metrics import Array, f1_max_threshold, missing_class, threshold_curve
 from aeflow.study.settings import ThresholdSettings
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,11 +18,13 @@ class Threshold:
         rule: the rule really used, which after a fallback is not the configured one; None where
             there is no value.
         reason: why there is no value, as a sentence.
+        warning: why the value is not to be trusted, as a sentence.
     """
 
-    value: float | None
-    rule: str | None
+    value: float | None = None
+    rule: str | None = None
     reason: str | None = None
+    warning: str | None = None
 
 
 def fit_threshold(gt_label: Array, pred_score: Array, threshold: ThresholdSettings) -> Threshold:
@@ -37,20 +36,19 @@ def fit_threshold(gt_label: Array, pred_score: Array, threshold: ThresholdSettin
     """
     normals = pred_score[gt_label == NORMAL]
     if normals.size < 2:
-        return Threshold(
-            None,
-            None,
+        reason = (
             f"A threshold needs 2 or more normal validation images, there are {normals.size}: "
-            f"raise data.val_fraction.",
+            f"raise data.val_fraction."
         )
+        return Threshold(reason=reason)
     if threshold.rule == "f1_max" and not missing_class(gt_label):
         curve = threshold_curve(gt_label, pred_score)
         return Threshold(f1_max_threshold(curve), "f1_max")
+    warning = None
     if (normals.size - 1) * (1 - threshold.quantile) < 1:
-        logger.warning(
-            "The %s quantile of %d validation normals lies between the two highest scores: it "
-            "depends on single images.",
-            threshold.quantile,
-            normals.size,
+        warning = (
+            f"The {threshold.quantile} quantile of {normals.size} validation normals lies between "
+            f"the two highest scores: it depends on single images."
         )
-    return Threshold(float(np.quantile(normals, threshold.quantile)), "normal_quantile")
+    value = float(np.quantile(normals, threshold.quantile))
+    return Threshold(value, "normal_quantile", warning=warning)

@@ -1,63 +1,80 @@
-"""What one key of the configuration changes: a row per dataset, ablation and value."""
+"""What does one key of the configuration change? And how much should the flow's score weigh?
+
+Weighting is the ablations of `score.beta`, with a table and a figure of its own. Categories are
+averaged first, within each seed. Every seed chooses its own beta, one for all categories.
+"""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from aeflow.display.table import LABELS, DisplayTable, best, interval, number, percent, plain
-from aeflow.questions.results import main_table, read_table
+from aeflow.core.types import FlowScore
+from aeflow.display.figure import Caption, Drawing
+from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
+from aeflow.judging.over_seeds import over_seeds
+from aeflow.questions.source import Source, means
 
-_NAMES = ["dataset", "ablation", "of", "key", "value", "variant", "trained_as"]
-SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
+PAPER_BETA = 0.9
+_SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
 _COST = {"fit_seconds": "Fit (s)", "peak_rss_mib": "Memory (MiB)"}
-ABLATION_COLUMNS = [
-    *["dataset", "ablation", "of", "key", "value", "is_default", "variant", "trained_as"],
-    *["n_seeds", "val_auroc_mean", "val_auroc_sd"],
-    *[f"image_auroc_{part}" for part in ("mean", "sd", "low", "high")],
-    *[f"{name}_{part}" for name in SHARES[2:] for part in ("mean", "sd")],
-    *[f"{name}_{part}" for name in _COST for part in ("mean", "sd")],
-]
+_ROW = ["dataset", "ablation", "of", "key", "value", "across", "variant", "trained_as"]
+_KIND = ["flow", "reconstruction", "scaling"]  # keys of `score`
+_COMBINATION = ["dataset", "variant", *_KIND, "across"]
+_AUROCS = ["val_auroc", "test_auroc"]
+# The betas that the weighting table names, as far as an ablation lists them.
+_NAMED = {"paper_": PAPER_BETA, "reconstruction_only_": 0.0, "flow_only_": 1.0}
+_WHY = {
+    "val_auroc": "No validation AUROC to choose by: images of one class, or no result. ",
+    "test_auroc": "No test AUROC: images of one class, or no result.",
+}
+_IMAGES = {
+    "val_auroc": ("validation", "#D55E00", "s", -0.14),
+    "image_auroc": ("test", "#0072B2", "o", 0.14),
+}
+_PANELS_PER_ROW = 4
+_DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
+_DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6, "zorder": 4}
+_RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 9}
 
 
-def ablations_table(results: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return mean and sd over seeds for every value of every ablation, categories averaged first.
-
-    Args:
-        results: Output of `results_table`.
-        rows: Output of `aeflow.study.ablations.ablation_rows`.
+def ablations_table(source: Source) -> pd.DataFrame:
+    """Return mean and sd over seeds for every value of every ablation but those of beta.
 
     Returns:
-        `ABLATION_COLUMNS`; `image_auroc_low` and `_high` are Student's 95 % interval over seeds.
-        A value whose runs are not in `results` has no numbers.
+        dataset, ablation, of, key, value, across (further keys that differ), variant, trained_as,
+        is_default, n_seeds, then `<metric>_mean`, `_sd`, `_low` and `_high` (`over_seeds`) of
+        AUROCs, F1, pixel metrics and cost. A value without runs has no numbers.
     """
-    texts = [
-        row
-        | {"value": row["value"] if isinstance(row["value"], str) else json.dumps(row["value"])}
-        for row in rows
+    rows = [
+        row | {"value": _text(row["value"]), "across": _settings(row["across"])}
+        for row in source.study.ablation_rows()
+        if row["key"] != "score.beta"
     ]
-    table = pd.DataFrame(texts, columns=ABLATION_COLUMNS[:8])
-    means = main_table(results).reindex(columns=["dataset", "variant", *ABLATION_COLUMNS[8:]])
-    joined = table.astype(dict.fromkeys(_NAMES, "str")).merge(
-        means, on=["dataset", "variant"], how="left"
-    )
-    return joined.astype({"n_seeds": "Int64"})
+    table = pd.DataFrame(rows, columns=[*_ROW, "is_default"]).astype(dict.fromkeys(_ROW, "str"))
+    metrics = [*_SHARES, *_COST]
+    found = means(source.table("results"), ["dataset", "variant"], metrics)
+    return table.merge(found, on=["dataset", "variant"], how="left").astype({"n_seeds": "Int64"})
 
 
-def read_ablations(path: Path) -> pd.DataFrame:
-    """Read `ablations.csv`.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    return read_table(
-        path, ABLATION_COLUMNS, text=_NAMES, rule="collect_ablations", flags=["is_default"]
-    ).astype({"n_seeds": "Int64"})
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def ablations_display(table: pd.DataFrame) -> DisplayTable:
+def _settings(across: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_text(value)}" for key, value in across.items())
+
+
+def _per_seed(source: Source, metrics: list[str]) -> pd.DataFrame:
+    """Return dataset, variant, seed and `metrics`, the mean over all categories or NaN."""
+    groups = source.table("results").groupby(["dataset", "variant", "seed"], sort=False)
+    return groups[metrics].mean(skipna=False).reset_index()
+
+
+def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     """Return the ablations for people, the value that the changed variant has marked."""
     cells = pd.DataFrame(
         {
@@ -65,20 +82,19 @@ def ablations_display(table: pd.DataFrame) -> DisplayTable:
             "Ablation": table["ablation"] + " of " + table["of"],
             "Key": table["key"],
             "Value": table["value"] + table["is_default"].map({True: " (default)", False: ""}),
+            "With": table["across"],
             "Trained as": table["trained_as"],
-            "Seeds": table["n_seeds"].astype("str").replace("<NA>", ""),
+            "Seeds": [number(count, 0) for count in table["n_seeds"]],
         }
     )
-    labels = {"val_auroc": "Validation AUROC", **{name: LABELS[name] for name in SHARES[1:]}}
+    labels = {"val_auroc": "Validation AUROC", **{name: LABELS[name] for name in _SHARES[1:]}}
     for name, label in labels.items():
-        pairs = zip(table[f"{name}_mean"], table[f"{name}_sd"], strict=True)
-        cells[label] = [percent(mean, sd) for mean, sd in pairs]
+        cells[label] = percents(table, name)
         if name == "image_auroc":
-            ends = zip(table["image_auroc_low"], table["image_auroc_high"], strict=True)
-            cells["AUROC interval"] = [interval(low, high) for low, high in ends]
+            cells["AUROC interval"] = intervals(table, name)
     for name, label in _COST.items():
         cells[label] = [number(mean, 1) for mean in table[f"{name}_mean"]]
-    if not len(table):
+    if table.empty:
         return plain(cells, "The configuration names no ablation of these datasets.", long=True)
     shown = plain(
         cells,
@@ -90,9 +106,230 @@ def ablations_display(table: pd.DataFrame) -> DisplayTable:
         "best of an ablation, the oracle aside.",
         long=True,
     )
-    judged = [name for name in SHARES if name != "oracle_f1" and labels[name] in shown.cells]
-    marks = best(
-        table, [f"{name}_mean" for name in judged], table["dataset"] + "/" + table["ablation"]
-    )
+    judged = [name for name in _SHARES if name != "oracle_f1" and labels[name] in shown.cells]
+    ablation = table["dataset"] + "/" + table["ablation"]
+    marks = best(table, [f"{name}_mean" for name in judged], ablation)
     shown.bold[[labels[name] for name in judged]] = marks.to_numpy()
     return shown
+
+
+def plot_ablations(source: Source, dataset: str) -> Drawing:
+    """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
+    table = ablations_table(source)
+    own = table[table["dataset"] == dataset]
+    panels = list(own.groupby(["ablation", "of", "across"], sort=False))
+    seeds = _per_seed(source, list(_IMAGES))
+    seeds = seeds[seeds["dataset"] == dataset]
+    columns = max(1, min(_PANELS_PER_ROW, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    heights = {"height_ratios": [3, 1] * rows}
+    grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
+    pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
+    for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
+        settings = str(across).replace(", ", "\n")
+        above.set_title(f"{name}, of {of}\n{settings}".strip(), fontsize=9)
+        _draw_values(above, below, values.reset_index(drop=True), seeds)
+    for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
+        above.set_ylabel("AUROC (%)")
+        below.set_ylabel("Fit (s)")
+    for axes in np.ravel(pairs[len(panels) :]):
+        axes.set_axis_off()
+    if not panels:
+        grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
+    _legend(figure, 4)
+    text = (
+        "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
+        "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
+        "mean seconds of one training. Choices may follow the validation AUROC, never the test's."
+    )
+    return Drawing(figure, Caption(dataset, f"Ablations on {dataset}", text))
+
+
+def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
+    """Draw the values of one ablation from left to right: AUROCs above, seconds below."""
+    for name, (label, colour, marker, shift) in _IMAGES.items():
+        if values[f"{name}_mean"].isna().all():
+            continue
+        place = values.index.to_numpy() + shift
+        mean, sd = 100 * values[f"{name}_mean"], 100 * values[f"{name}_sd"].fillna(0)
+        look: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 5}
+        above.errorbar(place, mean, sd, label=label, elinewidth=1, capsize=2, **look)
+        for x, variant in zip(place, values["variant"], strict=True):
+            single = 100 * seeds.loc[seeds["variant"] == variant, name]
+            beside = np.full(len(single), x + 0.12 * np.sign(shift))
+            look = {"color": colour, "markersize": 2.5, "alpha": 0.6, "markeredgewidth": 0}
+            above.plot(beside, single, marker, **look)
+    below.bar(values.index, values["fit_seconds_mean"], width=0.5, color="0.6")
+    for axes in (above, below):
+        for place in values.index[values["is_default"]]:
+            look = {"color": "0.92", "zorder": 0, "linewidth": 0}
+            axes.axvspan(place - 0.5, place + 0.5, label="the variant's own value", **look)
+        axes.set_xlim(-0.6, len(values) - 0.4)
+    above.set_xticks(values.index, [""] * len(values))
+    long = values["value"].str.len().sum() > 18
+    below.set_xticks(values.index, values["value"], rotation=20 if long else 0)
+    below.set_xlabel(values["key"][0])
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    """Add one legend for all panels, each name once."""
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
+
+
+def weighting_table(source: Source) -> pd.DataFrame:
+    """Return what the choice of beta on validation images gives, beside fixed betas.
+
+    Chosen is the beta of the highest validation AUROC; among equals the one nearest to the
+    paper's 0.9, and of two equally near the higher one. `oracle_beta` is the same choice by test
+    labels: what a choice of beta could reach at best, not a result.
+
+    Returns:
+        A row per changed variant and kind of score: dataset, variant, flow, reconstruction,
+        scaling, across (further keys that differ), n_seeds, then `_mean`, `_sd`, `_low` and
+        `_high` (`over_seeds`) of beta, val_auroc and test_auroc as chosen, with `oracle_` those
+        of the oracle, with `paper_`, `reconstruction_only_` and `flow_only_` the AUROCs at 0.9, 0
+        and 1; reason, a sentence where something is missing.
+    """
+    return _weighted(_sweep(source))
+
+
+def _sweep(source: Source) -> pd.DataFrame:
+    """Return `_COMBINATION`, beta, seed, val_auroc and test_auroc of every run over beta."""
+    rows = []
+    for row in source.study.ablation_rows():
+        if row["key"] == "score.beta":
+            score = source.study.cell(row["dataset"], row["variant"]).score.model_dump(mode="json")
+            known = {f"score.{name}" for name in _KIND}
+            across = {key: value for key, value in row["across"].items() if key not in known}
+            rows.append(score | row | {"run": row["variant"], "across": _settings(across)})
+    texts = dict.fromkeys([*_COMBINATION, "run", "of"], "str")
+    table = pd.DataFrame(rows, columns=[*texts, "beta"]).astype(texts | {"beta": "float64"})
+    # Two ablations may list the same beta of the same kind of score.
+    table = table.assign(variant=table["of"]).drop_duplicates([*_COMBINATION, "beta"])
+    seeds = _per_seed(source, ["val_auroc", "image_auroc"])
+    seeds = seeds.rename(columns={"variant": "run", "image_auroc": "test_auroc"})
+    return table.merge(seeds, on=["dataset", "run"])[[*_COMBINATION, "beta", "seed", *_AUROCS]]
+
+
+def _weighted(sweep: pd.DataFrame) -> pd.DataFrame:
+    """Return the weighting table of a sweep."""
+    sweep = sweep.set_index([*_COMBINATION, "seed"])
+    parts = {"": _best(sweep, "val_auroc"), "oracle_": _best(sweep, "test_auroc")}
+    parts |= {name: sweep.loc[sweep["beta"] == beta, _AUROCS] for name, beta in _NAMED.items()}
+    table = pd.DataFrame(index=sweep.index.drop_duplicates())
+    table = table.join([part.add_prefix(name) for name, part in parts.items()])
+    lacking = [sweep[name].isna().map({True: why, False: ""}) for name, why in _WHY.items()]
+    reason = (lacking[0] + lacking[1]).groupby(_COMBINATION).max().rename("reason")
+    summary = over_seeds(table.reset_index(), _COMBINATION, list(table.columns))
+    return summary.join(reason, on=_COMBINATION)
+
+
+def _best(sweep: pd.DataFrame, auroc: str) -> pd.DataFrame:
+    """Return the row of the highest `auroc` for each kind of score and seed that has one."""
+    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs()).dropna(subset=auroc)
+    ranked = ranked.sort_values([auroc, "near", "beta"], ascending=False).drop(columns="near")
+    return ranked[~ranked.index.duplicated()]
+
+
+def weighting_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return `weighting_table` for people: a row per dataset, variant and kind of score."""
+    cells = table[_COMBINATION].copy()
+    cells.columns = pd.Index(["Dataset", "Variant", "S_flow", "S_recon", "Scaling", "With"])
+    if table.empty:
+        why = "The configuration names no ablation of score.beta for these datasets."
+        return plain(cells, why, long=True)
+    for label, name in (
+        ("Beta", "beta"),
+        ("AUROC, validation", "val_auroc"),
+        ("AUROC, test", "test_auroc"),
+        (f"Test at beta {PAPER_BETA}", "paper_test_auroc"),
+        ("Test at 0 (S_recon)", "reconstruction_only_test_auroc"),
+        ("Test at 1 (S_flow)", "flow_only_test_auroc"),
+        ("Beta (oracle)", "oracle_beta"),
+        ("AUROC, test (oracle)", "oracle_test_auroc"),
+    ):
+        cells[label] = _betas(table, name) if name.endswith("beta") else percents(table, name)
+    cells["Why empty"] = table["reason"].fillna("")
+    seeds = "/".join(sorted({str(count) for count in table["n_seeds"]}))
+    shown = plain(
+        cells,
+        f"AUROC in percent, mean ± sd over seeds ({seeds}), categories averaged first. Beta is "
+        "the weight of S_flow, chosen by each seed on validation images; among equals the nearest "
+        "to the paper's 0.9. Oracle: chosen by test labels, what a choice could reach at best, "
+        "not a result. Bold: the kind of score with the highest validation AUROC of a variant.",
+        long=True,
+    )
+    if "AUROC, validation" in shown.cells:
+        mark = best(table, ["val_auroc_mean"], table["dataset"] + "/" + table["variant"])
+        shown.bold["AUROC, validation"] = shown.bold["AUROC, test"] = mark["val_auroc_mean"]
+    return shown
+
+
+def _betas(table: pd.DataFrame, name: str) -> list[str]:
+    """Format betas, with their sd where the seeds differ."""
+    return [
+        number(mean, 2) + (f" ± {number(sd, 2)}" if pd.notna(sd) and round(sd, 2) > 0 else "")
+        for mean, sd in zip(table[f"{name}_mean"], table[f"{name}_sd"], strict=True)
+    ]
+
+
+def plot_weighting(source: Source, dataset: str) -> Drawing:
+    """Draw AUROC over beta, a panel per definition of S_recon and scaling, a line per S_flow."""
+    sweep = _sweep(source)
+    sweep = sweep[sweep["dataset"] == dataset]
+    curves = over_seeds(sweep, [*_COMBINATION, "beta"], _AUROCS).sort_values("beta")
+    columns = list(sweep["reconstruction"].unique())
+    by = ["variant", "scaling", "across"]
+    rows = list(sweep.groupby(by, sort=False).groups)
+    size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
+        variant, scaling, across, reconstruction = key
+        axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
+        title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
+        axes.set_title(title.strip(), fontsize=9)
+        _draw_lines(axes, own, curves)
+    for axes in (axes for axes in grid.ravel() if not axes.lines):
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("AUROC (%)")
+    for axes in grid[-1]:
+        axes.set_xlabel("Beta, weight of S_flow")
+    grid[-1, -1].plot([], [], "k-", label="test")
+    grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
+    grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
+    grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
+    _legend(figure, 3)
+    figure.suptitle(dataset, fontsize=10)
+    text = (
+        "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "
+        "Dashed: validation images. Dot: the test AUROC of the beta that validation chooses, "
+        "ring: of the best beta by test labels (oracle, not a result); where seeds choose "
+        "different betas, both are means over seeds and may lie off the line. Dotted: the "
+        "paper's beta, 0.9. At beta 0 the score is S_recon alone, at 1 S_flow."
+    )
+    return Drawing(figure, Caption(dataset, f"AUROC over beta on {dataset}", text))
+
+
+def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
+    """Draw the curves of one panel's kinds of score, and what is chosen."""
+    axes.axvline(PAPER_BETA, color="0.6", linestyle=":", linewidth=1)
+    for _, row in own.iterrows():
+        flow, colour = row["flow"], f"C{list(FlowScore).index(row['flow'])}"
+        curve = curves[(curves[_COMBINATION] == row[_COMBINATION]).all(axis=1)]
+        looks = {"test_auroc": {"label": f"S_flow = {flow}"}, "val_auroc": _DASHED}
+        for name, look in looks.items():
+            mean, sd = 100 * curve[f"{name}_mean"], 100 * curve[f"{name}_sd"]
+            axes.plot(curve["beta"], mean, color=colour, **look)
+            axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.07, lw=0)
+        for prefix, look in (("", _DOT), ("oracle_", _RING)):
+            beta, auroc = row[f"{prefix}beta_mean"], row[f"{prefix}test_auroc_mean"]
+            axes.plot(beta, 100 * auroc, color=colour, **look)
+    if own["reason"].str.contains(_WHY["test_auroc"], regex=False).all():
+        place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, own["reason"].iloc[0], wrap=True, **place)

@@ -1,104 +1,46 @@
-"""The paper's and the reproductions' numbers, and ours beside them: does it reproduce?"""
+"""Does it reproduce? The paper's and the reproductions' numbers, and ours beside them."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
 
-from aeflow.core.schema import NAME, Strict, load_yaml, validate
 from aeflow.core.types import Method
-from aeflow.display.table import LABELS, DisplayTable, interval, number, percent, plain, points
-from aeflow.questions.results import read_table
+from aeflow.display.dots import DARK, bars, keep_whole, row_panels
+from aeflow.display.figure import Caption, Drawing
+from aeflow.display.table import (
+    LABELS,
+    DisplayTable,
+    intervals,
+    number,
+    percents,
+    plain,
+    points,
+)
+from aeflow.questions.source import Publication, PublishedNumbers, Source
 from aeflow.study.cards import load_dataset_card
 from aeflow.study.entries import DatasetEntry
 
-Percent = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?$")]
-COMPARED = {
-    "image_auroc": "AUC",
-    "f1": "F1",
-    "accuracy": "ACC",
-    "sensitivity": "SEN",
-    "specificity": "SPE",
-}
-ORACLE = "test (oracle)"
-PAPER_ENCODER = "wide_resnet50_2-stage3"
-CLAIM_COLUMNS = [
-    *["dataset", "who", "detail", "metric", "printed", "published"],
-    *["variant", "role", "encoder", "ours_metric"],
-    *["ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"],
-    *["difference", "verdict", "why"],
+COMPARED = ["image_auroc", "f1", "accuracy", "sensitivity", "specificity"]
+_CLAIMS = [
+    *("dataset", "who", "detail", "metric", "printed", "published"),
+    *("variant", "role", "encoder", "ours_metric"),
+    *("ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"),
+    *("difference", "verdict", "why"),
 ]
-_TEXT = [
-    *["dataset", "who", "detail", "metric", "printed", "variant", "role", "encoder"],
-    *["ours_metric", "verdict", "why"],
-]
-FAITHFUL, CHOSEN = "faithful", "chosen by validation"
-_OURS = ["variant", "role", "encoder", "ours_mean", "ours_sd", "ours_low", "ours_high", "n_seeds"]
+_ORACLE = "test (oracle)"
+_PAPER_ENCODER = "wide_resnet50_2-stage3"
+_FAITHFUL, _CHOSEN = "faithful", "chosen by validation"
+_PUBLISHED = "#D55E00"
 
 
-class Source(Strict):
-    """Who published numbers, and why they are not the same experiment."""
-
-    title: str
-    citation: str
-    url: str
-    threshold: Literal["not stated", "validation", "test (oracle)"] = Field(
-        description="Images the threshold was fitted on."
-    )
-    differs: str = Field(description="What differs from this pipeline, in sentences.")
-
-
-class PublishedNumbers(Strict):
-    """Numbers of one source on one dataset, in percent, as printed there."""
-
-    dataset: str = Field(pattern=NAME)
-    who: str
-    detail: str = ""
-    image_auroc: Percent | None = None
-    f1: Percent | None = None
-    accuracy: Percent | None = None
-    sensitivity: Percent | None = None
-    specificity: Percent | None = None
-    remark: str = ""
-
-
-class Published(Strict):
-    """`config/published.yaml`."""
-
-    sources: dict[str, Source]
-    numbers: list[PublishedNumbers]
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        unknown = sorted({row.who for row in self.numbers} - self.sources.keys())
-        if unknown:
-            raise ValueError(f"numbers name {', '.join(unknown)}, which is not in sources")
-        return self
-
-
-def load_published(path: Path) -> Published:
-    """Read and validate the published numbers.
-
-    Raises:
-        ConfigError: the file is missing or wrong.
-    """
-    return validate(Published, load_yaml(path), str(path))
-
-
-def claims_table(
-    main: pd.DataFrame,
-    published: Published,
-    entries: Sequence[DatasetEntry] = (),
-    chosen: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
+def claims_table(source: Source) -> pd.DataFrame:
     """Return every published number beside ours, with a verdict.
 
-    Published numbers belong to a card, ours to an entry of the study: they stand beside every
-    entry with that card. An entry with another split than its card's, or with some of its
-    categories, is another experiment on the same images, so it is `not comparable`.
+    Ours are the dataset's first variant of the method aeflow (faithful) and the variant that
+    validation chose. Published numbers belong to a card, ours to an entry of the study: they
+    stand beside every entry with that card. An entry with another split than its card's, or with
+    some of its categories, is another experiment on the same images, so `not comparable`.
 
     The rule: `within` if our 95 % interval over seeds (Student's, `main.csv`) reaches the
     published value, give or take half a unit of its last printed digit ("96" is 95.5 to 96.5);
@@ -107,87 +49,42 @@ def claims_table(
     variant. `not comparable`: `why` says why; there is no verdict without an interval, and none
     where they fitted the threshold on test labels, but for F1, which stands beside our oracle F1.
 
-    Args:
-        main: Output of `main_table`.
-        published: Numbers of others.
-        entries: the study's datasets; one that is not among them has the card of its name.
-        chosen: dataset -> the variant that validation chose. It stands below the faithful one,
-            the dataset's first variant of the method aeflow.
-
     Returns:
-        `CLAIM_COLUMNS`: shares in [0, 1] but for `printed`, the percent as printed; NaN where
-        there is no value. `difference` is ours minus theirs.
+        A row per number and variant of ours. Shares in [0, 1] but for `printed`, the percent as
+        printed; `difference` is ours minus theirs.
 
     Raises:
         ConfigError: an entry's card is missing or wrong.
     """
+    main, choice, published = source.table("main"), source.table("choice"), source.published()
+    chosen = choice[choice["chosen"]].set_index("dataset")["variant"].to_dict()
     rows = []
-    known = {entry.name: entry for entry in entries}
-    cards = {name: known[name].card_name if name in known else name for name in main["dataset"]}
     for theirs in published.numbers:
-        source = published.sources[theirs.who]
-        datasets = [name for name, card in cards.items() if card == theirs.dataset]
-        for dataset in datasets or [theirs.dataset]:
-            ours = _ours(main, dataset, (chosen or {}).get(dataset))
-            other = _other_experiment(known[dataset]) if dataset in known else None
-            for metric in COMPARED:
-                printed = getattr(theirs, metric)
-                if printed is not None:
-                    claim = {"metric": metric, "printed": printed}
-                    rows += [
-                        {"dataset": dataset, **_judged(theirs, claim, source, o, other)}
-                        for o in ours
-                    ]
-    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
-
-
-def read_claims(path: Path) -> pd.DataFrame:
-    """Read `claims.csv`.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    return read_table(path, CLAIM_COLUMNS, text=_TEXT, rule="make_tables")
-
-
-def claims_display(table: pd.DataFrame, published: Published) -> DisplayTable:
-    """Return `claims_table` for people, with the rule and a note on what differs."""
-    values = zip(table["ours_mean"], table["ours_sd"], strict=True)
-    ends = zip(table["ours_low"], table["ours_high"], strict=True)
-    cells = pd.DataFrame(
-        {
-            "Dataset": table["dataset"],
-            "Who": table["who"],
-            "Detail": table["detail"],
-            "Metric": [LABELS[metric] for metric in table["metric"]],
-            "Published": table["printed"],
-            "Variant": table["variant"].astype(object).fillna(""),
-            "Role": table["role"].astype(object).fillna(""),
-            "Ours": [percent(mean, sd) for mean, sd in values],
-            "95 % interval": [interval(low, high) for low, high in ends],
-            "Seeds": [number(count) for count in table["n_seeds"]],
-            "Difference": [points(difference) for difference in table["difference"]],
-            "Verdict": table["verdict"],
-            "Why": table["why"],
-        }
-    )
-    if (table["verdict"] == "not run").all():
-        return plain(cells[:0], "No numbers are published for the datasets of this study.")
-    notes = [
-        "Percent; ours mean ± sd over seeds, Student's interval of the mean. Within: the interval "
-        "reaches the published value, give or take half a unit of its last printed digit, so a "
-        "difference is not shown; above, below: ours is. Published numbers are quoted as printed.",
-        *(f"{who}: {source.differs}" for who, source in published.sources.items()),
-    ]
-    return plain(cells, "\n".join(notes))
+        entries = [e for e in source.study.datasets if e.card_name == theirs.dataset]
+        ours = [
+            (entry.name, run, _other_experiment(entry))
+            for entry in entries
+            for run in _ours(main, entry.name, chosen.get(entry.name))
+        ]
+        for metric in COMPARED:
+            printed = getattr(theirs, metric)
+            if printed is not None:
+                claim: dict[str, Any] = {"who": theirs.who, "detail": theirs.detail}
+                claim |= {"metric": metric, "printed": printed, "published": float(printed) / 100}
+                rows += [
+                    {"dataset": dataset, **claim}
+                    | _judged(theirs, claim, published.sources[theirs.who], run, other)
+                    for dataset, run, other in ours or [(theirs.dataset, {}, None)]
+                ]
+    return pd.DataFrame(rows, columns=_CLAIMS)
 
 
 def _ours(main: pd.DataFrame, dataset: str, chosen: str | None) -> list[dict[str, Any]]:
     """Return our rows to stand beside a dataset's numbers; one empty row if there are none."""
     rows = main[main["dataset"] == dataset]
-    roles = dict.fromkeys(rows.loc[rows["method"] == Method.AEFLOW, "variant"][:1], FAITHFUL)
+    roles = dict.fromkeys(rows.loc[rows["method"] == Method.AEFLOW, "variant"][:1], _FAITHFUL)
     if chosen is not None:
-        roles[chosen] = f"{FAITHFUL}, {CHOSEN}" if chosen in roles else CHOSEN
+        roles[chosen] = f"{_FAITHFUL}, {_CHOSEN}" if chosen in roles else _CHOSEN
     found: dict[str, Any] = {str(row["variant"]): row for row in rows.to_dict("records")}
     ours = [{**found[name], "role": role} for name, role in roles.items() if name in found]
     return ours or [{}]
@@ -204,51 +101,113 @@ def _other_experiment(entry: DatasetEntry) -> str | None:
 
 def _judged(
     theirs: PublishedNumbers,
-    claim: dict[str, str],
-    source: Source,
+    claim: dict[str, Any],
+    publication: Publication,
     ours: dict[str, Any],
     other: str | None,
 ) -> dict[str, Any]:
-    """Return a row of the claims table; `other` says why ours is another experiment."""
-    metric, printed = claim["metric"], claim["printed"]
-    value = float(printed) / 100
-    row: dict[str, Any] = {"who": theirs.who, "detail": theirs.detail, **claim}
-    row |= {"published": value, "difference": np.nan, **dict.fromkeys(_OURS, np.nan)}
-    remarks = [theirs.remark] if theirs.remark else []
+    """Return our part of a row; `other` says why ours is another experiment."""
+    metric, remarks = claim["metric"], [theirs.remark] if theirs.remark else []
     if not ours:
         why = ["this study has no such dataset or variant", *remarks]
-        return row | {"ours_metric": metric, "verdict": "not run", "why": "; ".join(why)}
-    oracle = source.threshold == ORACLE and metric != "image_auroc"
+        return {"ours_metric": metric, "verdict": "not run", "why": "; ".join(why)}
+    oracle = publication.threshold == _ORACLE and metric != "image_auroc"
     name = "oracle_f1" if oracle and metric == "f1" else metric
-    ends = {f"ours_{end}": ours[f"{name}_{end}"] for end in ("mean", "sd", "low", "high")}
-    row |= {**ends, **{key: ours[key] for key in ("variant", "role", "encoder", "n_seeds")}}
+    row = {f"ours_{end}": ours[f"{name}_{end}"] for end in ("mean", "sd", "low", "high")}
     if name == "oracle_f1":
         remarks.append("both F1 at a threshold fitted on test labels")
     elif oracle:
         remarks.append("their threshold was fitted on test labels, ours on validation images")
-    elif metric != "image_auroc" and source.threshold == "not stated":
+    elif metric != "image_auroc" and publication.threshold == "not stated":
         remarks.append("their threshold is not stated")
-    if ours["encoder"] != PAPER_ENCODER:
-        remarks.append(f"our encoder is {ours['encoder']}, the paper's {PAPER_ENCODER}")
+    if ours["encoder"] not in ("", _PAPER_ENCODER):  # a fusion has none of its own
+        remarks.append(f"our encoder is {ours['encoder']}, the paper's {_PAPER_ENCODER}")
     if other:
         remarks.insert(0, other)
-    comparable = not other and (not oracle or name == "oracle_f1")
-    if comparable:
-        row["difference"] = ends["ours_mean"] - value
-    if comparable and np.isnan(ends["ours_mean"]):
-        remarks.insert(0, "this study has no such value")
-    elif comparable and np.isnan(ends["ours_low"]):
-        remarks.insert(0, "one seed has no interval")
-    half = 10.0 ** -len(printed.partition(".")[2]) / 200
-    verdict = _verdict(value, half, ends) if comparable else "not comparable"
+    verdict = "not comparable"
+    if not other and (not oracle or name == "oracle_f1"):
+        row["difference"] = row["ours_mean"] - claim["published"]
+        verdict = _verdict(claim["published"], claim["printed"], row)
+        if np.isnan(row["ours_mean"]):
+            remarks.insert(0, "this study has no such value")
+        elif np.isnan(row["ours_low"]):
+            remarks.insert(0, "one seed has no interval")
+    row |= {key: ours[key] for key in ("variant", "role", "encoder", "n_seeds")}
     return row | {"ours_metric": name, "verdict": verdict, "why": "; ".join(remarks)}
 
 
-def _verdict(value: float, half: float, ours: dict[str, float]) -> str:
+def _verdict(value: float, printed: str, ours: dict[str, float]) -> str:
     low, high = ours["ours_low"], ours["ours_high"]
     if np.isnan(low):
         return "not comparable"
+    half = 10.0 ** -len(printed.partition(".")[2]) / 200
     slack = half + 1e-9  # an interval that ends at the rounding's end reaches it
     if low > value + slack:
         return "above"
     return "below" if high < value - slack else "within"
+
+
+def claims_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return the claims for people, with the rule and a note on what differs."""
+    cells = pd.DataFrame(
+        {
+            "Dataset": table["dataset"],
+            "Who": table["who"],
+            "Detail": table["detail"],
+            "Metric": table["metric"].map(LABELS),
+            "Published": table["printed"],
+            "Variant": table["variant"],
+            "Role": table["role"],
+            "Ours": percents(table, "ours"),
+            "95 % interval": intervals(table, "ours"),
+            "Seeds": table["n_seeds"].map(number),
+            "Difference": table["difference"].map(points),
+            "Verdict": table["verdict"],
+            "Why": table["why"],
+        }
+    )
+    if (table["verdict"] == "not run").all():
+        return plain(cells[:0], "No numbers are published for the datasets of this study.")
+    notes = [
+        "Percent; ours mean ± sd over seeds, Student's interval of the mean. Within: the interval "
+        "reaches the published value, give or take half a unit of its last printed digit, so a "
+        "difference is not shown; above, below: ours is. Published numbers are quoted as printed.",
+        *(f"{who}: {found.differs}" for who, found in source.published().sources.items()),
+    ]
+    return plain(cells, "\n".join(notes))
+
+
+def plot_claims(source: Source, dataset: str) -> Drawing:
+    """Draw published numbers and ours, a panel per metric, a row per source and variant."""
+    claims = source.table("claims")
+    rows = claims[claims["dataset"] == dataset]
+    rows = rows.assign(printer=(rows["who"] + ", " + rows["detail"]).str.removesuffix(", "))
+    ours = rows[rows["variant"] != ""].drop_duplicates(["variant", "ours_metric"])
+    roles = dict(zip(ours["variant"], ours["role"], strict=True))
+    names = list(dict.fromkeys(rows["printer"]))
+    shown = [metric for metric in LABELS if metric in set(rows["ours_metric"])]
+    size = (1.3 * len(shown) + 2.4, 0.32 * (len(names) + len(roles)) + 1.1)
+    labels = [*names, *(f"{name} ({role})" for name, role in roles.items())]
+    figure, panels = row_panels(labels, len(shown), size)
+    for axes, metric in zip(panels, shown, strict=True):
+        axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
+        printed = rows[rows["ours_metric"] == metric]
+        for printer, value in zip(printed["printer"], printed["published"], strict=True):
+            fill = _PUBLISHED if printer.startswith("paper") else "white"
+            look: dict[str, Any] = {"color": _PUBLISHED, "markerfacecolor": fill}
+            axes.plot(100 * value, names.index(printer), "D", **look)
+        own = ours[ours["ours_metric"] == metric].set_index("variant").reindex(list(roles))
+        own = own.reset_index()
+        mean, low, high = (own[f"ours_{end}"] for end in ("mean", "low", "high"))
+        bars(axes, low, high, first=len(names))
+        axes.plot(100 * mean, own.index + len(names), "o", color=DARK, zorder=4)
+        ends = low.clip(lower=mean - 0.1), high.clip(upper=mean + 0.1)
+        keep_whole(axes, [printed["published"], mean, *ends])
+        axes.set(xlabel=f"{LABELS[metric]} (%)")
+    text = (
+        "Diamonds: published, filled the paper's, hollow the reproductions'. Dots: ours, mean "
+        "over seeds, with Student's 95 % interval; a bar that reaches the edge of its panel goes "
+        "on there. An F1 whose threshold was fitted on test labels stands beside our oracle F1. "
+        "What differs between the experiments is in the table."
+    )
+    return Drawing(figure, Caption(dataset, f"Published numbers and ours on {dataset}", text))

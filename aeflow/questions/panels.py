@@ -1,13 +1,10 @@
-"""A sheet of example images: the best, the worst and the borderline cases of one run."""
+"""Example images: the best, the worst and the borderline cases of one run."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.display.figure import STYLE, Caption, Drawing
-from aeflow.judging.evaluation import combined_score
+from aeflow.display.figure import Caption, Drawing
+from aeflow.questions.source import Source
 
 Array = npt.NDArray[Any]
 _COLOURS = matplotlib.colormaps["inferno"]
@@ -34,17 +31,9 @@ _EXPLAINED = {
 _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the sheet: an index into the gallery and why it is shown."""
-
-    index: int
-    why: str
-
-
 def choose_cases(
     gt_label: Array, pred_score: Array, threshold: float | None, each: int = 2
-) -> list[Case]:
+) -> list[tuple[int, str]]:
     """Choose `each` images of every kind, none twice.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
@@ -55,6 +44,9 @@ def choose_cases(
         pred_score: (K,) higher is more anomalous.
         threshold: None leaves the last kind out.
         each: Images per kind.
+
+    Returns:
+        Index and kind of each.
     """
     anomalous, normal = np.flatnonzero(gt_label == ANOMALOUS), np.flatnonzero(gt_label == NORMAL)
     everything = np.arange(len(gt_label))
@@ -66,72 +58,67 @@ def choose_cases(
     ]
     if threshold is not None:
         kinds.append(("nearest the threshold", everything, abs(pred_score - threshold)))
-    cases: list[Case] = []
+    cases: dict[int, str] = {}
     for why, members, order in kinds:
-        left = np.setdiff1d(members, [case.index for case in cases])
-        first = left[np.argsort(order[left], kind="stable")][:each]
-        cases += [Case(int(index), why) for index in first]
-    return cases
+        left = np.setdiff1d(members, list(cases))
+        cases |= dict.fromkeys(left[np.argsort(order[left], kind="stable")][:each].tolist(), why)
+    return list(cases.items())
 
 
-def plot_panels(
-    gallery: dict[str, Array], scores: pd.DataFrame, metrics: dict[str, Any]
-) -> Drawing:
+def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw input, reconstruction, difference, flow map, overlay and mask of chosen cases.
 
-    What the method does not make (a flow alone reconstructs nothing) has no column.
-
-    Args:
-        gallery: Arrays of `read_gallery`, K test images.
-        scores: The run's score table: a standardised score needs the validation normals too.
-        metrics: The run's metrics, for its settings and threshold.
+    They are the first seed's. What the method does not make (a flow alone reconstructs nothing)
+    has no column.
 
     Raises:
         DataError: the gallery shows an image that the score table lacks.
     """
-    test = scores["split"] == Split.TEST
-    combined = combined_score(scores, metrics)
-    by_image = dict(zip(scores["image_id"][test], combined[test], strict=True))
+    (cell,), (run,) = source.cells, source.runs()
+    gallery, threshold = source.gallery(cell), run["threshold"]
+    test = source.predictions(Split.TEST)[dataset][variant][category]
+    by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]
     if unknown:
         raise DataError(
             f"The score table lacks {unknown[0]}, which is in the gallery: run score_images again."
         )
     pred_score = np.array([by_image[name] for name in gallery["image_id"]])
-    threshold = metrics["threshold"]
     cases = choose_cases(gallery["gt_label"], pred_score, threshold)
-    rows = [case.index for case in cases]
+    rows = [index for index, _ in cases]
     scales = {name: _scale(gallery[name][rows]) for name in _MAPS if name in gallery}
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in gallery else []
     titles += ["flow map", "overlay"] if "flow_map" in gallery else []
     titles += ["mask"] if gallery["has_mask"][rows].any() else []
-    with style.context(STYLE):
-        size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
-        tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-        figure = Figure(figsize=size, layout=tight, dpi=_DPI)
-        grid = figure.subplots(len(cases), len(titles), squeeze=False)
-        for axes, case in zip(grid, cases, strict=True):
-            _draw_row(dict(zip(titles, axes, strict=True)), gallery, case.index, scales)
-            label = _label(gallery, case, pred_score[case.index], threshold)
-            colour = _TEXT_COLOURS[int(gallery["gt_label"][case.index])]
-            axes[0].set_ylabel(
-                label, rotation=0, ha="right", va="center", fontsize=7, color=colour
-            )
-        for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(title, loc="center", fontsize=9)
-        for name, scale in scales.items():
-            column = titles.index(_MAPS[name])
-            below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
-            bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
-            bar.locator = MaxNLocator(3)
-            bar.ax.tick_params(labelsize=7)
-    run = "{dataset}, {category}, {variant}, seed {seed}".format(**metrics)
+    size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=size, layout=tight, dpi=_DPI)
+    grid = figure.subplots(len(cases), len(titles), squeeze=False)
+    for axes, (index, why) in zip(grid, cases, strict=True):
+        _draw_row(dict(zip(titles, axes, strict=True)), gallery, index, scales)
+        score = f"score {pred_score[index]:.4g}"
+        if threshold is not None:
+            score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
+        name = str(gallery["image_id"][index]).rsplit("/", 1)[-1]
+        name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+        label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
+        look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, loc="center", fontsize=9)
+    for name, scale in scales.items():
+        column = titles.index(_MAPS[name])
+        below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
+        bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
+        bar.locator = MaxNLocator(3)
+        bar.ax.tick_params(labelsize=7)
+    title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
     text = "".join(_EXPLAINED[name] for name in scales) + (
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "
         "up to two of each kind; a score at or above the threshold calls an image anomalous."
     )
-    return Drawing(figure, Caption(metrics["dataset"], f"Example images of {run}", text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
 def _scale(maps: Array) -> Normalize:
@@ -156,32 +143,9 @@ def _draw_row(
         panels["overlay"].imshow((1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3])
     if "mask" in panels and gallery["has_mask"][index]:
         panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
-    for panel in panels.values():
-        _bare(panel)
-
-
-def _bare(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.spines[:].set_visible(False)
-    if axes.images:
-        return
-    axes.text(
-        0.5,
-        0.5,
-        "no mask",
-        ha="center",
-        va="center",
-        color="0.5",
-        fontsize=7,
-        transform=axes.transAxes,
-    )
-
-
-def _label(gallery: dict[str, Array], case: Case, score: float, threshold: float | None) -> str:
-    name = str(gallery["image_id"][case.index]).rsplit("/", 1)[-1]
-    name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-    comparison = ""
-    if threshold is not None:
-        comparison = f" {'≥' if score >= threshold else '<'} {threshold:.4g}"
-    numbers = f"score {score:.4g}{comparison}".replace("-", "−")
-    return f"{case.why}\n{gallery['defect'][case.index]}\n{name}\n{numbers}"
+    for axes in panels.values():
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set_visible(False)
+        if not axes.images:
+            look: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.5", "fontsize": 7}
+            axes.text(0.5, 0.5, "no mask", transform=axes.transAxes, **look)

@@ -1,212 +1,279 @@
-"""Tables as data: one row per run, and mean and sd over seeds."""
+"""What came out: one row per run, means over seeds, per category and per defect."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import cycle
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from aeflow.core.errors import DataError
-from aeflow.core.files import read_json, write_text
-from aeflow.judging.over_seeds import over_seeds
+from aeflow.display.dots import row_panels
+from aeflow.display.figure import Caption, Drawing
+from aeflow.display.table import (
+    LABELS,
+    METRICS,
+    DisplayTable,
+    best,
+    by_variant,
+    intervals,
+    number,
+    percent,
+    percents,
+    plain,
+)
+from aeflow.questions.source import Source, means
 
-RUN = ["dataset", "category", "variant", "seed"]
-# Shares in [0, 1], higher is better. The human tables show them in percent.
-METRICS = [
-    "image_auroc",
-    "image_aupr",
-    "f1",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "oracle_f1",
-    "pixel_auroc",
-    "aupro",
+_RESULTS = [
+    *("dataset", "category", "variant", "method", "encoder", "seed"),
+    *("image_auroc", "image_aupr", "f1", "accuracy", "sensitivity", "specificity", "threshold"),
+    *("oracle_f1", "pixel_auroc", "aupro", "n_train", "n_test_normal", "n_test_anomalous"),
+    *("fit_seconds", "val_auroc", "threshold_rule", "oracle_threshold", "best_epoch"),
+    *("peak_rss_mib", "image_auroc_low", "image_auroc_high"),
 ]
-_NAMES = ["dataset", "category", "variant", "method", "encoder", "threshold_rule"]
-_COUNTS = ["n_train", "n_test_normal", "n_test_anomalous"]
-_FROM_METRICS = [
-    *["dataset", "category", "variant", "method", "encoder", "seed"],
-    *["image_auroc", "image_aupr", "f1", "accuracy", "sensitivity", "specificity", "threshold"],
-    *["oracle_f1", "pixel_auroc", "aupro", *_COUNTS, "fit_seconds"],
-    *["val_auroc", "threshold_rule", "oracle_threshold", "best_epoch", "peak_rss_mib"],
-]
-RESULT_COLUMNS = [*_FROM_METRICS, "image_auroc_low", "image_auroc_high"]
+_PER_CATEGORY = ["image_auroc", "pixel_auroc", "aupro", "f1"]
+_PER_DEFECT = ["dataset", "category", "defect", "n", "variant"]
+MEAN = "mean"  # in the place of a category's name
+_ORACLE = "F1 (oracle) uses the best threshold for the test labels, which no detector knows."
 
 
-def results_table(metrics: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row per run (dataset, category, variant, seed), in the order given.
+def results_table(source: Source) -> pd.DataFrame:
+    """Return one row per run, shares in [0, 1], seconds and MiB; what is missing is empty.
 
-    Args:
-        metrics: Contents of the metrics files; any metric may be None.
-
-    Returns:
-        `RESULT_COLUMNS`; a missing value is NaN or NA and becomes an empty cell.
-
-    Raises:
-        DataError: a file lacks a key, or two files describe the same run.
+    Of an incomplete study, the rows without a result have a `reason`.
     """
     rows = []
-    for run in metrics:
-        missing = [key for key in [*_FROM_METRICS, "intervals"] if key not in run]
-        if missing:
-            raise DataError(
-                f"The metrics of {_name(run)} lack {', '.join(missing)}: "
-                "delete the file and run evaluate_scores again."
-            )
+    for run in source.runs():
         low, high = run["intervals"].get("image_auroc") or (None, None)
-        row = {key: run[key] for key in _FROM_METRICS}
-        rows.append(row | {"image_auroc_low": low, "image_auroc_high": high})
-    table = _typed(pd.DataFrame(rows, columns=RESULT_COLUMNS))
-    twice = table[table.duplicated(RUN)]
-    if len(twice):
-        raise DataError(f"Two metrics files describe {_name(twice.iloc[0])}: give each run once.")
-    return table
+        rows.append(run | {"image_auroc_low": low, "image_auroc_high": high})
+    return pd.DataFrame(rows, columns=_RESULTS + ["reason"] * bool(source.missing))
 
 
-def main_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and sd over seeds, one row per dataset and variant.
-
-    Categories are averaged first, within each seed. A value that one category or one seed lacks
-    leaves the cell empty: a mean over the others would be a mean of something else. The sd is
-    the sample's (n - 1), empty for a single seed.
-
-    Args:
-        results: Output of `results_table`.
+def main_table(source: Source) -> pd.DataFrame:
+    """Return mean and sd over seeds, one row per dataset and variant, categories averaged.
 
     Returns:
         dataset, variant, method, encoder, n_seeds, n_categories, threshold_rule, then
-        `<metric>_mean`, `_sd`, `_low` and `_high` (`over_seeds`) of every metric, val_auroc,
+        `<metric>_mean`, `_sd`, `_low` and `_high` (`means`) of every metric, val_auroc,
         fit_seconds and peak_rss_mib.
-
-    Raises:
-        DataError: a seed of a variant lacks a category that another seed has.
     """
+    results = source.table("results")
     cell = ["dataset", "variant"]
     groups = results.groupby(cell, sort=False)
-    table = groups.agg(
-        method=("method", "first"),
-        encoder=("encoder", "first"),
-        n_seeds=("seed", "nunique"),
-        n_categories=("category", "nunique"),
-        runs=("seed", "size"),
-    )
+    table = groups[["method", "encoder"]].first()
+    table["n_seeds"] = groups["seed"].nunique()
+    table["n_categories"] = groups["category"].nunique()
     table["threshold_rule"] = groups["threshold_rule"].agg(
-        lambda rules: ", ".join(sorted(rules.dropna().unique()))
+        lambda rules: ", ".join(sorted(set(rules) - {""}))
     )
-    incomplete = table[table["runs"] != table["n_seeds"] * table["n_categories"]]
-    if len(incomplete):
-        dataset, variant = incomplete.index[0]
-        raise DataError(
-            f"Some seeds of {dataset}/{variant} lack a category: "
-            "give the metrics of every category for every seed."
-        )
-    columns = [*METRICS, "val_auroc", "fit_seconds", "peak_rss_mib"]
-    per_seed = results.groupby([*cell, "seed"], sort=False)[columns].mean(skipna=False)
-    summary = over_seeds(per_seed.reset_index(), cell, columns).set_index(cell)
-    return table.drop(columns="runs").join(summary.drop(columns="n_seeds")).reset_index()
+    found = means(results, cell, [*METRICS, "val_auroc", "fit_seconds", "peak_rss_mib"])
+    return table.join(found.drop(columns="n_seeds").set_index(cell)).reset_index()
 
 
-def headline(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return {dataset: {variant: {metric: mean}}} of `main_table`'s rows; None if it is empty."""
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in means.to_dict("records"):
-        values = {name: row[f"{name}_mean"] for name in METRICS}
-        found.setdefault(row["dataset"], {})[row["variant"]] = {
-            name: None if pd.isna(value) else float(value) for name, value in values.items()
-        }
-    return found
+def categories_table(source: Source) -> pd.DataFrame:
+    """Return mean and sd over seeds per category and variant, then of the mean over categories.
 
-
-def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV; numbers keep every digit."""
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV."""
-    write_text(path, csv_text(table))
-
-
-def read_results(path: Path) -> pd.DataFrame:
-    """Read `results.csv`.
-
-    Raises:
-        DataError: the file is missing or has other columns.
+    Returns:
+        A row per dataset with several categories, category and named variant; the rows of a
+        dataset end with those of the category `mean`.
     """
-    return _typed(_read(path, _NAMES, "aggregate_metrics", RESULT_COLUMNS))
+    results = source.table("results")
+    several = results.groupby("dataset")["category"].transform("nunique") > 1
+    named = results[several & results["variant"].isin(source.study.named)]
+    parts = [
+        part
+        for _, own in named.groupby("dataset", sort=False)
+        for part in (own, own.assign(category=MEAN))
+    ]
+    by = ["dataset", "category", "variant"]
+    found = means(pd.concat(parts) if parts else named, by, _PER_CATEGORY)
+    kept = [f"{metric}_{kind}" for metric in _PER_CATEGORY for kind in ("mean", "sd")]
+    return found[[*by, "n_seeds", *kept]]
 
 
-def read_main(path: Path) -> pd.DataFrame:
-    """Read `main.csv`.
+def defects_table(source: Source) -> pd.DataFrame:
+    """Return mean, sd and interval over seeds of the AUROC of every defect.
 
-    Raises:
-        DataError: the file is missing or has other columns.
+    Returns:
+        A row per dataset, category, defect and variant; n is the number of test images with the
+        defect, which are judged against all normal test images of the category.
     """
-    table = _read(path, _NAMES, "aggregate_metrics")
-    if not {"dataset", "variant", "n_seeds", f"{METRICS[-1]}_sd"} <= set(table.columns):
-        raise DataError(f"{path} has other columns than main.csv: run aggregate_metrics again.")
-    return table
+    rows = [
+        run | defect | {"defect": name, "reason": run["reasons"].get("image_auroc", "")}
+        for run in source.runs()
+        for name, defect in run["per_defect"].items()
+    ]
+    table = pd.DataFrame(rows, columns=[*_PER_DEFECT, "seed", "image_auroc", "reason"])
+    reasons = table.groupby(_PER_DEFECT, sort=False)["reason"].first()
+    table["image_auroc"] = table["image_auroc"].astype("float64")
+    return means(table, _PER_DEFECT, ["image_auroc"]).join(reasons, on=_PER_DEFECT)
 
 
-def read_training(path: Path) -> dict[str, Any]:
-    """Read a train JSON and add dataset, category and variant, which its path alone tells.
-
-    Args:
-        path: `.../<dataset>/<category>/<variant>/seed<k>.json`.
-    """
-    dataset, category, variant = path.absolute().parts[-4:-1]
-    run = {"dataset": dataset, "category": category, "variant": variant}
-    return run | dict(read_json(path))
-
-
-def read_table(
-    path: Path,
-    columns: Sequence[str],
-    *,
-    text: Sequence[str],
-    rule: str,
-    flags: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Read a table that `write_table` wrote; an empty number is NaN.
-
-    Args:
-        path: the CSV.
-        columns: all of its columns, in their order.
-        text: those of names and sentences, an empty one is ""; a category called 01 stays 01.
-        rule: the rule that makes the table.
-        flags: columns of True and False.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    table = _read(path, text, rule, columns)
-    table[[*text]] = table[[*text]].fillna("")
-    return table.astype(dict.fromkeys(text, "str") | dict.fromkeys(flags, "bool"))
+def results_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return every run for people."""
+    cells = table[["dataset", "category", "variant"]].copy()
+    cells.columns = pd.Index(["Dataset", "Category", "Variant"])
+    cells["Seed"] = table["seed"].astype("str")
+    cells["Validation AUROC"] = table["val_auroc"].map(percent)
+    for metric, label in LABELS.items():
+        cells[label] = table[metric].map(percent)
+        if metric == "image_auroc":
+            cells["AUROC interval"] = intervals(table, metric)
+    cells["Threshold"] = table["threshold"].map(number)
+    cells["Rule"] = table["threshold_rule"]
+    cells["Kept epoch"] = table["best_epoch"].map(number)
+    cells["Fit (s)"] = [number(value, 1) for value in table["fit_seconds"]]
+    if "reason" in table:
+        cells["Reason"] = table["reason"]
+    return plain(
+        cells,
+        "Percent. F1, ACC, SEN and SPE at the threshold shown, fitted on validation images by the "
+        "rule named; an image at the threshold counts as anomalous. "
+        f"{_ORACLE} Interval: bootstrap over the test images.",
+        long=True,
+    )
 
 
-def _read(
-    path: Path, text: Sequence[str], rule: str, columns: Sequence[str] | None = None
-) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(
-            path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
-        )
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run {rule} first.") from error
-    if columns is not None and list(table.columns) != list(columns):
-        raise DataError(f"{path} has other columns than expected: run {rule} again.")
-    return table
+def main_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return the named variants for people: a row per dataset and variant."""
+    main = table[table["variant"].isin(source.study.named)].reset_index(drop=True)
+    cells = pd.DataFrame({"Dataset": main["dataset"], "Variant": main["variant"]})
+    for metric, label in LABELS.items():
+        cells[label] = percents(main, metric)
+    cells["Threshold"] = main["threshold_rule"]
+    cells["Seeds"] = main["n_seeds"].astype("str")
+    averaged = main[main["n_categories"] > 1].drop_duplicates("dataset")
+    notes = [
+        "Percent, mean ± sd over seeds.",
+        *(
+            f"{name}: mean over {count} categories."
+            for name, count in zip(averaged["dataset"], averaged["n_categories"], strict=True)
+        ),
+        "F1, ACC, SEN and SPE use a threshold fitted on validation images by the rule named.",
+        f"{_ORACLE} Bold: best of a dataset, the oracle aside.",
+    ]
+    judged = [metric for metric in METRICS if metric != "oracle_f1"]
+    return _marked(plain(cells, " ".join(notes)), main, judged, main["dataset"])
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns one type each, also where every value is missing."""
-    whole = ["seed", *_COUNTS, "best_epoch"]
-    kinds = {column: "float64" for column in table.columns if column not in _NAMES}
-    kinds |= dict.fromkeys(whole, "Int64") | dict.fromkeys(_NAMES, "str")
-    return table.astype(kinds)
+def categories_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return the categories for people."""
+    cells = table[["dataset", "category", "variant"]].copy()
+    cells.columns = pd.Index(["Dataset", "Category", "Variant"])
+    for metric in _PER_CATEGORY:
+        cells[LABELS[metric]] = percents(table, metric)
+    cells["Seeds"] = table["n_seeds"].map(number)
+    if table.empty:
+        return plain(cells, "No dataset of this study has several categories.")
+    note = (
+        f"Percent, mean ± sd over seeds; {MEAN}: categories are averaged within a seed first. F1 "
+        "at the threshold fitted on validation images. Bold: best of a category."
+    )
+    groups = table["dataset"] + "/" + table["category"]
+    return _marked(plain(cells, note), table, _PER_CATEGORY, groups)
 
 
-def _name(run: Any) -> str:
-    return "/".join(str(run.get(key, "?")) for key in RUN[:-1]) + f"/seed{run.get('seed', '?')}"
+def _marked(
+    shown: DisplayTable, table: pd.DataFrame, metrics: list[str], groups: pd.Series
+) -> DisplayTable:
+    """Print the best of each group in bold, in the columns that have content."""
+    kept = [metric for metric in metrics if LABELS[metric] in shown.cells]
+    marks = best(table, [f"{metric}_mean" for metric in kept], groups)
+    shown.bold[[LABELS[metric] for metric in kept]] = marks.to_numpy()
+    return shown
+
+
+def defects_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return the AUROC per defect for people: a row per defect, a column per variant."""
+    labels = dict(zip(_PER_DEFECT[:4], ["Dataset", "Category", "Defect", "Images"], strict=True))
+    cells, values = by_variant(table, labels, "image_auroc")
+    if table.empty:
+        return plain(cells, "No test image of this study is anomalous.", long=True)
+    shown = plain(
+        cells,
+        "AUROC in percent of the images with one defect against all normal test images of the "
+        "category, mean ± sd over seeds. Bold: best of a row.",
+        long=True,
+    )
+    values = values[[variant for variant in values if variant in shown.cells]]
+    if values.shape[1] > 1:
+        rounded = (100 * values).round(1)
+        shown.bold[values.columns] = rounded.eq(rounded.max(axis=1), axis=0)
+    return shown
+
+
+def plot_categories(source: Source, dataset: str) -> Drawing:
+    """Draw every variant on every category, sorted by the reference's AUROC."""
+    table, reference = source.table("categories"), source.study.reference
+    rows = table[table["dataset"] == dataset]
+    order = rows[rows["variant"] == reference].sort_values(
+        "image_auroc_mean", ascending=False, kind="stable"
+    )["category"]
+    names = list(dict.fromkeys([*order, *rows["category"]]))
+    names = [name for name in names if name != MEAN] + [MEAN]
+    place = {name: index for index, name in enumerate(names)}
+    variants = list(rows["variant"].unique())
+    metrics = ["image_auroc", "pixel_auroc", "aupro"]
+    shown = [name for name in metrics if rows[f"{name}_mean"].notna().any()] or metrics[:1]
+    height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
+    size = (2.7 * len(shown) + 1.2, height)
+    figure, panels = row_panels([*names[:-1], "mean of all"], len(shown), size)
+    for axes, metric in zip(panels, shown, strict=True):
+        axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
+        for number_, variant in enumerate(variants):
+            own = rows[rows["variant"] == variant]
+            shift = 0.6 * ((number_ + 0.5) / len(variants) - 0.5)
+            axes.errorbar(
+                100 * own[f"{metric}_mean"],
+                own["category"].map(place) + shift,
+                xerr=100 * own[f"{metric}_sd"].fillna(0),
+                fmt="osD^vPX"[number_ // 7 % 7],  # the colours come again after seven
+                markersize=4.5,
+                elinewidth=1,
+                label=variant,
+            )
+        axes.set(xlabel=f"{'Image ' if metric == 'image_auroc' else ''}{LABELS[metric]} (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    text = (
+        "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
+        f"by the AUROC of {reference}; the last row averages them within each seed first."
+    )
+    return Drawing(figure, Caption(dataset, f"Categories of {dataset}", text))
+
+
+def plot_defects(source: Source, dataset: str) -> Drawing:
+    """Draw the AUROC of each defect, a colour per variant."""
+    table = source.table("defects")
+    rows = table[(table["dataset"] == dataset) & table["image_auroc_mean"].notna()]
+    keys = ["category", "defect", "n"]
+    found = rows[keys].drop_duplicates(ignore_index=True)
+    variants = list(rows["variant"].unique())
+    several = len(rows["category"].unique()) > 1
+    names = [
+        (f"{row['category']}, " if several else "") + f"{row['defect']} ({row['n']})"
+        for row in found.to_dict("records")
+    ]
+    height = 1 + (0.12 * max(len(variants), 2) + 0.12) * len(names) if len(names) > 1 else 1.5
+    figure, (axes,) = row_panels(names, 1, (6.4, height))
+    text = (
+        "AUROC of the test images with one defect against all normal test images of the category; "
+        "mean over seeds, bars: sd. In brackets: images with the defect. Dotted line: chance."
+    )
+    drawing = Drawing(figure, Caption(dataset, f"Defects of {dataset}", text))
+    if len(names) < 2:
+        known = "There is one defect only." if names else "There is no defect to judge."
+        axes.text(0.5, 0.5, known, ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return drawing
+    look: dict[str, Any] = {"markersize": 4, "elinewidth": 0.8}
+    markers = cycle(["o"] * 7 + ["D"] * 7 + ["^"] * 7)  # the colours come again after seven
+    shifts = np.linspace(-0.36, 0.36, len(variants)) if len(variants) > 1 else [0.0]
+    for variant, shift, marker in zip(variants, shifts, markers, strict=False):
+        own = found.merge(rows[rows["variant"] == variant], on=keys, how="left")
+        mean, sd = 100 * own["image_auroc_mean"], 100 * own["image_auroc_sd"].fillna(0)
+        axes.errorbar(mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
+    for place in range(1, len(names)):
+        axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
+    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
+    figure.legend(loc="outside right center")
+    return drawing

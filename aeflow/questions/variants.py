@@ -1,14 +1,18 @@
-"""Is the difference to the reference real? Each variant's AUROC beside the reference's."""
+"""What does each part give, and is the difference real? Each variant beside the reference."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from aeflow.display.table import DisplayTable, percent, plain, points
+from aeflow.core.types import Method, Split
+from aeflow.display.dots import DARK, GRAY, LIGHT, bars, keep_whole, row_panels
+from aeflow.display.figure import Caption, Drawing
+from aeflow.display.table import DisplayTable, number, percent, plain, points
 from aeflow.judging.delong import (
-    Comparison,
     compare_aurocs,
     holm,
     mean_auroc,
@@ -16,128 +20,98 @@ from aeflow.judging.delong import (
     mean_seed_differences,
     seed_differences,
 )
-from aeflow.questions.results import read_table
-from aeflow.scoring.predictions import Scored, SeedScores
+from aeflow.questions.source import Source
+from aeflow.scoring.predictions import SeedScores
 
 LEVEL = 0.05  # of the tests, after Holm's correction
-_NAMES = ["dataset", "variant", "reference", "reason"]
-COMPARISON_COLUMNS = [
-    *["dataset", "variant", "reference", "auroc", "auroc_low", "auroc_high", "reference_auroc"],
-    *["difference", "low", "high", "z", "p_value", "p_holm"],
-    *["seed_mean", "seed_sd", "seed_low", "seed_high", "n_seeds", "reason"],
+_COMPARISON = [
+    *("dataset", "variant", "reference", "auroc", "auroc_low", "auroc_high", "reference_auroc"),
+    *("difference", "low", "high", "z", "p_value", "p_holm"),
+    *("seed_mean", "seed_sd", "seed_low", "seed_high", "n_seeds", "reason"),
 ]
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_FEW_SEEDS = "One seed has no interval over seeds."
+_FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
+_ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
 
 
-def comparison_table(scored: Scored, reference: str) -> pd.DataFrame:
+def comparison_table(source: Source) -> pd.DataFrame:
     """Return every variant's test AUROC beside the reference's, a family of tests per dataset.
 
-    Args:
-        scored: scores of the test images.
-        reference: the variant that the others are tested against.
-
     Returns:
-        `COMPARISON_COLUMNS`, shares in [0, 1]; differences are the variant's minus the
-        reference's. `auroc_low` and `auroc_high` are DeLong's interval of the variant alone, cut
-        at 0 and 1. A row of the reference itself has no difference.
+        A row per dataset and named variant, shares in [0, 1]; differences are the variant's minus
+        the reference's. `auroc_low` and `auroc_high` are DeLong's interval of the variant alone,
+        cut at 0 and 1. A row of the reference itself has no difference.
     """
+    reference = source.study.reference
     rows = [
-        _row(dataset, name, scores, reference, variants.get(reference))
-        for dataset, variants in scored.items()
+        {"dataset": dataset, **_row(name, scores, reference, variants.get(reference))}
+        for dataset, variants in source.predictions(Split.TEST).items()
         for name, scores in variants.items()
     ]
-    numbers = [name for name in COMPARISON_COLUMNS if name not in _NAMES]
-    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS).astype(
-        dict.fromkeys(numbers, "float64")
-    )
+    table = pd.DataFrame(rows, columns=_COMPARISON).astype({"p_value": "float64"})
     table["p_holm"] = table.groupby("dataset")["p_value"].transform(holm)
     return table
 
 
 def _row(
-    dataset: str,
     variant: str,
     first: Mapping[str, SeedScores],
     reference: str,
     second: Mapping[str, SeedScores] | None,
 ) -> dict[str, Any]:
     alone = mean_auroc([part.labelled for part in first.values()])
-    row: dict[str, Any] = {"dataset": dataset, "variant": variant, "reference": reference}
-    row |= {"auroc": alone.auroc}
+    row: dict[str, Any] = {"variant": variant, "reference": reference, "auroc": alone.auroc}
     if alone.auroc is not None and alone.standard_error is not None:
         half = _Z * alone.standard_error
         row["auroc_low"] = max(0.0, alone.auroc - half)
         row["auroc_high"] = min(1.0, alone.auroc + half)
     if second is None:
-        return row | {"reason": f"{reference} does not run on this dataset."}
+        return row | {"reason": f"{reference} has no result on this dataset."}
     if variant == reference:
-        reasons = [alone.reason] if alone.reason else []
         seeds = next(iter(first.values())).score.shape[1]
-        row |= {"reference_auroc": alone.auroc, "n_seeds": seeds}
-        return row | {"reason": " ".join(["This is the reference.", *reasons])}
-    parts = {name: (*first[name].labelled, second[name].score) for name in first}
-    tests = [compare_aurocs(*part) for part in parts.values()]
-    return row | _tested(mean_comparison(tests)) | _over_seeds(tests, list(parts.values()))
+        reason = " ".join(filter(None, ["This is the reference.", alone.reason]))
+        return row | {"reference_auroc": alone.auroc, "n_seeds": seeds, "reason": reason}
+    parts = [(*first[name].labelled, second[name].score) for name in first]
+    tests = [compare_aurocs(*part) for part in parts]
+    mean = mean_comparison(tests)
+    row |= {name: getattr(mean, name) for name in ("difference", "low", "high", "z", "p_value")}
+    row |= {"reference_auroc": mean.second}
+    reasons = [next((test.reason for test in tests if test.reason), "")]
+    if all(test.difference is not None for test in tests):
+        seeds = mean_seed_differences([seed_differences(*part) for part in parts])
+        row |= {f"seed_{end}": getattr(seeds, end) for end in ("mean", "sd", "low", "high")}
+        row |= {"n_seeds": len(seeds.difference)}
+        reasons += ["One seed has no interval over seeds."] * (seeds.sd is None)
+    return row | {"reason": " ".join(filter(None, reasons))}
 
 
-def _tested(test: Comparison) -> dict[str, Any]:
-    names = ("difference", "low", "high", "z", "p_value", "reason")
-    return {name: getattr(test, name) for name in names} | {"reference_auroc": test.second}
-
-
-def _over_seeds(tests: Sequence[Comparison], parts: Sequence[Any]) -> dict[str, Any]:
-    reason = next((test.reason for test in tests if test.reason), "")
-    if any(test.difference is None for test in tests):
-        return {"reason": reason}
-    seeds = mean_seed_differences([seed_differences(*part) for part in parts])
-    few = _FEW_SEEDS if seeds.sd is None else ""
-    return {
-        "seed_mean": seeds.mean,
-        "seed_sd": seeds.sd,
-        "seed_low": seeds.low,
-        "seed_high": seeds.high,
-        "n_seeds": len(seeds.difference),
-        "reason": " ".join(filter(None, [reason, few])),
-    }
-
-
-def read_comparison(path: Path) -> pd.DataFrame:
-    """Read `comparison.csv`.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    return read_table(path, COMPARISON_COLUMNS, text=_NAMES, rule="compare_variants")
-
-
-def comparison_display(table: pd.DataFrame) -> DisplayTable:
-    """Return `comparison_table` for people; bold differences are significant after Holm."""
-    rows = table[table["variant"] != table["reference"]]
+def comparison_display(table: pd.DataFrame, source: Source) -> DisplayTable:
+    """Return the comparison for people; bold differences are significant after Holm."""
+    rows = table[table["variant"] != table["reference"]].reset_index(drop=True)
     cells = pd.DataFrame(
         {
             "Dataset": rows["dataset"],
             "Variant": rows["variant"],
             "Reference": rows["reference"],
-            "AUROC": [percent(value) for value in rows["auroc"]],
-            "Reference's": [percent(value) for value in rows["reference_auroc"]],
-            "Difference": [points(value) for value in rows["difference"]],
+            "AUROC": rows["auroc"].map(percent),
+            "Reference's": rows["reference_auroc"].map(percent),
+            "Difference": rows["difference"].map(points),
             "Test images: 95 %": _ends(rows["low"], rows["high"]),
-            "z": ["" if pd.isna(z) else f"{z:.2f}".replace("-", "−") for z in rows["z"]],
-            "p": [p_text(value) for value in rows["p_value"]],
-            "p (Holm)": [p_text(value) for value in rows["p_holm"]],
+            "z": [number(z, 2).replace("-", "−") for z in rows["z"]],
+            "p": rows["p_value"].map(p_text),
+            "p (Holm)": rows["p_holm"].map(p_text),
             "Seed by seed": [
                 points(mean) + ("" if pd.isna(sd) else f" ± {100 * sd:.1f}")
                 for mean, sd in zip(rows["seed_mean"], rows["seed_sd"], strict=True)
             ],
             "Seeds: 95 %": _ends(rows["seed_low"], rows["seed_high"]),
-            "Seeds": ["" if pd.isna(count) else str(int(count)) for count in rows["n_seeds"]],
-            "Reason": rows["reason"].fillna(""),
+            "Seeds": rows["n_seeds"].map(number),
+            "Reason": rows["reason"],
         }
-    ).reset_index(drop=True)
+    )
     if rows.empty:
         return plain(cells, "There is no second variant to compare with the reference.")
-    found = plain(
+    shown = plain(
         cells,
         "AUROC in percent, mean over seeds; differences in percentage points, the variant minus "
         "the reference. Positive: the variant is better. Several categories: their mean.\n"
@@ -148,9 +122,9 @@ def comparison_display(table: pd.DataFrame) -> DisplayTable:
         "holds the test images fixed and asks about other trainings; where one side has no "
         "seeds, its value stands beside every seed. A claim about the method needs both.",
     )
-    if "Difference" in found.cells:
-        found.bold["Difference"] = rows["p_holm"].lt(LEVEL).to_numpy()
-    return found
+    if "Difference" in shown.cells:
+        shown.bold["Difference"] = rows["p_holm"].lt(LEVEL)
+    return shown
 
 
 def p_text(value: float) -> str:
@@ -164,3 +138,112 @@ def _ends(low: pd.Series, high: pd.Series) -> list[str]:
     """Return intervals of differences, `−1.2 to +0.3`: a dash would look like a minus."""
     pairs = zip(low, high, strict=True)
     return ["" if pd.isna(a) else f"{points(a)} to {points(b)}" for a, b in pairs]
+
+
+def plot_variants(source: Source, dataset: str) -> Drawing:
+    """Draw each variant's AUROC, its difference to the reference and, with masks, its AUPRO.
+
+    The interval over test images is DeLong's of the mean AUROC over seeds: it belongs to the dot,
+    also for several categories, where a bootstrap of one seed would belong to neither.
+    """
+    results, main, rows = (
+        table[table["dataset"] == dataset]
+        for table in map(source.table, ("results", "main", "comparison"))
+    )
+    rows, names = rows.reset_index(drop=True), list(rows["variant"])
+    means = main.set_index("variant").loc[names].reset_index()
+    by_seed = results[results["variant"].isin(names)].groupby(["variant", "seed"], sort=False)
+    seeds = by_seed[["image_auroc", "aupro"]].mean(skipna=False).reset_index()
+    pixels = bool(means["aupro_mean"].notna().any())
+    n_panels = 3 if pixels else 2
+    size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
+    figure, panels = row_panels(names, n_panels, size)
+    _draw_means(panels[0], means, seeds, "image_auroc", (rows["auroc_low"], rows["auroc_high"]))
+    panels[0].set(xlabel="Image AUROC (%)")
+    trivial = main.loc[main["method"] == Method.GRADIENT, "image_auroc_mean"]
+    for value in trivial:
+        panels[0].axvline(100 * value, color=GRAY, linewidth=1, linestyle=":", zorder=0.9)
+    _draw_differences(panels[1], rows)
+    if pixels:
+        _draw_means(panels[2], means, seeds, "aupro")
+        panels[2].set(xlabel="AUPRO (%)")
+    figure.legend(handles=_legend(len(trivial) > 0), loc="outside lower center", ncols=3)
+    text = (
+        "Dots: mean over seeds, categories averaged; ticks: single seeds. Thin dark bar: "
+        "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
+        "interval over test images, the trained models fixed. A bar that reaches the edge of its "
+        f"panel goes on there. Differences are to {source.study.reference}; a filled dot is "
+        f"significant after Holm's correction (p < {LEVEL}, DeLong). An arrow with a number is a "
+        f"difference of more than {100 * _FAR:.0f} points, filled likewise."
+    )
+    return Drawing(figure, Caption(dataset, f"Variants on {dataset}", text))
+
+
+def _draw_means(
+    axes: Axes,
+    means: pd.DataFrame,
+    seeds: pd.DataFrame,
+    metric: str,
+    images: Sequence[pd.Series] = (),
+) -> None:
+    """Draw mean, seeds, interval over seeds and, where given, over test images."""
+    place = {name: row for row, name in enumerate(means["variant"])}
+    if images:
+        bars(axes, *images, wide=True)
+    bars(axes, means[f"{metric}_low"], means[f"{metric}_high"])
+    ticks: dict[str, Any] = {"color": "black", "markersize": 10, "zorder": 3}
+    axes.plot(100 * seeds[metric], seeds["variant"].map(place), "|", **ticks)
+    dots: dict[str, Any] = {"color": DARK, "markeredgecolor": "white", "zorder": 4}
+    axes.plot(100 * means[f"{metric}_mean"], means.index, "o", **dots)
+    keep_whole(axes, [seeds[metric], *images])
+
+
+def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw the differences to the reference, in percentage points.
+
+    A variant that is far off, as the autoencoder may be, would squeeze all others: its difference
+    is written at the edge, beside an arrow.
+    """
+    far = rows["difference"].abs() > _FAR
+    if not (rows["difference"].abs() <= _FAR).any():
+        far[:] = False
+    for place in map(int, np.flatnonzero(far)):
+        difference, significant = rows["difference"][place], rows["p_holm"][place] < LEVEL
+        left, arrows = difference < 0, "◀▶" if significant else "◁▷"
+        text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
+        edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        look: dict[str, Any] = {"ha": "left" if left else "right", "color": DARK, "fontsize": 8}
+        axes.text(0.02 if left else 0.98, place, text, **edge, **look)
+    rows = rows.assign(**rows[_ENDS].mask(far))
+    axes.axvline(0, color="black", linewidth=0.8, zorder=0.9)
+    bars(axes, rows["low"], rows["high"], wide=True)
+    bars(axes, rows["seed_low"], rows["seed_high"])
+    for place, row in enumerate(rows.to_dict("records")):
+        fill = DARK if row["p_holm"] < LEVEL else "white"
+        options: dict[str, Any] = {"markeredgecolor": DARK, "markerfacecolor": fill, "zorder": 4}
+        axes.plot(100 * row["difference"], place, "o", **options)
+    axes.set(xlabel="Difference of AUROC (points)")
+    keep_whole(axes, [rows["low"], rows["high"], rows["difference"], pd.Series([0.0])])
+    left, right = axes.get_xlim()
+    edge = {"va": "center", "ha": "left" if right > -left else "right"}  # where there is space
+    for place in map(int, np.flatnonzero(rows["variant"] == rows["reference"])):
+        axes.text(0, place, "  reference  ", fontsize=8, color=GRAY, **edge)
+
+
+def _legend(trivial: bool) -> list[Line2D]:
+    dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
+    lines = [
+        Line2D([], [], **dot, markerfacecolor=DARK, markeredgecolor="white"),
+        Line2D([], [], marker="|", linestyle="", color="black", markersize=7),
+        Line2D([], [], color=DARK, linewidth=1.2),
+        Line2D([], [], color=LIGHT, linewidth=6),
+        Line2D([], [], color=GRAY, linewidth=1, linestyle=":"),
+        Line2D([], [], **dot, markerfacecolor="white", markeredgecolor=DARK),
+    ]
+    labels = [
+        *("mean over seeds", "one seed", "95 %, other seeds", "95 %, other test images"),
+        *("trivial baseline", "difference not significant"),
+    ]
+    for line, label in zip(lines, labels, strict=True):
+        line.set_label(label)
+    return [line for line in lines if trivial or line.get_linestyle() != ":"]

@@ -1,8 +1,11 @@
-"""One self-contained HTML page about a study: tables, figures, provenance, licences."""
+"""One self-contained HTML page about a study: tables, figures, cost, provenance, licences."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,126 +14,282 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from aeflow.display.figure import Caption, read_caption
-from aeflow.display.table import DisplayTable, main_display
-from aeflow.questions.claims import Published
-from aeflow.report import sections
-from aeflow.report.contents import Question
-from aeflow.study.cards import DatasetCard
+from aeflow.core.errors import AeflowError
+from aeflow.core.files import read_json, write_text
+from aeflow.display.figure import read_caption
+from aeflow.display.table import DisplayTable, by_variant, number, plain, write_table
+from aeflow.questions.source import Run, Source, means
+from aeflow.report import contents
+from aeflow.study.cells import Cell, study_cells, table_of
+from aeflow.study.study import Study
+
+# The last line of a traceback, with or without the module of the error.
+_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$")
+_COUNTS = {
+    "n_train": "Train, normal",
+    "n_val_normal": "Validation, normal",
+    "n_val_anomalous": "Validation, anomalous",
+    "n_test_normal": "Test, normal",
+    "n_test_anomalous": "Test, anomalous",
+}
+Headed = Sequence[tuple[str, DisplayTable]]
 
 
-@dataclass(frozen=True)
-class EmbeddedFigure:
-    """A figure as a data URI, its caption, and the first part of its file's name."""
-
-    kind: str
-    caption: Caption
-    uri: str
-
-
-@dataclass(frozen=True)
-class DatasetSection:
-    """What the page tells about one dataset.
-
-    Attributes:
-        name: Its name in the study.
-        card: Title, licence, citation.
-        tables: (heading, table) pairs.
-        reasons: Why cells are empty, one sentence each.
-        figures: In the order given.
-    """
-
-    name: str
-    card: DatasetCard
-    tables: list[tuple[str, DisplayTable]]
-    reasons: list[str]
-    figures: list[EmbeddedFigure]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question and the figures that belong to it."""
-
-    question: Question
-    figures: list[EmbeddedFigure]
-
-
-def build_report(
-    study: str,
-    results: pd.DataFrame,
-    main: pd.DataFrame,
-    published: Published,
-    metrics: Sequence[dict[str, Any]],
-    trainings: Sequence[dict[str, Any]],
-    figures: Sequence[Path],
-    cards: Mapping[str, DatasetCard],
-    questions: Sequence[Question] = (),
-    failed: Sequence[tuple[str, DisplayTable]] = (),
-) -> str:
+def build_page(study: Study, missing: contents.Missing | None = None, failed: Headed = ()) -> str:
     """Return the page.
 
     Args:
-        study: Name of the study.
-        results: Output of `results_table`.
-        main: Output of `main_table`.
-        published: Numbers of others.
-        metrics: Contents of every metrics file.
-        trainings: Every train JSON, from `read_training`.
-        figures: PNG or SVG files drawn by this package, in the order to show them.
-        cards: The card of each dataset of the study.
-        questions: Their figures are shown with them, all others with their dataset.
-        failed: Of an incomplete study, (heading, table) pairs of what failed.
+        study: the configuration.
+        missing: of an incomplete study, the cells without a result and why. It has no figures.
+        failed: (heading, table) pairs of what failed.
 
     Raises:
-        DataError: a figure is missing or carries no caption.
+        DataError: a file is missing, or a figure carries no caption.
     """
-    embedded = [_embed(path) for path in figures]
-    answers = [Answer(q, [f for f in embedded if f.kind in q.figures]) for q in questions]
-    elsewhere = {kind for question in questions for kind in question.figures}
+    reads = {"metrics", "train", "published", *contents.TABLES}
+    cells = contents.named_cells(study)
+    make = None if missing is None else contents.maker(study, missing)
+    source = Source(study, reads, cells, missing, make)
+    results, main = (
+        table[table["variant"].isin(study.named)].reset_index(drop=True)
+        for table in map(source.table, ("results", "main"))
+    )
+    lacking = source.lacking()
+    runs = [run for run in source.runs() if (run["dataset"], run["variant"]) not in lacking]
+    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
+    figures = {
+        (name, of): _embed(contents.figure_file(study, name, of))
+        for name, of in (contents.figures(study) if missing is None else [])
+    }
+    sections = [
+        {
+            "question": question,
+            "figures": _of(question.entries, figures),
+            "tables": [
+                (entry.heading, _shown(source, entry.name, missing))
+                for entry in question.entries
+                if entry.heading
+            ],
+        }
+        for question in contents.QUESTIONS
+    ]
     datasets = []
     for name in main["dataset"].unique():
-        runs = [run for run in metrics if run["dataset"] == name]
+        own = [run for run in runs if run["dataset"] == name]
+        rows = contents.show(study, "results", results[results["dataset"] == name])
         datasets.append(
-            DatasetSection(
-                name=name,
-                card=cards[name],
-                tables=sections.dataset_tables(results[results["dataset"] == name], runs),
-                reasons=sections.reasons(runs),
-                figures=[
-                    figure
-                    for figure in embedded
-                    if figure.caption.dataset == name and figure.kind not in elsewhere
-                ],
-            )
+            {
+                "name": name,
+                "card": study.dataset(name).load_card(),
+                "figures": _of(contents.PER_DATASET, figures, name),
+                "tables": [*_dataset_tables(own), ("Runs and thresholds", rows)],
+                "reasons": _reasons(own),
+            }
         )
-    environment = Environment(
-        loader=PackageLoader("aeflow.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = PackageLoader("aeflow.report", ".")
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "autoescape": True}
+    environment = Environment(loader=loader, undefined=StrictUndefined, **options)
     return environment.get_template("report.html").render(
-        study=study,
-        summary=sections.summary(main),
-        main=main_display(main),
-        answers=answers,
-        sources=list(published.sources.values()),
+        study=study.study,
+        summary=_summary(main),
+        sections=sections,
+        sources=list(source.published().sources.values()),
         datasets=datasets,
-        cost=sections.cost(main),
-        settings=sections.settings(trainings, metrics),
-        software=sections.software(trainings),
+        cost=_cost(main),
+        settings=_settings([*trainings, *runs]),
+        software=_software(trainings),
         failed=failed,
     )
 
 
-def _embed(path: Path) -> EmbeddedFigure:
+def write_incomplete(study: Study, failures: Path) -> None:
+    """Write tables and page of an incomplete study beside the list of its failures.
+
+    Args:
+        study: the configuration.
+        failures: JSON of `jobs`, those that failed (rule, of, log), and `missing`, the cells
+            whose metrics were not made: `table`, and the numbers of the `failed` jobs behind.
+    """
+    known = read_json(failures)
+    jobs = [job | {"reason": _why_failed(Path(job["log"]))} for job in known["jobs"]]
+    reasons = {}
+    for absent in known["missing"]:
+        behind = dict.fromkeys(jobs[number]["reason"] for number in absent["failed"])
+        reasons[Cell(*absent["table"])] = " ".join(behind) or "Not run."
+    cells = {cell: table_of(study, cell) for cell in study_cells(study)}
+    missing = {cell: reasons[table] for cell, table in cells.items() if table in reasons}
+    make = contents.maker(study, missing)
+    for name in contents.TABLES:
+        files = (failures.with_name(f"{name}.{ending}") for ending in ("csv", "md", "tex"))
+        with suppress(AeflowError):  # the page says why
+            table = make(name)
+            write_table(table, contents.show(study, name, table, missing), *files)
+    page = failures.with_name("report.html")
+    write_text(page, build_page(study, missing, _failed(jobs, missing)))
+    print(
+        f"Cells without a result: {len(missing)} of {len(cells)}; jobs that failed: {len(jobs)}. "
+        f"What there is, and why: {page}",
+        file=sys.stderr,
+    )
+
+
+def _shown(source: Source, name: str, missing: contents.Missing | None) -> DisplayTable:
+    """Return a table of the page; of an incomplete study it may be one that cannot be made."""
+    try:
+        return contents.show(source.study, name, source.table(name), missing)
+    except AeflowError as error:
+        if missing is None:
+            raise
+        return plain(pd.DataFrame(), f"It could not be made. {error}")
+
+
+def _why_failed(log: Path) -> str:
+    """Return the sentence that ended a job, from its log: the last line of the traceback."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    # A recipe has more lines after the error's.
+    found = next(filter(None, map(_ERROR.match, reversed(lines))), None)
+    return found[2] if found else f"Ended without a sentence, killed perhaps (log: {log})."
+
+
+def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> Headed:
+    rows = pd.DataFrame(jobs, columns=["rule", "of", "reason"])
+    rows.columns = pd.Index(["Rule", "Of", "Why"])
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for cell, reason in missing.items():
+        seeds.setdefault((*cell[:3], reason), []).append(str(cell.seed))
+    cells = [(*names, ", ".join(own), reason) for (*names, reason), own in seeds.items()]
+    heads = ["Dataset", "Category", "Variant", "Seeds", "Why"]
+    shown = plain(pd.DataFrame(cells, columns=heads))
+    return [("Jobs that failed", plain(rows)), ("Cells without a result", shown)]
+
+
+def _of(
+    entries: Sequence[contents.Entry], figures: dict[tuple[str, str], Any], dataset: str = ""
+) -> list[Any]:
+    """Return the figures of entries, of a dataset or of all; what they are drawn for together."""
+    things = dict.fromkeys(of for _, of in figures if dataset in ("", of.split("+")[0]))
+    keys = [(entry.name, of) for of in things for entry in entries if entry.each]
+    return [figures[key] for key in keys if key in figures]
+
+
+def _embed(file: Path) -> dict[str, Any]:
     """Embed an SVG as it is, a PNG as WebP: photographs are a tenth of the size then."""
-    caption = read_caption(path)
-    content, media_type = path.read_bytes(), "image/svg+xml"
-    if path.suffix != ".svg":
-        with Image.open(path) as image, BytesIO() as buffer:
+    caption, content, media_type = read_caption(file), file.read_bytes(), "image/svg+xml"
+    if file.suffix != ".svg":
+        with Image.open(file) as image, BytesIO() as buffer:
             image.convert("RGB").save(buffer, "WEBP", quality=85)
             content, media_type = buffer.getvalue(), "image/webp"
     text = base64.b64encode(content).decode("ascii")
-    return EmbeddedFigure(path.name.split("-")[0], caption, f"data:{media_type};base64,{text}")
+    return {"caption": caption, "uri": f"data:{media_type};base64,{text}"}
+
+
+def _summary(main: pd.DataFrame) -> str:
+    """Return one sentence on the size of the study."""
+    seeds = sorted({int(count) for count in main["n_seeds"]})
+    counts = [
+        f"{n} {noun}{'' if n == 1 else 's'}"
+        for noun in ("variant", "dataset")
+        for n in [main[noun].nunique()]
+    ]
+    several = "" if seeds == [1] else "s"
+    return f"{' on '.join(counts)}, {' or '.join(map(str, seeds))} seed{several} each."
+
+
+def _dataset_tables(runs: Sequence[Run]) -> list[tuple[str, DisplayTable]]:
+    """Return (heading, table) pairs about the images and score components of a dataset."""
+    images = {run["category"]: run for run in runs}  # all runs of a category have the same
+    counts = [
+        {"Category": category} | {label: str(run[name]) for name, label in _COUNTS.items()}
+        for category, run in images.items()
+    ]
+    tables = [("Images", plain(pd.DataFrame(counts)))] if counts else []
+    components = pd.DataFrame(
+        [run | {"component": n} | found for run in runs for n, found in run["components"].items()]
+    )
+    for split, metric in (("validation", "val_auroc"), ("test", "test_auroc")):
+        if len(components) and components[metric].notna().any():
+            rows = components.astype({metric: "float64"})
+            found = means(rows, ["component", "variant"], [metric])
+            cells, _ = by_variant(found, {"component": "Component"}, metric)
+            shown = plain(cells, "Percent, mean ± sd over seeds.")
+            tables.append((f"AUROC of each score component on the {split} images", shown))
+    return tables
+
+
+def _reasons(runs: Sequence[Run]) -> list[str]:
+    """Return why cells of a dataset are empty: one line per sentence, with its metrics."""
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for run in runs:
+        for metric, sentence in run["reasons"].items():
+            metrics, variants = found.setdefault(sentence, ({}, {}))
+            metrics[metric] = variants[run["variant"]] = None
+    everyone = {run["variant"] for run in runs}
+    return [
+        f"{', '.join(metrics)}"
+        + ("" if set(variants) == everyone else f" ({', '.join(variants)})")
+        + f": {sentence}"
+        for sentence, (metrics, variants) in found.items()
+    ]
+
+
+def _cost(main: pd.DataFrame) -> DisplayTable:
+    """Return training time and memory per model."""
+    cells = pd.DataFrame({"Dataset": main["dataset"], "Variant": main["variant"]})
+    for name, label in (("fit_seconds", "Seconds per model"), ("peak_rss_mib", "Memory (MiB)")):
+        cells[label] = [
+            " ± ".join(filter(None, [number(mean, 1), number(sd, 1)]))
+            for mean, sd in zip(main[f"{name}_mean"], main[f"{name}_sd"], strict=True)
+        ]
+    return plain(
+        cells[cells["Memory (MiB)"] != ""],
+        "Mean ± sd over seeds; wall time, and the largest resident set of the training's process "
+        "(mapped files included). A fusion's are its members': the sum, and the largest.",
+    )
+
+
+def _settings(runs: Sequence[Run]) -> DisplayTable:
+    """Return every setting, and where it has several values, which variants or datasets have it.
+
+    A setting of the metrics counts where the training was made under another: changing beta, say,
+    trains nothing again.
+    """
+    values: dict[str, dict[tuple[str, str], str]] = {}
+    for run in runs:
+        for key, value in _flat(run["settings"]):
+            shown = value if isinstance(value, str) else json.dumps(value)  # as in the config
+            values.setdefault(key, {})[run["dataset"], run["variant"]] = shown
+    rows = [(key, _choices(cells)) for key, cells in values.items()]
+    return plain(pd.DataFrame(rows, columns=["Setting", "Value"]))
+
+
+def _choices(values: dict[tuple[str, str], str]) -> str:
+    """Return the one value, or each value with the variants or datasets that have it."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    ways = [lambda cell: cell[1], lambda cell: cell[0], "/".join]
+    for way in ways:
+        found = dict.fromkeys((value, way(cell)) for cell, value in values.items())
+        if len(found) == len({way(cell) for cell in values}):  # each name has one value
+            break
+    names: dict[str, list[str]] = {}
+    for value, name in found:
+        names.setdefault(value, []).append(name)
+    return "; ".join(f"{value} ({', '.join(own)})" for value, own in names.items())
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _software(trainings: Sequence[Run]) -> DisplayTable:
+    """Return the devices and package versions of all trainings."""
+    found: dict[str, dict[str, None]] = {}
+    for training in trainings:
+        for what, version in {"device": training["device"], **training["versions"]}.items():
+            found.setdefault(what, {})[str(version)] = None
+    rows = [(what, ", ".join(versions)) for what, versions in found.items()]
+    return plain(pd.DataFrame(rows, columns=["What", "Version"]))

@@ -1,4 +1,4 @@
-"""One anomaly score per image from its score components."""
+"""One anomaly score per image from its score components: the only place that knows how."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,8 @@ import pandas as pd
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import NORMAL, SCORE_TABLE_COLUMNS, Method, Split
+from aeflow.scoring.complexity import without_complexity
+from aeflow.study.asked import MemberAsked
 from aeflow.study.settings import ScoreSettings
 
 Scores = npt.NDArray[np.float64]
@@ -69,36 +71,84 @@ def standardise(values: Scores, validation_normals: Scores, name: str) -> Scores
     return standardised
 
 
-def pred_score(table: pd.DataFrame, method: Method, score: ScoreSettings) -> Scores:
+def pred_score(
+    table: pd.DataFrame,
+    method: Method,
+    score: ScoreSettings,
+    statistics: pd.DataFrame | None = None,
+) -> Scores:
     """Return the anomaly score of every row, shape (N,), higher is more anomalous.
 
     Method `aeflow`: S = beta * S_flow + (1 - beta) * S_recon (Zhao et al. 2023), each as it is
     or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
-    Method `gradient`, and the peers: one column. Method `fusion`: the mean of all columns, each
-    standardised.
+    Method `gradient`, and the peers: one column. Method `fusion`: the mean of
+    `standardised_members`. With `score.correct` each component is first corrected.
+
+    Args:
+        table: a score table.
+        method: of the variant.
+        score: of the variant.
+        statistics: the score table of method `gradient` of the same images, for `score.correct`.
 
     Raises:
-        DataError: a component is missing, not finite or cannot be standardised.
+        DataError: a component is missing, not finite, or cannot be standardised or corrected.
     """
-    if method == Method.GRADIENT:
-        return component(table, score.gradient)
-    if method.peer:
-        return component(table, method.value)
-    normal = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
     if method == Method.FUSION:
-        members = {name: component(table, name) for name in components(table)}
-        scaled = [standardise(s, s[normal.to_numpy()], name) for name, s in members.items()]
-        return np.asarray(np.mean(scaled, axis=0))
+        return np.asarray(standardised_members(table, score, statistics).mean(axis=1))
+    if method.peer or method == Method.GRADIENT:
+        name = score.gradient if method == Method.GRADIENT else method.value
+        return _read(table, [name], score, statistics)[0]
     beta = score.beta if method == Method.AEFLOW else float(method.has_flow)
+    weights = {score.flow: beta, score.reconstruction: 1 - beta}
+    names = [name for name, weight in weights.items() if weight]
     total = np.zeros(len(table))
-    for name, weight in ((score.flow, beta), (score.reconstruction, 1 - beta)):
-        if weight == 0:
-            continue
-        values = component(table, name)
+    for name, values in zip(names, _read(table, names, score, statistics), strict=True):
         if score.scaling == "standardised":
-            values = standardise(values, values[normal.to_numpy()], name)
-        total += weight * values
+            values = standardise(values, values[_validation_normals(table)], name)
+        total += weights[name] * values
     return total
+
+
+def standardised_members(
+    table: pd.DataFrame, score: ScoreSettings, statistics: pd.DataFrame | None = None
+) -> Scores:
+    """Return the standardised columns of a fusion's table, shape (N, members).
+
+    Each member has mean 0 and sd 1 over its own validation normals, so that none dominates.
+
+    Args:
+        table: of `fused_table`; the members are variants, or the seeds of one: a deep ensemble
+            (Lakshminarayanan et al. 2017).
+        score: of the fusion.
+        statistics: as for `pred_score`.
+
+    Raises:
+        DataError: as `pred_score`.
+    """
+    names, normal = components(table), _validation_normals(table)
+    members = _read(table, names, score, statistics)
+    scaled = [standardise(s, s[normal], name) for name, s in zip(names, members, strict=True)]
+    return np.array(scaled).T
+
+
+def _read(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    score: ScoreSettings,
+    statistics: pd.DataFrame | None,
+) -> list[Scores]:
+    """Return components, corrected if so asked."""
+    found = [component(table, name) for name in names]
+    if score.correct == "none":
+        return found
+    if statistics is None:
+        raise ValueError("score.correct needs the score table of method gradient")
+    return without_complexity(found, _validation_normals(table), table["image_id"], statistics)
+
+
+def _validation_normals(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    chosen = (table["split"] == Split.VALIDATION) & (table["gt_label"] == NORMAL)
+    return np.asarray(chosen.to_numpy(bool))
 
 
 def check_same_images(tables: Sequence[pd.DataFrame]) -> None:
@@ -124,29 +174,25 @@ def check_same_images(tables: Sequence[pd.DataFrame]) -> None:
                 )
 
 
-def pred_scores(tables: Sequence[pd.DataFrame], method: Method, score: ScoreSettings) -> Scores:
-    """Return `pred_score` of several seeds' tables as columns, shape (N, seeds).
-
-    Raises:
-        DataError: the tables describe other images, or a score cannot be combined.
-    """
-    check_same_images(tables)
-    return np.column_stack([pred_score(table, method, score) for table in tables])
-
-
 def fused_table(
-    tables: Sequence[pd.DataFrame], names: Sequence[str], scores: Scores
+    tables: Sequence[pd.DataFrame],
+    members: Sequence[MemberAsked],
+    statistics: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the score table of a fusion: a column with the score of each member.
 
     Args:
         tables: the members' score tables.
-        names: of the members, the columns' names.
-        scores: (N, members) `pred_score` of each.
+        members: what makes each its score.
+        statistics: as for `pred_score`.
 
     Raises:
-        DataError: the tables describe other images.
+        DataError: the tables describe other images, or a score cannot be combined.
     """
     check_same_images(tables)
+    scores = {
+        member.name: pred_score(table, member.method, member.score, statistics)
+        for member, table in zip(members, tables, strict=True)
+    }
     identity = tables[0][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
-    return identity.join(pd.DataFrame(scores, columns=list(names)))
+    return identity.join(pd.DataFrame(scores))

@@ -1,28 +1,21 @@
 """Scores of a study's variants, seed beside seed, from its score tables."""
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
+import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from aeflow.core.schema import Strict, validate
-from aeflow.core.types import Method, Split
-from aeflow.scoring.combine import Scores, check_same_images, pred_scores
-from aeflow.scoring.score_tables import read_cell_scores
-from aeflow.study.cells import Cell
-from aeflow.study.settings import ScoreSettings
+from aeflow.core.errors import DataError
+from aeflow.core.types import Split
+from aeflow.scoring.combine import Scores, check_same_images, pred_score
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study.cells import Cell, path, statistics_of, table_of
+from aeflow.study.study import Study
 
-
-class Scoring(Strict):
-    """How the scores of some variants of a dataset come about."""
-
-    dataset: str
-    method: Method
-    score: ScoreSettings
-    tables: dict[str, str] = Field(description="Variant -> the variant whose tables it reads.")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,48 +37,46 @@ class SeedScores:
 
 
 # Dataset -> variant -> category, each in the study's order.
-Scored = dict[str, dict[str, dict[str, SeedScores]]]
+Predictions = dict[str, dict[str, dict[str, SeedScores]]]
 
 
-def load_scorings(text: str) -> list[Scoring]:
-    """Read a JSON list of `Scoring`.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    return [validate(Scoring, content, "--scorings") for content in json.loads(text)]
-
-
-def read_scored(
-    folder: Path, cells: Sequence[Cell], scorings: Sequence[Scoring], split: Split
-) -> Scored:
-    """Return the scores of all variants on the images of one split.
+def read_predictions(study: Study, cells: Sequence[Cell], split: Split) -> Predictions:
+    """Return the scores of variants on the images of one split, each score table read once.
 
     Args:
-        folder: `results/<study>`.
-        cells: what to read.
-        scorings: the method and score settings of each variant of `cells`.
+        study: the configuration.
+        cells: what to read; the seeds of a variant become columns.
         split: whose images; standardised scores still rest on the validation normals.
+
+    A variant whose score cannot be combined on a category has no predictions on the dataset: its
+    metrics say why, and the others are compared without it.
 
     Raises:
         DataError: a table is missing or wrong, or variants were scored on other images.
     """
-    known = {(scoring.dataset, name): scoring for scoring in scorings for name in scoring.tables}
-    tables: dict[Cell, pd.DataFrame] = {}  # variants that share a training share its tables
-    seeds: dict[Cell, list[pd.DataFrame]] = {}
+    read = cache(read_scores)  # variants that share a training share its tables
+    seeds: dict[Cell, list[Cell]] = {}
     for cell in cells:
-        trained = known[cell.dataset, cell.variant].tables[cell.variant]
-        scored = cell._replace(variant=trained)
-        if scored not in tables:
-            tables[scored] = read_cell_scores(folder, scored)
-        seeds.setdefault(cell._replace(seed=0), []).append(tables[scored])
-    found: Scored = {}
+        seeds.setdefault(cell._replace(seed=0), []).append(cell)
+    found: Predictions = {}
     first: dict[tuple[str, str], pd.DataFrame] = {}
+    without: set[tuple[str, str]] = set()
     for (dataset, category, variant, _), own in seeds.items():
-        check_same_images([first.setdefault((dataset, category), own[0]), own[0]])
-        scoring = known[dataset, variant]
-        score = pred_scores(own, scoring.method, scoring.score)
-        rows = (own[0]["split"] == split).to_numpy()
+        tables = [read(path(study, "scores", table_of(study, cell))) for cell in own]
+        check_same_images([first.setdefault((dataset, category), tables[0]), *tables])
+        method, score = study.variant(variant).method, study.cell(dataset, variant).score
+        statistics = None
+        if score.correct != "none":
+            statistics = read(path(study, "scores", statistics_of(study, own[0])))
+        try:
+            columns = [pred_score(table, method, score, statistics) for table in tables]
+        except DataError as error:
+            logger.warning("%s on %s, %s has no score: %s", variant, dataset, category, error)
+            without.add((dataset, variant))
+            continue
+        rows = (tables[0]["split"] == split).to_numpy()
         categories = found.setdefault(dataset, {}).setdefault(variant, {})
-        categories[category] = SeedScores(own[0][rows], score[rows])
+        categories[category] = SeedScores(tables[0][rows], np.column_stack(columns)[rows])
+    for dataset, variant in without:
+        found.get(dataset, {}).pop(variant, None)
     return found

@@ -101,6 +101,11 @@ class ScoreAsked(Asked):
     settings: FitSettings
     fpr_limit: float
 
+    def recorded(self) -> Any:
+        """Return the method alone where nothing is fitted: such scores have no settings."""
+        shaping = None if self.method.fitted else {"method"}
+        return self.model_dump(mode="json", include=shaping)
+
 
 class MemberAsked(Strict):
     """What makes a member's components its score."""

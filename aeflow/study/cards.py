@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +43,8 @@ class SourceFile(Strict):
     urls: list[str] = Field(
         [],
         description="Where it comes from, tried in order: a URL (http, https, file), a local file "
-        "or folder, or `package:<folder>/<file>` for a file of an installed Python package.",
+        "or folder, or `package:<folder>/<file>` for a file of an installed Python package. "
+        "A relative path is relative to the root of the repository.",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{8,64}$", description="SHA-256, or its first digits."
@@ -86,9 +87,6 @@ class DatasetCard(Strict):
         description="What to download. One zip is placed as it is; anything else becomes a zip: "
         "of several archives, each one's members below a folder named by its stem.",
     )
-    generator: Literal["demo_textures"] | None = Field(
-        None, description="The images are generated from photographs of an installed package."
-    )
     layout: Layout
     conversion: Conversion | None = Field(
         None, description="The files are no images: how they become some, once, while fetching."
@@ -99,19 +97,19 @@ class DatasetCard(Strict):
         "training normals changed, although a patient may be in both. patient_disjoint: training "
         "normals of patients (groups) in the test are left out.",
     )
-    counts: dict[str, Counts | None] = Field(
+    counts: dict[Annotated[str, Field(pattern=NAME)], Counts | None] = Field(
         min_length=1,
         description="Per category; the key `all` where a dataset has none. null: not known to "
         "us. Nothing is promised then: masks and the table of groups may be missing.",
     )
-    editions: dict[str, dict[str, Any]] = Field(
+    editions: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
         {}, description="The same dataset in other files: name -> keys of the card that differ."
     )
 
     @property
     def has_source(self) -> bool:
         """Whether the card says where its images come from."""
-        return bool(self.files) or self.generator is not None
+        return bool(self.files)
 
     @property
     def categories(self) -> list[str]:
@@ -134,8 +132,6 @@ class DatasetCard(Strict):
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
-        if self.files and self.generator:
-            raise ValueError("a dataset has either files or a generator")
         folders = [file.name if file.is_plain else file.stem for file in self.files]
         if len(set(folders)) < len(folders):
             raise ValueError("two files have the same name (endings aside)")
@@ -190,12 +186,12 @@ def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
     return validate(EncoderCard, content, str(path))
 
 
-def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER_CARDS) -> None:
+def check_encoders(names: Iterable[str], receipts: Path, folder: Path = ENCODER_CARDS) -> None:
     """Check that each encoder has a valid card or is a backbone of timm or torchvision.
 
     It takes seconds to import the libraries, so a name without a card is first looked for in
     timm's source, and only what is not there in a process of its own; nothing once
-    `fetch_weights` left its JSON in `manifests`.
+    `fetch_weights` left its receipt in `receipts`.
 
     Raises:
         ConfigError: a card is wrong, or there is no such encoder; names the closest ones.
@@ -204,7 +200,7 @@ def check_encoders(names: Iterable[str], manifests: Path, folder: Path = ENCODER
     for name in names:
         if (folder / f"{name}.yaml").is_file():
             load_encoder_card(name, folder)
-        elif not (manifests / f"{name}.json").is_file():
+        elif not (receipts / f"{name}.json").is_file():
             unknown.append(name)
     registered = _registered_in_timm() if unknown else set()
     unknown = [name for name in unknown if name not in registered]

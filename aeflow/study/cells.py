@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aeflow.core.errors import ConfigError
 from aeflow.core.types import Method
 from aeflow.study.asked import (
     Asked,
@@ -166,6 +167,12 @@ def trainings_of(study: Study, cell: Cell) -> list[Cell]:
     return list(dict.fromkeys(trained))
 
 
+def statistics_of(study: Study, cell: Cell) -> Cell:
+    """Return the cell whose score table has the complexity of the same images."""
+    variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)
+    return table_of(study, cell._replace(variant=variant.name))
+
+
 def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
     """Return `<encoder>-stage<k>`, or None for a method that sees no encoder."""
     method = study.variant(variant).method
@@ -235,46 +242,47 @@ def reads(study: Study, step: str, given: Given) -> dict[str, Path | list[Path]]
     """Return the files that a step reads, by the names of its script's parameters.
 
     Arguments as of `asked`. A file that a method has no use for is left out.
+
+    Raises:
+        ConfigError: there is no such cell, or it shares the files of another.
     """
     prepared = ("images", "masks", "index")
     match step:
+        case "fetch_data" | "fetch_weights":
+            return {}
         case "prepare_images":
             return _named(study, given, "archive")
         case "extract_features":
             return _named(study, given, "images", "weights")
+    cell = _own_cell(study, given)
+    found: dict[str, Path | list[Path]]
+    match step:
         case "train_model":
             return _named(study, given, *prepared, "features", "weights")
         case "score_images":
-            fitted = study.variant(given["variant"]).method.fitted
+            fitted = study.variant(cell.variant).method.fitted
             more = ("features", "weights", "model", "trained") if fitted else ()
             return _named(study, given, *prepared, *more)
-        case "fuse_scores" | "evaluate_scores":
-            cell = Cell(given["dataset"], given["category"], given["variant"], int(given["seed"]))
-            return _judged(study, step, cell)
-    return {}
-
-
-def _judged(study: Study, step: str, cell: Cell) -> dict[str, Path | list[Path]]:
-    if step == "fuse_scores":
-        members = members_of(study, cell)
-        found: dict[str, Path | list[Path]] = {
-            "members": [path(study, "scores", table_of(study, member)) for member in members]
-        }
-        corrected = [member.variant for member in members]
-    else:
-        trained = [path(study, "trained", other) for other in trainings_of(study, cell)]
-        found = _named(study, cell._asdict(), "scores", "scored", "prepared")
-        found |= {"trained": trained}
-        corrected = study.readers(cell.dataset, cell.variant)
+        case "fuse_scores":
+            members = members_of(study, cell)
+            found = {"members": [path(study, "scores", table_of(study, m)) for m in members]}
+            corrected = [member.variant for member in members]
+        case _:
+            found = _named(study, given, "scores", "scored", "prepared")
+            found["trained"] = [path(study, "trained", t) for t in trainings_of(study, cell)]
+            corrected = study.readers(cell.dataset, cell.variant)
     if any(study.cell(cell.dataset, name).score.correct != "none" for name in corrected):
-        found["statistics"] = path(study, "scores", _statistics(study, cell))
+        found["statistics"] = path(study, "scores", statistics_of(study, cell))
     return found
 
 
-def _statistics(study: Study, cell: Cell) -> Cell:
-    """Return the cell of the method gradient on the same images."""
-    variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)
-    return table_of(study, cell._replace(variant=variant.name))
+def _own_cell(study: Study, given: Given) -> Cell:
+    cell = Cell(given["dataset"], given["category"], given["variant"], int(given["seed"]))
+    table = table_of(study, cell)
+    if table != cell:
+        this, other = (CELL.format(**named._asdict()) for named in (cell, table))
+        raise ConfigError(f"{this} shares the files of {other}: ask for those.")
+    return cell
 
 
 def _named(study: Study, given: Given, *names: str) -> dict[str, Path | list[Path]]:

@@ -15,8 +15,8 @@ from aeflow.study.study import Study
 
 HEADER = """\
 # yaml-language-server: $schema=config.schema.json
-# By `python scripts/write_generated.py` from aeflow/study/: every key with its default. Do not edit;
-# put what differs into config.yaml or an overlay.
+# Every key with its default, from aeflow/study/ (`python scripts/write_generated.py`). Do not
+# edit; put what differs into config.yaml or an overlay.
 """
 
 

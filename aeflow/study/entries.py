@@ -107,9 +107,9 @@ class Ablation(Strict):
         min_length=1,
         description="Its values. One that `of` has already is trained once, for both.",
     )
-    across: dict[Annotated[str, Field(pattern=KEY)], list[Value]] = Field(
-        {}, description="Further keys, each with its values, as score.flow for score.beta."
-    )
+    across: dict[
+        Annotated[str, Field(pattern=KEY)], Annotated[list[Value], Field(min_length=1)]
+    ] = Field({}, description="Further keys, each with its values, as score.flow for score.beta.")
     datasets: list[str] | None = Field(
         None,
         min_length=1,
@@ -142,8 +142,11 @@ class Ablation(Strict):
         ]
 
     def _name(self, change: dict[str, Value]) -> str:
-        others = [f"_{value}".lower() for key, value in change.items() if key != self.key]
-        return f"{self.of}_{self.name}{_label(change[self.key])}{''.join(others)}"
+        others = [f"_{_label(value)}" for key, value in change.items() if key != self.key]
+        value = change[self.key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        own = f"{self.of}_{self.name}{'' if number else '_'}{_label(value)}"
+        return "".join([own, *others])
 
 
 def _with(settings: dict[str, Any], change: dict[str, Value]) -> dict[str, Any]:
@@ -155,7 +158,5 @@ def _with(settings: dict[str, Any], change: dict[str, Value]) -> dict[str, Any]:
 
 
 def _label(value: Value) -> str:
-    """Return a value as part of a variant's name: `4`, `_conv`, `_true`, `_none`."""
-    if isinstance(value, bool) or value is None:
-        return f"_{value}".lower()
-    return f"_{value}" if isinstance(value, str) else str(value)
+    """Return a value as part of a variant's name: `4`, `conv`, `true`, `none`."""
+    return value if isinstance(value, str) else str(value).lower()

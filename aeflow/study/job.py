@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import validate_call
 
 from aeflow.core.errors import ConfigError
-from aeflow.core.files import read_json, sha256_file
+from aeflow.core.files import sha256_file
 from aeflow.core.job import script
 from aeflow.core.receipts import read_receipt, write_receipt
 from aeflow.study.cells import PATHS, STEPS, asked, path, reads, receipts
@@ -34,52 +34,67 @@ def job(function: Callable[..., Any]) -> None:
 
 def _run(function: Callable[..., Any], given: dict[str, str]) -> None:
     if "study" not in given:
-        raise ConfigError("give `--study results/<study>/study.json`, which a run writes")
-    study = read_study(read_json(Path(given.pop("study"))))
+        raise ConfigError("give `--study results/<study>/study.json`, which a run writes.")
+    study = read_study(Path(given.pop("study")))
     step = function.__name__
-    own = STEPS[step].makes if step in STEPS else ()
-    found = reads(study, step, given) if step in STEPS else {}
+    if step not in STEPS:
+        validate_call(function)(**_arguments(function, study, given, {}, tuple(PATHS)))
+        return
+    found = reads(study, step, given)
+    origin = _digests(study, step, given, found)  # before the work, as a receipt may be missing
+    made = (*STEPS[step].makes, "state")
+    warnings = _Warnings()
+    logging.getLogger("aeflow").addHandler(warnings)
+    facts = validate_call(function)(**_arguments(function, study, given, found, made)) or {}
+    known: dict[str, str] = facts.pop("sha256", {})
+    files = {name: path(study, name, given) for name in STEPS[step].makes}
+    write_receipt(
+        path(study, STEPS[step].receipt, given),
+        made={file: known.get(name) or sha256_file(file) for name, file in files.items()},
+        origin=origin,
+        settings=asked(study, step, given).recorded(),
+        facts=facts,
+        warnings=warnings.found,
+    )
+
+
+def _arguments(
+    function: Callable[..., Any],
+    study: Study,
+    given: Mapping[str, str],
+    found: Mapping[str, Any],
+    made: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the arguments of a script's function, by the names of its parameters."""
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "study":
             arguments[name] = study
         elif name == "asked":
-            arguments[name] = asked(study, step, given)
-        elif name in given:
-            arguments[name] = given[name]
+            arguments[name] = asked(study, function.__name__, given)
         elif name in found:
             arguments[name] = found[name]
-        elif name in PATHS and (name in (*own, "state") or step not in STEPS):
+        elif name in made:
             arguments[name] = path(study, name, given)
+        elif name in given:  # last: `archive` is a wildcard and the file it names
+            arguments[name] = given[name]
         elif parameter.default is inspect.Parameter.empty:
             arguments[name] = None
-    warnings = _Warnings()
-    logging.getLogger("aeflow").addHandler(warnings)
-    facts = validate_call(function)(**arguments)
-    if step in STEPS:
-        _write_receipt(study, step, given, dict(facts or {}), warnings.found)
+    return arguments
 
 
-def _write_receipt(
-    study: Study, step: str, given: Mapping[str, str], facts: dict[str, Any], warnings: list[str]
-) -> None:
-    known: dict[str, str] = facts.pop("sha256", {})
-    made = {path(study, name, given): name for name in STEPS[step].makes}
-    origin = {
+def _digests(
+    study: Study, step: str, given: Mapping[str, str], found: Mapping[str, Path | list[Path]]
+) -> dict[Path, str]:
+    """Return the SHA-256 of each file that a job reads: of payload, what its receipt says."""
+    digests = {
         file: read_receipt(receipt).sha256(file) for file, receipt in receipts(study, step, given)
     }
-    for read in reads(study, step, given).values():
+    for read in found.values():
         for file in read if isinstance(read, list) else [read]:
-            if file not in origin:
-                origin[file] = sha256_file(file)
-    write_receipt(
-        path(study, STEPS[step].receipt, given),
-        made={file: known.get(name) or sha256_file(file) for file, name in made.items()},
-        origin=origin,
-        settings=asked(study, step, given).recorded(),
-        facts=facts,
-        warnings=warnings,
-    )
+            if file not in digests:
+                digests[file] = sha256_file(file)
+    return digests
 
 
 class _Warnings(logging.Handler):

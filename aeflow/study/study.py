@@ -1,18 +1,20 @@
 """The configuration of a study: which datasets, which variants, which seeds.
 
 `config/config.default.yaml` and `config/config.schema.json` are generated from these models
-(`python scripts/write_config.py`). Unknown keys are errors.
+(`python scripts/write_generated.py`). Unknown keys are errors.
 """
 
-from collections.abc import Mapping
+import re
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from aeflow.core.errors import ConfigError
-from aeflow.core.schema import NAME, validate
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.files import read_json
+from aeflow.core.schema import NAME, NAME_RULE, validate
 from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS, DatasetCard
 from aeflow.study.entries import Ablation, DatasetEntry, Variant
@@ -26,8 +28,7 @@ from aeflow.study.settings import (
 )
 
 _CELL_KEYS = [f"{section}.{key}" for section, keys in CellSettings() for key in dict(keys)]
-
-CHECKED = "checked"  # context of a study that was checked when it was written
+_CHECKED = "checked"  # context of a study that was checked before it was written
 
 
 class Study(CellSettings):
@@ -51,7 +52,7 @@ class Study(CellSettings):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        if info.context == CHECKED:
+        if info.context == _CHECKED:
             return self
         if any(seed < 0 for seed in self.seeds):
             raise ValueError("seeds must not be negative")
@@ -63,6 +64,8 @@ class Study(CellSettings):
             "variants": [variant.name for variant in self.variants],
             "seeds": [str(seed) for seed in self.seeds],
         }
+        for entry in self.datasets:
+            names[f"datasets[{entry.name}].categories"] = entry.categories or []
         for key, listed in names.items():
             _check_unique(key, listed)
         for ablation in self.ablations:
@@ -95,8 +98,12 @@ class Study(CellSettings):
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
         _check_known(f"{where}.across", list(ablation.across), _CELL_KEYS)
+        _check_unique(f"{where}.key and across", [ablation.key, *ablation.across])
         _check_known(f"{where}.datasets", ablation.datasets or [], self._dataset_names)
         _check_unique(f"{where}.values", [str(value) for value in ablation.values])
+        for variant in self._ablated[ablation.name]:
+            if not re.fullmatch(NAME, variant.name):
+                raise ValueError(f"{where} makes a variant {variant.name!r}, and {NAME_RULE}")
 
     def _check_names(self) -> None:
         """Check the names that entries use of one another."""
@@ -112,7 +119,7 @@ class Study(CellSettings):
             if len(variant.members) == 1 and len(self.seeds_of(variant.members[0])) < 2:
                 raise ValueError(
                     f"{where}.members: {variant.members[0]} has one seed, and an ensemble of its "
-                    "seeds needs two or more"
+                    "seeds needs two or more; give another seed or leave the variant out"
                 )
             for member in map(self.variant, variant.members):
                 if member.method == Method.FUSION:
@@ -217,7 +224,8 @@ class Study(CellSettings):
 
     def categories(self, dataset: str) -> list[str]:
         """Return the categories of a dataset that the study uses; `["all"]` if it has none."""
-        return self.dataset(dataset).categories or self.card(dataset).categories
+        card = self.card(dataset)  # which knows whether there are such categories
+        return self.dataset(dataset).categories or card.categories
 
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`, an ablation's too.
@@ -268,18 +276,28 @@ class Study(CellSettings):
         """Return the first variant with the same method and training as `variant`.
 
         Variants that differ in score or threshold alone share its checkpoints and score files.
+
+        Raises:
+            ConfigError: there is no such variant, or it does not run on the dataset.
         """
-        first = self._trainings.setdefault(dataset, {})
-        if not first:
-            shared: dict[tuple[str, ...], str] = {}
-            for other in self.variants_on(dataset):
-                first[other.name] = shared.setdefault(self._training(dataset, other), other.name)
-        return first[self.variant(variant).name]
+        first = self._first(dataset)
+        if self.variant(variant).name not in first:
+            raise ConfigError(f"The variant '{variant}' does not run on {dataset}.")
+        return first[variant]
 
     def readers(self, dataset: str, training: str) -> list[str]:
         """Return the variants that read the score table of a training, as `trained_as`."""
-        variants = self.variants_on(dataset)
-        return [v.name for v in variants if self.trained_as(dataset, v.name) == training]
+        return [name for name, first in self._first(dataset).items() if first == training]
+
+    def _first(self, dataset: str) -> dict[str, str]:
+        """Return each variant that runs on a dataset -> the first with the same training."""
+        if dataset not in self._trainings:
+            shared: dict[tuple[str, ...], str] = {}
+            self._trainings[dataset] = {
+                variant.name: shared.setdefault(self._training(dataset, variant), variant.name)
+                for variant in self.variants_on(dataset)
+            }
+        return self._trainings[dataset]
 
     def _training(self, dataset: str, variant: Variant) -> tuple[str, ...]:
         """Return what decides a variant's score components."""
@@ -333,9 +351,16 @@ class Study(CellSettings):
         return getattr(getattr(self.cell(dataset, variant), section), name)
 
 
-def read_study(content: Mapping[str, Any]) -> Study:
-    """Return the study that a `study.json` holds, without checking it once more."""
-    return Study.model_validate(content, context=CHECKED)
+def read_study(path: Path) -> Study:
+    """Return the study that a run wrote, without checking once more what entries say of others.
+
+    Raises:
+        DataError: the file is missing or no JSON.
+        ConfigError: it holds no study, as that of another version.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing: snakemake writes it when a run starts.")
+    return validate(Study, read_json(path), str(path), context=_CHECKED)
 
 
 def _check_unique(key: str, names: list[str]) -> None:

@@ -1,46 +1,31 @@
 """`aeflow datasets` and `aeflow datasets check`."""
 
 import importlib
-import json
 import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 
 from aeflow.cli import main
+from aeflow.core.receipts import write_receipt
 from aeflow.data.fetch import fetch_dataset
-from aeflow.study.cards import DATASET_CARDS, SourceFile
-from tests.unit.data.fetching import card_of, sha256
+from aeflow.study.cards import DATASET_CARDS, SourceFile, load_dataset_card
+from tests.unit.data.helpers import ROOT, make_card, sha256, write_zip
 
-ROOT = Path(__file__).parents[2]
 PATH = r"(?P<split>train|test)/(?P<defect>good|hole)/(?P<group>\w+)-\d\.png"
 COUNTS = {"train_normal": 5, "train_anomalous": 2, "test_normal": 2, "test_anomalous": 2}
 IMAGES = {
-    "train/good/a-0.png": b"a0",
-    "train/good/b-0.png": b"b0",
-    "train/good/b-1.png": b"b0",
-    "train/good/i-0.png": b"i0",
-    "train/good/j-0.png": b"j0",
-    "train/hole/c-0.png": b"c0",
-    "train/hole/d-0.png": b"d0",
-    "test/good/e-0.png": b"e0",
-    "test/good/f-0.png": b"f0",
-    "test/hole/g-0.png": b"g0",
-    "test/hole/h-0.png": b"h0",
+    **{f"train/good/{name}.png": name[0].encode() for name in ("a-0", "b-0", "b-1", "i-0", "j-0")},
+    **{f"train/hole/{name}.png": name[0].encode() for name in ("c-0", "d-0")},
+    **{f"test/good/{name}.png": name[0].encode() for name in ("e-0", "f-0")},
+    **{f"test/hole/{name}.png": name[0].encode() for name in ("g-0", "h-0")},
 }
 Check = Callable[..., tuple[int, list[str]]]
-
-
-def write_zip(path: Path, members: dict[str, bytes]) -> Path:
-    with ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+AEFLOW = [sys.executable, "-m", "aeflow", "datasets"]
 
 
 @pytest.fixture
@@ -49,9 +34,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     archive = write_zip(tmp_path / "toy.zip", IMAGES)
     monkeypatch.chdir(tmp_path)
     file = SourceFile(name="toy.zip", sha256=sha256(archive), size_bytes=archive.stat().st_size)
-    layout = {"image": PATH, "normal": "good"}
     DATASET_CARDS.mkdir(parents=True)
-    card = card_of(file, layout=layout, counts={"all": COUNTS})
+    card = make_card(file, layout={"image": PATH}, counts={"all": COUNTS})
     (DATASET_CARDS / "toy.yaml").write_text(card.model_dump_json())
     return archive
 
@@ -60,40 +44,38 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check(toy: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     """Check `toy`; return the exit status and what was printed."""
 
-    def run(*options: str) -> tuple[int, list[str]]:
+    def checked(*options: str) -> tuple[int, list[str]]:
         status = main(["datasets", "check", "toy", *options])
         return status, capsys.readouterr().out.splitlines()
 
-    return run
+    return checked
 
 
 def fetch(toy: Path) -> Path:
-    from aeflow.study.cards import load_dataset_card
-
     archive = Path("data/raw/toy.zip")
-    manifest = Path("data/manifests/raw/toy.json")
-    fetch_dataset(load_dataset_card("toy"), archive, manifest, str(toy.parent))
+    facts = fetch_dataset(load_dataset_card("toy"), archive, str(toy.parent))
+    write(archive, facts)
     return archive
 
 
+def write(archive: Path, facts: dict[str, object]) -> None:
+    receipt, made = Path("data/receipts/raw/toy.json"), {archive: sha256(archive)}
+    write_receipt(receipt, made=made, origin={}, settings={}, facts=facts)
+
+
 def test_every_card_of_the_repository_is_listed() -> None:
+    command = [AEFLOW[0], "-X", "importtime", *AEFLOW[1:]]
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "aeflow", "datasets"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
     )
-    titles = [line.partition(":")[0] for line in done.stdout.splitlines() if line[0] != " "]
+    out, err = done.stdout.decode(), done.stderr.decode()
+    titles = [line.partition(":")[0] for line in out.splitlines() if line[0] != " "]
     assert titles == sorted(path.stem for path in (ROOT / DATASET_CARDS).glob("*.yaml"))
-    assert "1,235.5 MB" in done.stdout
-    assert "CC BY 4.0" in done.stdout
-    assert "Kermany, Zhang, Goldbaum" in done.stdout
-    assert "has to be asked for" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    for words in ("1,235.5 MB", "CC BY 4.0", "Kermany, Zhang, Goldbaum", "has to be asked for"):
+        assert words in out
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
     assert "aeflow.study.cards" in imported
-    assert not {"torch", "timm", "torchvision"} & imported
+    assert not {"torch", "timm", "torchvision", "nibabel"} & imported
 
 
 def test_the_command_is_installed_under_its_name() -> None:
@@ -106,9 +88,9 @@ def test_what_is_present_is_listed(toy: Path, capsys: pytest.CaptureFixture[str]
     assert main(["datasets"]) == 0
     assert "present  nothing" in capsys.readouterr().out
     fetch(toy)
-    manifest = Path("data/manifests/prepared/toy/all.json")
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text("{}")
+    receipt = Path("data/receipts/prepared/toy/all.json")
+    receipt.parent.mkdir(parents=True)
+    receipt.write_text("{}")
     assert main(["datasets"]) == 0
     expected = "present  archive data/raw/toy.zip (0.0 MB); prepared all"
     assert expected in capsys.readouterr().out
@@ -124,7 +106,7 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
         "the card",
         "note   all: groups of byte-identical images: 1, none in two splits",
         "ok     all: patients or groups: 10, none in two splits",
-        "ok     all: with the default settings (patient_disjoint): 4 train, 3 validation, 4 test; "
+        "ok     all: in use (patient_disjoint, val_fraction 0.15): 4 train, 3 validation, 4 test; "
         "none is in two",
         "toy: passed, notes: 1",
     ]
@@ -132,7 +114,7 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
 
 
 def test_normals_in_two_splits_are_errors(tmp_path: Path, check: Check) -> None:
-    shared = {**IMAGES, "test/good/a-1.png": b"a1", "test/good/e-0.png": b"b0"}
+    shared = {**IMAGES, "test/good/a-1.png": b"A", "test/good/e-0.png": b"b", "readme": b""}
     del shared["test/good/f-0.png"]
     status, told = check("--source", str(write_zip(tmp_path / "own.zip", shared)))
     assert status == 1
@@ -143,11 +125,12 @@ def test_normals_in_two_splits_are_errors(tmp_path: Path, check: Check) -> None:
         "test/good/a-1.png and train/good/a-0.png",
     ]
     assert "toy.zip: its checksum does not apply to a copy" in told[0]
+    assert "note   all: files that the card has no use for: 1, such as readme" in told
     assert told[-1].startswith("toy: failed, errors: 2")
 
 
 def test_anomalous_images_in_two_splits_are_notes(tmp_path: Path, check: Check) -> None:
-    shared = {**IMAGES, "test/hole/c-1.png": b"c1", "test/hole/h-0.png": b"d0"}
+    shared = {**IMAGES, "test/hole/c-1.png": b"C", "test/hole/h-0.png": b"d"}
     del shared["test/hole/g-0.png"]
     folder = tmp_path / "own"
     for name, content in shared.items():
@@ -163,18 +146,16 @@ def test_anomalous_images_in_two_splits_are_notes(tmp_path: Path, check: Check) 
 
 def test_what_was_fetched_and_changed_since_fails(toy: Path, check: Check) -> None:
     archive = fetch(toy)
-    fewer = dict(list(IMAGES.items())[1:])
-    write_zip(archive, fewer)
+    write_zip(archive, dict(list(IMAGES.items())[1:]))
     status, told = check()
     assert status == 1
     assert "was changed" in told[0]
     assert "train_normal: expected 5, found 4" in told[1]
-    manifest = Path("data/manifests/raw/toy.json")
-    content = json.loads(manifest.read_text())
-    content["placed_sha256"] = content["files"][0]["sha256"] = sha256(archive)
-    manifest.write_text(json.dumps(content))
+    write(archive, {"files": [{"name": "toy.zip", "sha256": sha256(archive)}]})
     status, told = check()
     assert told[1].startswith(f"error  toy.zip has sha256 {sha256(archive)}, not {sha256(toy)}")
+    write(archive, {"files": [{"name": "mine.zip", "sha256": sha256(archive)}]})
+    assert "note   mine.zip is not the card's: a source of your own" in check()[1]
 
 
 def test_what_cannot_be_checked_is_said_in_one_sentence(
@@ -183,7 +164,7 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
     damaged = tmp_path / "cut.zip"
     damaged.write_bytes(toy.read_bytes()[:-30])
     for arguments, words in (
-        (["toy"], 'snakemake --config \'datasets=[{"name": "toy"}]\' data/raw/toy.zip`'),
+        (["toy"], 'snakemake --cores 1 data/raw/toy.zip --config \'datasets=[{"name": "toy"}]\''),
         (["tyo"], "Did you mean 'toy'?"),
         (["toy", "--edition", "64"], "has no edition '64'"),
         (["toy", "--source", str(damaged)], "is no readable zip"),
@@ -197,11 +178,8 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_print() -> None:
     """`aeflow datasets | head -1`: the pipe is closed before anything is written."""
-    command = [sys.executable, "-m", "aeflow", "datasets"]
     ours, theirs = os.pipe()
     os.close(ours)
     with os.fdopen(theirs, "wb") as pipe:
-        done = subprocess.run(
-            command, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
-        )
+        done = subprocess.run(AEFLOW, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True)
     assert done.stderr == ""

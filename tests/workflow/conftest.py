@@ -6,38 +6,34 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from tests.workflow.remotes import KEYS, moto_server
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-# One category, few epochs: the same way through every rule in a fraction of the time.
+# The same way through every rule in a fraction of the demo's time.
 TINY = """
 study: tiny
-datasets: [{name: demo_textures, categories: [brick]}]
+datasets: [{name: demo_textures}]
 data: {image_size: 64, val_fraction: 0.2}
 encoder: {name: efficientnet_lite0, stage: 3}
 flow: {steps: 2, standardise: channel}
-training: {epochs: 3, batch_size: 16, lr: 0.002, weight_decay: 0.0, threads: 1}
+training: {epochs: 2, batch_size: 16, lr: 0.002, weight_decay: 0.0, threads: 1}
 variants:
   - {name: aeflow}
   - {name: beta_half, settings: {score: {beta: 0.5}}}
   - {name: gradient, method: gradient}
-seeds: [0]
+  - {name: ensemble, method: fusion, members: [aeflow]}
+  - {name: both, method: fusion, members: [aeflow, gradient]}
+ablations:
+  - {name: beta, of: aeflow, key: score.beta, values: [0.0, 0.9, 1.0]}
+  - {name: correct, of: aeflow, key: score.correct, values: [none, complexity]}
+seeds: [0, 1]
 evaluation: {bootstrap_replicates: 50}
 """
-# Two datasets instead of one, of the same images.
-BOTH = """\
-datasets:
-  - {name: demo_textures, categories: [brick]}
-  - name: again
-    card: demo_textures
-    categories: [brick]
-    settings: {flow: {steps: 1}}
-"""
+CELL = "demo_textures/brick/aeflow/seed0"
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -68,6 +64,10 @@ def copy_repository(target: Path) -> Path:
     (target / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (target / "tiny.yaml").write_text(TINY)
     return target
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Repository:
@@ -117,6 +117,20 @@ class Repository:
         return self.folder / "results" / study
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that is made once, whichever of pytest's processes wants it first."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of all processes
+    folder = place / f"once-{name}"
+    with FileLock(place / f"{name}.lock"):
+        if not (place / f"{name}.made").exists():
+            folder.mkdir()
+            make(folder)
+            (place / f"{name}.made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A copy in which nothing was run. Not to be changed."""
@@ -125,18 +139,22 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The demo study, run from nothing."""
-    repository = Repository(copy_repository(tmp_path_factory.mktemp("demo")))
-    repository.snakemake(overlay="config/demo.yaml")
-    return repository
+    """The demo study, run from nothing. Not to be changed."""
+
+    def run(folder: Path) -> None:
+        Repository(copy_repository(folder)).snakemake(overlay="config/demo.yaml")
+
+    return Repository(once(tmp_path_factory, "demo", run))
 
 
 @pytest.fixture(scope="session")
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The tiny study, run from nothing. Not to be changed."""
-    repository = Repository(copy_repository(tmp_path_factory.mktemp("tiny")))
-    repository.snakemake()
-    return repository
+
+    def run(folder: Path) -> None:
+        Repository(copy_repository(folder)).snakemake()
+
+    return Repository(once(tmp_path_factory, "tiny", run))
 
 
 @pytest.fixture
@@ -206,26 +224,16 @@ class Shared(Repository):
         # Nobody edits within the second of a checkout, and git compares sizes and whole seconds.
         os.utime(path, (before + 2, before + 2))
 
-    @property
-    def checkpoint(self) -> Path:
-        """The one that the tests replace."""
-        return self.results() / "models/again/brick/aeflow/seed0.safetensors"
-
-    def model(self) -> str:
-        """Return the checkpoint's digest."""
-        return hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
-
 
 @pytest.fixture(scope="session")
 def author(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The folder of who ran the study, tracked, committed and pushed. Not to be changed."""
-    folder = tmp_path_factory.mktemp("author")
-    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
-    author = Shared(folder)
-    author.edit("datasets: [{name: demo_textures, categories: [brick]}]\n", BOTH)
-    author.snakemake()
-    author.share(folder.with_name("store"))
-    return author
+
+    def share(folder: Path) -> None:
+        shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
+        Shared(folder).share(folder.with_name("store"))
+
+    return Shared(once(tmp_path_factory, "author", share))
 
 
 @pytest.fixture
@@ -233,33 +241,3 @@ def copy(author: Shared, tmp_path: Path) -> Shared:
     """A fresh clone of the author's, without any payload."""
     author.call("git", "clone", "--quiet", str(author.folder), str(tmp_path / "copy"))
     return Shared(tmp_path / "copy")
-
-
-@pytest.fixture
-def pulled(copy: Shared) -> Shared:
-    """A fresh clone, after `dvc pull`."""
-    copy.call("dvc", "pull", "--quiet")
-    return copy
-
-
-@pytest.fixture(scope="session")
-def sender(author: Shared, tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """Who pushes to other remotes than the author's: a clone that has everything."""
-    folder = tmp_path_factory.mktemp("sender") / "copy"
-    author.call("git", "clone", "--quiet", str(author.folder), str(folder))
-    sender = Shared(folder)
-    sender.call("dvc", "pull", "--quiet")
-    return sender
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an S3 server; keys that it takes are in the environment."""
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "empty").touch()
-    own = {f"AWS_{kind}_FILE": str(folder / "empty") for kind in ("CONFIG", "SHARED_CREDENTIALS")}
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in (KEYS | own).items():
-            environment.setenv(name, value)
-        with moto_server(folder / "log") as address:
-            yield address

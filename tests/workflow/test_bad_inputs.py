@@ -39,7 +39,7 @@ OVERLAY = {
     "ablations": [],
     "seeds": [0],
 }
-PREPARED = "data/manifests/prepared/toy/all.json"
+PREPARED = "data/receipts/prepared/toy/all.json"
 SCORES = "results/toy/scores/toy/all/gradient/seed0.csv"
 LENIENT = "data={max_unusable_share: 0.2}"
 # File: what is seen of it (RGB of a plain image), or why it cannot be used.
@@ -153,7 +153,7 @@ def test_odd_images_are_used_or_listed(toy: Repository) -> None:
     assert not (toy.folder / PREPARED).exists()
 
     toy.snakemake(PREPARED, "--config", LENIENT, overlay="toy.yaml")
-    manifest = json.loads((toy.folder / PREPARED).read_text())
+    manifest = json.loads((toy.folder / PREPARED).read_text())["facts"]
     listed = {entry["source"].removeprefix(ODD): entry["reason"] for entry in manifest["unusable"]}
     log = (toy.folder / "results/logs/prepare_images/toy/all.log").read_text()
     assert listed.keys() == UNUSABLE.keys()
@@ -193,7 +193,7 @@ def test_a_file_where_results_should_go(toy: Repository) -> None:
         "Cannot write results/toy/scores: there is a file where a folder is needed: move it away."
     )
     assert "Traceback" not in refused.stderr
-    assert toy.plan("--config", LENIENT, "--", SCORES, overlay="toy.yaml")["score_gradient"] == 1
+    assert toy.plan("--config", LENIENT, "--", SCORES, overlay="toy.yaml")["score_images"] == 1
 
 
 def test_a_full_disk_and_another_run_when_there_is_space(toy: Repository) -> None:

@@ -1,164 +1,130 @@
 """An edit reruns exactly what depends on it; nothing that was interrupted is lost."""
 
-import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from tests.workflow.conftest import Repository
+from aeflow.report import contents
+from tests.workflow.conftest import CELL, Repository, digest
 
 Edit = Callable[[str, str, str], None]
-AFTER_EVALUATION = {
-    "aggregate_metrics": 1,
-    "collect_ablations": 1,
-    "choose_setting": 1,
-    "explain_scores": 1,
-    "plot_variants": 1,
-    "plot_complexity": 1,
-    "plot_defects": 1,
-    "make_tables": 1,
-    "plot_roc": 1,
-    "plot_scores": 1,
-    "plot_panels": 1,
-    "build_report": 1,
-}
-FROM_SCORES = {"compare_variants": 1, "sweep_weighting": 1, "plot_weighting": 1}
-AFTER_SCORING = {**AFTER_EVALUATION, **FROM_SCORES, "evaluate_scores": 2}
-AFTER_TRAINING = {**AFTER_SCORING, "train_model": 1, "score_images": 1, "plot_training": 1}
-MODEL = "models/demo_textures/brick/aeflow/seed0.safetensors"
-SCORES = "scores/demo_textures/brick/aeflow/seed0.csv"
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_nothing_is_planned_for_a_finished_study(finished_tiny: Repository) -> None:
-    assert finished_tiny.plan() == {}
-
-
-def test_variants_that_share_a_training_are_trained_once(finished_tiny: Repository) -> None:
-    assert (finished_tiny.results() / MODEL).is_file()
-    assert not (finished_tiny.results() / "models/demo_textures/brick/beta_half").exists()
-    assert (finished_tiny.results() / "metrics/demo_textures/brick/beta_half/seed0.json").is_file()
+MODEL, SCORES = f"models/{CELL}.safetensors", f"scores/{CELL}.csv"
+AFTER_SCORING = {"fuse_scores", "evaluate_scores", "make_table", "plot_figure", "build_report"}
+# Two categories, two seeds.
+OF_AEFLOW = {"train_model": 4, "score_images": 4}
 
 
 def test_touched_files_rerun_nothing(tiny: Repository) -> None:
-    for path in sorted((tiny.folder / "data/manifests").rglob("*.json")):
+    assert tiny.plan() == {}
+    for path in sorted((tiny.folder / "data/receipts").rglob("*.json")):
         os.utime(path)
     for path in sorted(tiny.results().rglob("*")):
-        if path.suffix in (".csv", ".json"):
+        if path.suffix in (".csv", ".json", ".npz", ".safetensors"):
             os.utime(path)
     assert tiny.plan() == {}
 
 
-def test_the_flows_depth_reruns_training_and_below(tiny: Repository, edit: Edit) -> None:
+def test_an_edit_of_the_study_reruns_what_depends_on_it(tiny: Repository, edit: Edit) -> None:
     edit("tiny.yaml", "steps: 2", "steps: 3")
-    assert tiny.plan() == AFTER_TRAINING
-
-
-def test_the_scores_weight_of_one_variant_reruns_its_evaluation(
-    tiny: Repository, edit: Edit
-) -> None:
-    edit("tiny.yaml", "beta: 0.5", "beta: 0.4")
-    plan = {"evaluate_scores": 1, "compare_variants": 1, **AFTER_EVALUATION}
-    del plan["plot_scores"], plan["plot_panels"]  # they show the variant that was trained
-    assert tiny.plan() == plan
-
-
-def test_the_image_size_reruns_preparation_and_below(tiny: Repository, edit: Edit) -> None:
-    edit("tiny.yaml", "image_size: 64", "image_size: 96")
-    assert tiny.plan() == {
-        **AFTER_TRAINING,
-        "prepare_images": 1,
-        "extract_features": 1,
-        "measure_complexity": 1,
-        "score_gradient": 1,
-        "evaluate_scores": 3,
-    }
-
-
-def test_a_new_seed_trains_that_seed_alone(tiny: Repository, edit: Edit) -> None:
-    edit("tiny.yaml", "seeds: [0]", "seeds: [0, 1]")
     plan = tiny.plan()
-    assert (plan["train_model"], plan["score_images"], plan["evaluate_scores"]) == (1, 1, 2)
-    assert "score_gradient" not in plan
+    assert {rule: plan.pop(rule) for rule in OF_AEFLOW} == OF_AEFLOW
+    assert plan.keys() == AFTER_SCORING
+    # aeflow's tables, and those of the two fusions that rest on it; not gradient's.
+    assert (plan["fuse_scores"], plan["evaluate_scores"]) == (2 + 4, 4 + 2 + 4)
+    edit("tiny.yaml", "steps: 3", "steps: 2")
 
+    edit("tiny.yaml", "beta: 0.5", "beta: 0.4")
+    plan = tiny.plan()
+    assert plan.keys() == AFTER_SCORING - {"fuse_scores"}
+    assert plan["evaluate_scores"] == 4, "the tables that the variant reads"
+    edit("tiny.yaml", "beta: 0.4", "beta: 0.5")
 
-def test_an_edited_sentence_reruns_nothing(tiny: Repository, edit: Edit) -> None:
-    edit("aeflow/training/trainer.py", '"""Training:', '# A comment.\n"""Training, that is:')
-    edit("aeflow/core/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
+    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]")
+    plan = tiny.plan()
+    assert (plan["train_model"], plan["score_images"]) == (2, 2)
+    edit("tiny.yaml", "seeds: [0, 1, 2]", "seeds: [0, 1]")
+
+    edit("tiny.yaml", "image_size: 64", "image_size: 96")
+    plan = tiny.plan()
+    assert (plan["prepare_images"], plan["extract_features"]) == (2, 2)
+    assert plan["score_images"] == 4 + 2, "gradient's too"
+    assert "fetch_data" not in plan
+    edit("tiny.yaml", "image_size: 96", "image_size: 64")
     assert tiny.plan() == {}
-    edit("config/datasets/demo_textures.yaml", "title:", "homepage: null\ntitle:")
-    # Claims stand beside the card's split, the report shows the rest.
-    assert tiny.plan() == {"make_tables": 1, "build_report": 1}
 
 
-def test_edited_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:
+def test_an_edit_of_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:
+    edit("aeflow/training/trainer.py", '"""', '# A comment.\n"""')
+    edit("aeflow/core/errors.py", "class DataError", "SPARE = 1\n\n\nclass DataError")
+    assert tiny.plan() == {}, "a sentence, and what shapes no number"
+    edit("aeflow/questions/panels.py", "\nimport ", "\nimport os\nimport ")
+    assert tiny.plan() == {"plot_figure": 2, "build_report": 1}, "its own figures alone"
     edit("aeflow/judging/thresholds.py", "\nimport ", "\nimport os\nimport ")
     plan = tiny.plan()
-    assert plan.pop("evaluate_scores") == 3
-    assert "train_model" not in plan
+    assert plan["evaluate_scores"] == len(list(tiny.results().glob("metrics/*/*/*/*.json")))
+    assert not {"train_model", "score_images"} & plan.keys()
+    edit("aeflow/methods/gradient.py", "\nimport ", "\nimport os\nimport ")
+    assert tiny.plan()["score_images"] == 2, "of that method, and of no other"
     edit("aeflow/models/losses.py", "\nimport math", "\nimport math\nimport os")
-    assert tiny.plan()["train_model"] == 1
-    assert "extract_features" not in tiny.plan()
+    plan = tiny.plan()
+    assert plan["train_model"] == 4
+    assert "extract_features" not in plan
 
 
-def test_an_evaluation_that_changed_needs_no_training(tiny: Repository, edit: Edit) -> None:
-    shutil.rmtree(tiny.folder / "data/prepared")
-    shutil.rmtree(tiny.folder / "data/features")
-    shutil.rmtree(tiny.results() / "models")
-    edit("tiny.yaml", "bootstrap_replicates: 50", "bootstrap_replicates: 60")
-    assert tiny.plan() == {**AFTER_EVALUATION, "evaluate_scores": 3}
-
-
-def test_a_score_table_that_was_deleted_is_made_again(tiny: Repository) -> None:
-    (tiny.results() / SCORES).unlink()
-    assert tiny.plan() == {**AFTER_SCORING, "score_images": 1}
-
-
-def test_a_failed_job_is_not_forgotten(tiny: Repository, edit: Edit) -> None:
-    edit("tiny.yaml", "threads: 1", "threads: 1, device: mps")
-    failed = tiny.snakemake(check=False)
-    assert failed.returncode != 0
-    sentences = [line for line in failed.stderr.splitlines() if line.startswith("train_model.py:")]
-    assert len(sentences) == 1
-    assert "this machine has no mps; use auto" in sentences[0]
-    log = tiny.results() / "logs/train_model/demo_textures/brick/aeflow/seed0.log"
-    assert "Traceback" in log.read_text()
-    assert tiny.plan()["train_model"] == 1
-
-
-def test_the_number_of_workers_changes_no_byte(
-    finished_tiny: Repository, tiny: Repository
+def test_what_is_absent_is_made_again_only_where_it_is_needed(
+    tiny: Repository, edit: Edit
 ) -> None:
-    tiny.snakemake("--cores", "1", "--forceall")
-    for name in (MODEL, SCORES):
-        assert digest(tiny.results() / name) == digest(finished_tiny.results() / name), name
-    prepared = "data/prepared/demo_textures/brick"
-    for name in ("images.npy", "masks.npy", "index.csv"):
-        ours, theirs = (r.folder / prepared / name for r in (tiny, finished_tiny))
-        assert digest(ours) == digest(theirs), name
+    for folder in ("data/prepared", "data/features", "data/weights", "data/raw"):
+        shutil.rmtree(tiny.folder / folder)
+    shutil.rmtree(tiny.results() / "models")
+    assert tiny.plan() == {}
+    edit("tiny.yaml", "bootstrap_replicates: 50", "bootstrap_replicates: 60")
+    assert tiny.plan().keys() == AFTER_SCORING - {"fuse_scores"}
 
 
-def test_killed_while_training_it_continues_to_the_same_bytes(
+def test_a_failed_job_is_not_forgotten_and_a_tampered_checkpoint_is_found(
+    tiny: Repository, edit: Edit
+) -> None:
+    model = tiny.results() / MODEL
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    target = f"results/tiny/scores/{CELL}.csv"
+    done = tiny.snakemake("--force", target, check=False)
+    assert done.returncode != 0
+    assert "is not the file that" in done.stderr
+
+    edit("tiny.yaml", "threads: 1", "threads: 1, device: mps")
+    failed = tiny.snakemake(f"results/tiny/{MODEL}", check=False)
+    assert failed.returncode != 0
+    said = [line for line in failed.stderr.splitlines() if line.startswith("train_model.py:")]
+    assert len(said) == 1
+    assert "this machine has no mps; use auto" in said[0]
+    log = tiny.results() / f"logs/train_model/{CELL}.log"
+    assert "Traceback" in log.read_text()
+    assert tiny.plan()["train_model"] == 4
+
+
+def test_another_number_of_workers_and_a_kill_change_no_byte(
     finished_tiny: Repository, tiny: Repository
 ) -> None:
     """SIGKILL to Snakemake and its jobs as soon as the training has left a state."""
     shutil.rmtree(tiny.results())
+    shutil.rmtree(tiny.folder / "data")
+    targets = [f"results/tiny/{MODEL}", f"results/tiny/{SCORES}"]
     process = subprocess.Popen(
-        tiny.command(),
+        tiny.command("--cores", "1", *targets),
         cwd=tiny.folder,
-        env=tiny.environment(),
+        env=tiny.environment() | {"PYTHONHASHSEED": "7"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    state = tiny.results() / "scratch/demo_textures/brick/aeflow/seed0.safetensors"
+    state = tiny.results() / f"scratch/{CELL}.safetensors"
     while process.poll() is None and not state.exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -166,10 +132,18 @@ def test_killed_while_training_it_continues_to_the_same_bytes(
     assert state.exists(), "the training ended before it could be killed"
     assert not (tiny.results() / MODEL).exists()
     tiny.snakemake("--unlock")
-    tiny.snakemake("--rerun-incomplete")
-    log = tiny.results() / "logs/train_model/demo_textures/brick/aeflow/seed0.log"
+    tiny.snakemake("--cores", "1", *targets)
+    log = tiny.results() / f"logs/train_model/{CELL}.log"
     assert "resuming in epoch" in log.read_text()
     assert not state.exists()
-    for name in (MODEL, SCORES):
-        assert digest(tiny.results() / name) == digest(finished_tiny.results() / name), name
-    assert tiny.plan() == {}
+    prepared = [f"data/prepared/demo_textures/brick/{n}" for n in ("images.npy", "index.csv")]
+    gallery = targets[1].replace("scores/", "galleries/").replace(".csv", ".npz")
+    for name in [*targets, gallery, *prepared]:
+        assert digest(tiny.folder / name) == digest(finished_tiny.folder / name), name
+
+
+def test_the_contents_are_what_is_made(finished_tiny: Repository) -> None:
+    tables = {path.stem for path in (finished_tiny.results() / "tables").glob("*.csv")}
+    assert tables == set(contents.TABLES)
+    figures = {re.split("-", p.stem)[0] for p in (finished_tiny.results() / "figures").glob("*")}
+    assert figures == set(contents.FIGURES) - {"claims"}, "nothing is published of the demo"

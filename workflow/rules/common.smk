@@ -10,12 +10,10 @@ from pathlib import Path
 
 from aeflow.core.code_digest import code_digest
 from aeflow.core.errors import AeflowError, ConfigError
-from aeflow.core.files import check_writable, write_json
 from aeflow.core.schema import validate
 from aeflow.report import contents
 from aeflow.study import cells
 from aeflow.study.cards import check_encoders
-from aeflow.cluster import check_run
 from aeflow.study.study import Study
 
 # The objects of a plan live on: looking for garbage took a fifth of a large plan's time.
@@ -37,14 +35,12 @@ except AeflowError as error:
     sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
-STUDY_FILE = f"{RESULTS}/study.json"
+STUDY_FILE = str(cells.path(STUDY, "study", {}))
 TABLES = cells.score_tables(STUDY)  # the cells that have a score table of their own
 METHODS = {variant.name: variant.method for variant in STUDY.all_variants}
 CELL = cells.CELL
 SHOWN = cells.shown(STUDY)
 FUSIONS = [name for name, method in METHODS.items() if method == "fusion"]
-# A script takes what it may know and its files from the study and the wildcards of its job.
-RUN = "python scripts/{rule}.py --study {STUDY_FILE} {params.of} --log {log}"
 
 
 def one_of(names):
@@ -114,7 +110,15 @@ def asked(step):
 
 def of(wildcards):
     """Return the options that name a job."""
-    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in wildcards.items())
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in wildcards.items())
+
+
+def run(rule, more=""):
+    """Return the command of a rule.
+
+    Its script takes what it may know and its files from the study and the wildcards of the job.
+    """
+    return f"python scripts/{rule}.py --study {STUDY_FILE}{{params.of}}{more} --log {{log:q}}"
 
 
 @cache
@@ -136,26 +140,6 @@ def method_code(rule):
 
 
 def threads_of(wildcards):
+    if not METHODS[wildcards.variant].fitted:
+        return 1
     return STUDY.fit_settings(wildcards.dataset, wildcards.variant).training.threads
-
-
-def start_study():
-    """Write what scripts read of the study, and end with a sentence where no rule could write."""
-    outputs = [str(path) for rule in workflow.rules for path in rule.output]
-    try:
-        # Up to the first wildcard, folders are the same for all jobs of a rule.
-        for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
-            check_writable(folder)
-        content = STUDY.model_dump(mode="json")
-        if not Path(STUDY_FILE).exists() or json.loads(Path(STUDY_FILE).read_text()) != content:
-            write_json(Path(STUDY_FILE), content)
-    except (AeflowError, ValueError) as error:
-        sys.exit(str(error))
-
-
-def check_slurm():
-    """End with a sentence where SLURM is missing, does not answer or refuses a job of this run."""
-    try:
-        check_run(workflow)
-    except AeflowError as error:
-        sys.exit(str(error))

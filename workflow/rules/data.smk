@@ -16,7 +16,7 @@ rule fetch_data:
     message:
         "Fetch {wildcards.archive}"
     shell:
-        RUN
+        run("fetch_data")
 
 
 rule prepare_images:
@@ -29,7 +29,8 @@ rule prepare_images:
     benchmark:
         "results/benchmarks/prepare_images/{dataset}/{category}.tsv"
     priority: 2
-    threads: min(2, max(1, workflow.cores or 1))
+    # Not all cores: it would wait until every job of one thread had found its place.
+    threads: max(1, min(2, (workflow.cores or 3) - 1))
     params:
         code=code("prepare_images"),
         asked=asked("prepare_images"),
@@ -37,4 +38,4 @@ rule prepare_images:
     message:
         "Prepare the images of {wildcards.dataset}, {wildcards.category}"
     shell:
-        f"{RUN} --workers {{threads}}"
+        run("prepare_images", " --workers {threads}")

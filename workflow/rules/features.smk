@@ -16,7 +16,7 @@ rule fetch_weights:
     message:
         "Fetch the weights of {wildcards.encoder}"
     shell:
-        RUN
+        run("fetch_weights")
 
 
 rule extract_features:
@@ -37,4 +37,4 @@ rule extract_features:
     message:
         "Extract {wildcards.encoder}'s features of {wildcards.dataset}, {wildcards.category}"
     shell:
-        RUN
+        run("extract_features")

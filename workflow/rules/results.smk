@@ -17,7 +17,7 @@ rule evaluate_scores:
     message:
         "Judge every variant that reads the scores of {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        RUN
+        run("evaluate_scores")
 
 
 rule make_table:
@@ -38,13 +38,12 @@ rule make_table:
     message:
         "Make the table {wildcards.table}"
     shell:
-        RUN
+        run("make_table")
 
 
 rule plot_figure:
     input:
         lambda w: strings(contents.inputs(STUDY, w.figure, w.of)),
-        style="aeflow/display/style.mplstyle",
     output:
         svg=pattern("svg"),
         png=pattern("png"),
@@ -59,4 +58,4 @@ rule plot_figure:
     message:
         "Plot {wildcards.figure} of {wildcards.of}"
     shell:
-        RUN
+        run("plot_figure")

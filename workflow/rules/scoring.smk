@@ -20,7 +20,7 @@ rule score_images:
     message:
         "Score {wildcards.dataset}, {wildcards.category} with {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        RUN
+        run("score_images")
 
 
 rule fuse_scores:
@@ -41,4 +41,4 @@ rule fuse_scores:
     message:
         "Fuse the scores of {wildcards.variant}'s members on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        RUN
+        run("fuse_scores")

@@ -20,4 +20,4 @@ rule train_model:
     message:
         "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.category}, seed {wildcards.seed}"
     shell:
-        RUN
+        run("train_model")

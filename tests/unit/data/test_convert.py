@@ -1,3 +1,5 @@
+"""MedMNIST's arrays and BraTS' volumes, whole and damaged, as images."""
+
 import gzip
 import io
 import tracemalloc
@@ -14,22 +16,16 @@ from PIL import Image
 
 from aeflow.core.errors import DataError
 from aeflow.data.convert import convert_archive
+from aeflow.data.fetch import fetch_dataset
+from aeflow.study.cards import SourceFile
 from aeflow.study.layouts import BratsConversion, MedmnistConversion
+from tests.unit.data.helpers import left, make_card, write_zip
 
-WriteZip = Callable[[Path, dict[str, bytes]], Path]
 Arrays = dict[str, NDArray[Any]]
 MEDMNIST = MedmnistConversion(kind="medmnist", classes=["normal", "Bad Thing (x)"])
 BRATS = BratsConversion(
     kind="brats", modality="flair", step=5, min_brain=0.2, min_tumour=0.1, percentiles=(0, 100)
 )
-
-
-def pictures(path: Path) -> dict[str, NDArray[np.uint8]]:
-    with ZipFile(path) as archive:
-        return {
-            name: np.asarray(Image.open(io.BytesIO(archive.read(name))))
-            for name in archive.namelist()
-        }
 
 
 def arrays(channels: int = 1, side: int = 12) -> Arrays:
@@ -44,16 +40,21 @@ def arrays(channels: int = 1, side: int = 12) -> Arrays:
 
 def npz(content: Arrays) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **content)
+    np.savez_compressed(
+        file, **{key: value for key, value in content.items() if value is not None}
+    )
     return file.getvalue()
 
 
 @pytest.fixture
-def convert(tmp_path: Path, write_zip: WriteZip) -> Callable[..., dict[str, NDArray[np.uint8]]]:
+def convert(tmp_path: Path) -> Callable[..., dict[str, NDArray[np.uint8]]]:
     def run(conversion: Any, members: dict[str, bytes]) -> dict[str, NDArray[np.uint8]]:
         source, target = write_zip(tmp_path / "files.zip", members), tmp_path / "images.zip"
         number = convert_archive(conversion, source, target)
-        found = pictures(target)
+        with ZipFile(target) as archive:
+            names = archive.namelist()
+            files = [Image.open(io.BytesIO(archive.read(name))) for name in names]
+            found = dict(zip(names, map(np.asarray, files), strict=True))
         assert number == len(found)
         return found
 
@@ -72,20 +73,20 @@ def test_medmnist_images_are_its_arrays(convert: Any, channels: int) -> None:
             np.testing.assert_array_equal(pixels, content[f"{key}_images"][number])
 
 
-def test_the_same_files_give_the_same_bytes(tmp_path: Path, write_zip: WriteZip) -> None:
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     source = write_zip(tmp_path / "files.zip", {"x.npz": npz(arrays())})
     for name in ("a", "b"):
         convert_archive(MEDMNIST, source, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path, write_zip: WriteZip) -> None:
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     big: Arrays = {}
     for split, count in (("train", 4000), ("val", 1), ("test", 1)):
         big[f"{split}_images"] = np.zeros((count, 64, 64, 3), dtype=np.uint8)  # 49 MB
         big[f"{split}_labels"] = np.zeros((count, 1), dtype=np.uint8)
     source = write_zip(tmp_path / "files.zip", {"x.npz": npz(big)})
-    del big
+    big.clear()
     tracemalloc.start()
     try:
         convert_archive(MEDMNIST, source, tmp_path / "images.zip")
@@ -94,21 +95,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, write_zip: WriteZip)
         tracemalloc.stop()
 
 
-def without(name: str) -> Arrays:
-    return {key: value for key, value in arrays().items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (without("val_labels"), "val_labels"),
+        (arrays() | {"val_labels": None}, "val_labels"),
         (arrays() | {"train_labels": np.full((5, 1), 2, np.uint8)}, "one of the 2 labels"),
         (arrays() | {"train_labels": np.zeros((4, 1), np.uint8)}, r"shape .* for 4 labels"),
         (arrays() | {"train_labels": np.zeros((5, 2), np.uint8)}, "labels for each image"),
-        (
-            arrays() | {"test_images": np.zeros((2, 4, 4, 2), np.uint8)},
-            "test_images has",
-        ),
+        (arrays() | {"test_images": np.zeros((2, 4, 4, 2), np.uint8)}, "test_images has"),
+        (arrays() | {"test_images": np.zeros((2, 1, 5000), np.uint8)}, "too large"),
         (arrays() | {"test_images": np.zeros((2, 4, 4), np.float32)}, "an array of float32"),
         (arrays() | {"test_images": np.array([{}, {}], dtype=object)}, "an array of object"),
         (
@@ -165,17 +160,18 @@ def case(
     }
 
 
-def test_slices_of_a_volume(convert: Any) -> None:
+def test_slices_of_a_volume_whatever_the_axes_of_its_file(convert: Any) -> None:
     flair, seg = volumes()
     found = convert(BRATS, case(flair, seg))
     # 0 and 30 hold no brain; 15 has tumour in 10 of 320 pixels, too little; 20 in 20, 25 in 30.
-    share = BRATS.model_copy(update={"min_tumour": 0.05})
-    assert set(found) == {f"slices/normal/BraTS2021_00001_{z:03}.png" for z in (5, 10)}
-    found = convert(share, case(flair, seg))
-    kept = {f"slices/tumour/BraTS2021_00001_{z:03}.png" for z in (20, 25)}
-    masks = {f"masks/BraTS2021_00001_{z:03}.png" for z in (20, 25)}
     normal = {f"slices/normal/BraTS2021_00001_{z:03}.png" for z in (5, 10)}
-    assert set(found) == normal | kept | masks
+    assert set(found) == normal
+    share = BRATS.model_copy(update={"min_tumour": 0.05})
+    found = convert(share, case(flair, seg))
+    kept = {
+        f"{of}/BraTS2021_00001_{z:03}.png" for of in ("slices/tumour", "masks") for z in (20, 25)
+    }
+    assert set(found) == normal | kept
     for z in (20, 25):
         # Rows run to the back, columns to the left.
         mask = found[f"masks/BraTS2021_00001_{z:03}.png"]
@@ -183,18 +179,13 @@ def test_slices_of_a_volume(convert: Any) -> None:
         pixels = found[f"slices/tumour/BraTS2021_00001_{z:03}.png"]
         expected = np.where(flair > 0, np.rint(255 * (flair - 1.0) / 999), 0)[:, :, z].T
         np.testing.assert_array_equal(pixels, expected)
-
-
-def test_the_axes_of_the_file_do_not_matter(convert: Any) -> None:
-    flair, seg = volumes()
-    expected = convert(BRATS, case(flair, seg))
     # The same brain, stored as top, right, front.
     turned = [np.transpose(v, (2, 0, 1))[:, ::-1, ::-1] for v in (flair, seg)]
     affine = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    found = convert(BRATS, case(*turned, affine=affine))
-    assert found.keys() == expected.keys()
-    for name, pixels in expected.items():
-        np.testing.assert_array_equal(found[name], pixels)
+    again = convert(share, case(*turned, affine=affine))
+    assert again.keys() == found.keys()
+    for name, pixels in found.items():
+        np.testing.assert_array_equal(again[name], pixels)
 
 
 def test_percentiles_cut_both_ends(convert: Any) -> None:
@@ -231,3 +222,14 @@ def test_damaged_volumes_are_named(convert: Any, content: bytes) -> None:
         convert(BRATS, members | {name: content})
     with pytest.raises(DataError, match=r"BraTS2021_00001_flair\.nii\.gz is no NIfTI"):
         convert(BRATS, members | {name: members[name][:-2000]})
+
+
+def test_files_are_converted_while_they_are_fetched(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(npz(arrays()))
+    card = make_card(SourceFile(name="x.npz"), conversion=MEDMNIST.model_dump())
+    destination = tmp_path / "raw/images.zip"
+    facts = fetch_dataset(card, destination, None, str(tmp_path))
+    assert facts.keys() == {"files"}  # the zip is none of them
+    assert left(destination) == ["images.zip"]
+    with ZipFile(destination) as archive:
+        assert len(archive.namelist()) == 10

@@ -1,3 +1,5 @@
+"""Pixels of image and mask files: depth, colour, geometry, damage."""
+
 import contextlib
 import io
 import struct
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from aeflow.data.decode import UnusableImageError, decode_image
+from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
 from aeflow.study.settings import DataSettings
+from tests.unit.data.helpers import encode, noise
 
 SIDE = 32
 Array = NDArray[Any]
@@ -25,21 +28,8 @@ def settings(side: int = SIDE, **changes: object) -> DataSettings:
     return DataSettings.model_validate({"image_size": side, **changes})
 
 
-def encode(image: Image.Image | Array, kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
-        file, kind, **options
-    )
-    return file.getvalue()
-
-
 def decode(content: bytes, **changes: Any) -> Array:
     return decode_image(content, settings(**changes))[0]
-
-
-def noise(height: int = SIDE, width: int = SIDE, channels: int = 3, seed: int = 0) -> Array:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
-    return values.astype(np.uint8).squeeze()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
@@ -69,11 +59,6 @@ def test_downscaling_is_antialiased() -> None:
     assert np.abs(inner - 127.5).max() <= 1
 
 
-def test_gray_is_repeated() -> None:
-    gray = noise(channels=1)
-    np.testing.assert_array_equal(decode(encode(gray)), np.dstack([gray] * 3))
-
-
 def test_sixteen_bits_are_scaled_to_eight() -> None:
     values = np.zeros((SIDE, SIDE), np.uint16)
     values.flat[: 256 * 3] = np.repeat(np.arange(256), 3) * 257  # exactly 0, 1, ... 255
@@ -94,34 +79,33 @@ def test_more_than_sixteen_bits_are_unusable(value: int) -> None:
         decode(encode(np.full((SIDE, SIDE), value, np.int32), "TIFF"))
 
 
-def test_one_bit_and_palette() -> None:
-    bits = noise(channels=1) > 127
+def test_every_kind_of_colour_becomes_rgb() -> None:
+    gray, bits, pixels = noise(channels=1), noise(channels=1) > 127, noise()
+    np.testing.assert_array_equal(decode(encode(gray)), np.dstack([gray] * 3))
     np.testing.assert_array_equal(decode(encode(bits))[:, :, 0], bits * 255)
-    palette = Image.fromarray(noise(channels=1) % 4, "P")
+    palette = Image.fromarray(gray % 4, "P")
     colours = np.array([[0, 0, 0], [255, 0, 0], [10, 20, 30], [9, 8, 7]], np.uint8)
     palette.putpalette(colours.tobytes())
     np.testing.assert_array_equal(decode(encode(palette)), colours[np.asarray(palette)])
+    cyan = Image.new("CMYK", (SIDE, SIDE), (255, 0, 0, 0))
+    assert np.abs(decode(encode(cyan, "JPEG")).astype(int) - [0, 255, 255]).max() <= 2
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    found = decode(encode(pixels), grayscale=True)
+    assert np.abs(found - luma[:, :, None]).max() <= 1
 
 
 def test_transparency_is_put_on_black() -> None:
-    pixels = noise(channels=4)
-    rgb, alpha = pixels[:, :, :3].astype(float), pixels[:, :, 3:] / 255
-    assert np.abs(decode(encode(pixels)) - rgb * alpha).max() <= 1
-    gray = noise(channels=2)
+    pixels, gray = noise(channels=4), noise(channels=2)
+    expected = pixels[:, :, :3] * (pixels[:, :, 3:] / 255)
+    assert np.abs(decode(encode(pixels)) - expected).max() <= 1
     expected = gray[:, :, 0] * (gray[:, :, 1] / 255)
     assert np.abs(decode(encode(gray))[:, :, 0] - expected).max() <= 1
-
     palette = Image.fromarray(np.ones((SIDE, SIDE), np.uint8), "P")
     palette.putpalette([255] * 12)
     assert decode(encode(palette)).min() == 255
     assert decode(encode(palette, transparency=1)).max() == 0
     white = Image.new("RGB", (SIDE, SIDE), "white")
     assert decode(encode(white, transparency=(255, 255, 255))).max() == 0
-
-
-def test_cmyk_becomes_rgb() -> None:
-    cyan = Image.new("CMYK", (SIDE, SIDE), (255, 0, 0, 0))
-    assert np.abs(decode(encode(cyan, "JPEG")).astype(int) - [0, 255, 255]).max() <= 2
 
 
 UPRIGHT: dict[int, Callable[[Array], Array]] = {
@@ -153,13 +137,6 @@ def test_first_of_several_frames() -> None:
     for kind in ("GIF", "TIFF"):
         content = encode(frames[0], kind, save_all=True, append_images=frames[1:])
         assert set(decode(content).flat) == {50}
-
-
-def test_grayscale_is_luma() -> None:
-    pixels = noise()
-    luma = pixels @ np.array([0.299, 0.587, 0.114])
-    found = decode(encode(pixels), grayscale=True)
-    assert np.abs(found - luma[:, :, None]).max() <= 1
 
 
 def test_center_crop_keeps_the_centre() -> None:
@@ -222,3 +199,81 @@ def test_damaged_bytes_are_an_image_or_unusable(data: st.DataObject) -> None:
     cut = data.draw(st.integers(len(content) // 2, len(content)))
     with contextlib.suppress(UnusableImageError):
         assert decode(bytes(content[:cut])).shape == (SIDE, SIDE, 3)
+
+
+def mask_of(defect: Array, side: int = SIDE, **changes: Any) -> Array:
+    content = encode(defect.astype(np.uint8) * 255)
+    return decode_mask(content, settings(side, **changes), defect.shape[::-1])
+
+
+def test_every_value_above_zero_is_a_defect() -> None:
+    defect = noise(channels=1) < 60
+    palette = Image.fromarray(defect.astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 0, 0, 1])
+    for content in (
+        encode(defect),
+        encode(defect.astype(np.uint8)),
+        encode(defect.astype(np.uint16)),
+        encode(np.dstack([defect * 0, defect * 0, defect]).astype(np.uint8)),
+        encode(palette),
+    ):
+        found = decode_mask(content, settings(), (SIDE, SIDE))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, defect)
+
+
+def test_half_covered_pixels_are_defects() -> None:
+    defect = np.zeros((64, 64), bool)
+    defect[0:2, 0:3] = True  # one and a half pixels of the result
+    defect[0:2, 20:22] = True  # one of a block's ...
+    defect[2:3, 20:21] = True  # ... pixels, a quarter of the next below: not
+    expected = np.zeros((32, 32), bool)
+    expected[0, :2] = expected[0, 10] = True
+    np.testing.assert_array_equal(mask_of(defect), expected)
+
+
+def test_enlarged_mask_is_no_grey_and_no_larger() -> None:
+    defect = noise(16, 16, 1) > 200
+    np.testing.assert_array_equal(mask_of(defect, 64), np.kron(defect, np.ones((4, 4))))
+
+
+@given(st.integers(0, 10_000), st.integers(20, 300), st.integers(20, 300), st.integers(0, 6))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_no_defect_is_lost_and_none_grows(seed: int, height: int, width: int, spots: int) -> None:
+    rng = np.random.default_rng(seed)
+    defect = np.zeros((height, width), bool)
+    for _ in range(spots):
+        y, x = rng.integers(height), rng.integers(width)
+        defect[y : y + rng.integers(1, 12), x : x + rng.integers(1, 12)] = True
+    found = mask_of(defect)
+    regions, count = ndimage.label(defect, np.ones((3, 3)))
+    for region in range(1, count + 1):
+        y, x = np.nonzero(regions == region)
+        rows, columns = (2 * y + 1) * SIDE // (2 * height), (2 * x + 1) * SIDE // (2 * width)
+        assert found[rows, columns].any()
+    # Nothing where there is no defect: a set pixel overlaps one.
+    for row, column in np.argwhere(found):
+        top, left = row * height // SIDE, column * width // SIDE
+        bottom, right = -(-(row + 1) * height // SIDE), -(-(column + 1) * width // SIDE)
+        assert defect[top:bottom, left:right].any()
+
+
+def test_area_of_defects_is_kept() -> None:
+    assert mask_of(np.zeros((50, 60), bool)).sum() == 0
+    y, x = np.mgrid[:500, :700]
+    disc = (y - 200) ** 2 + (x - 300) ** 2 < 150**2
+    assert mask_of(disc, 256).mean() == pytest.approx(disc.mean(), rel=0.01)
+
+
+def test_mask_is_cropped_like_its_image() -> None:
+    defect = np.zeros((128, 256), bool)
+    defect[10:20, 10:20] = True  # outside the centre
+    defect[32:64, 64:128] = True  # the upper left quarter of it
+    expected = np.zeros((64, 64), bool)
+    expected[:32, :32] = True
+    np.testing.assert_array_equal(mask_of(defect, 64, center_crop=32), expected)
+
+
+def test_mask_of_another_size_is_unusable() -> None:
+    with pytest.raises(UnusableImageError, match="mask is 40 x 30 pixels, the image 41 x 30"):
+        decode_mask(encode(noise(30, 40, 1)), settings(), (41, 30))

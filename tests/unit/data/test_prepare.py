@@ -1,27 +1,33 @@
+"""Arrays, index and facts of a category, the same bytes always, and nothing on a failure."""
+
 import csv
 import hashlib
-import json
+import io
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.receipts import read_receipt
 from aeflow.data.decode import decode_image, decode_mask
 from aeflow.data.prepare import prepare_images
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
+from aeflow.study.study import Study
+from tests.unit.data.helpers import ROOT, make_card, on_small_disk, run, sha256, start, write_zip
 
-WriteZip = Callable[[Path, dict[str, bytes]], Path]
-MakeCard = Callable[..., DatasetCard]
-ROOT = Path(__file__).parents[3]
-MASK = "toy/ground_truth/{defect}/{stem}_mask.png"
 OUTPUTS = ("images.npy", "masks.npy", "index.csv")
 
 
@@ -37,27 +43,54 @@ def prepare(
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
-def assert_nothing_left(folder: Path) -> None:
-    assert not folder.exists() or list(folder.iterdir()) == []
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "index.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def test_arrays_index_and_manifest(
-    tmp_path: Path, archive: Path, card: DatasetCard, members: dict[str, bytes]
+def test_arrays_index_and_facts(
+    tmp_path: Path, card: DatasetCard, members: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = prepare(archive, card, tmp_path / "out")
+    copies = {
+        "toy/train/good/07.png": members["toy/test/good/00.png"],
+        "toy/train/good/08.png": members["toy/test/hole/00.png"],
+        "toy/train/good/10.png": members["toy/train/good/09.png"],
+        "toy/train/hole/01.png": members["toy/test/hole/01.png"],
+    }
+    members |= copies | {"toy/readme.txt": b"", "toy/x/a.txt": b"", "toy/x/b.txt": b""}
+    with caplog.at_level("INFO"):
+        facts = prepare(write_zip(tmp_path / "a.zip", members), card, tmp_path / "out")
     images = np.load(tmp_path / "out/images.npy", mmap_mode="r", allow_pickle=False)
     masks = np.load(tmp_path / "out/masks.npy", mmap_mode="r", allow_pickle=False)
-    with (tmp_path / "out/index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "out")
 
-    counts = {"train": 30, "validation_normal": 10, "validation_anomalous": 6}
-    assert manifest["counts"] == {**counts, "test_normal": 5, "test_anomalous": 5}
-    assert images.shape == (56, 32, 32, 3)
+    found = {"train_normal": 40, "train_anomalous": 6, "test_normal": 5, "test_anomalous": 5}
+    anomalies = {"validation_anomalous": 5, "test_anomalous": 5}
+    split = Counter(row["split"] for row in rows if row["gt_label"] == "0")
+    normals = {"train": split["train"], "validation_normal": split["validation"], "test_normal": 5}
+    assert facts == {
+        "found": found | {"train": 46, "test": 10},
+        "not_used": {"toy/": 1, "toy/x/": 2},
+        "duplicates": {"number": 4, "in_two_splits": 3, "with_normals": 2},
+        "groups": {"number": 0, "in_two_splits": 0, "with_normals": 0},
+        **{"dropped_duplicates": 2, "dropped_groups": 0, "shared_groups": 0},
+        **{"dropped_validation": 0, "dropped_anomalies": 1, "drawn_test": 0},
+        "counts": normals | anomalies,
+        "unusable": [],
+    }
+    assert 9 <= split["validation"] <= 11
+    assert split["train"] + split["validation"] == 38
+    [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warning == "toy/all: 2 images left out of training, their bytes are in the test"
+    assert "byte-identical normal images in two splits: 2, such as" in caplog.text
+    assert "files that the card has no use for: 3, such as toy/readme.txt" in caplog.text
+
+    assert images.shape == (53, 32, 32, 3)
     assert masks.shape == (5, 32, 32)
-    assert len({row["source"] for row in rows}) == len(rows) == 56
+    assert len({row["source"] for row in rows}) == len(rows) == 53
     for row, pixels in zip(rows, images, strict=True):
         content = members[row["source"]]
         expected, size = decode_image(content, settings())
@@ -74,40 +107,23 @@ def test_arrays_index_and_manifest(
             assert expected.any()
             np.testing.assert_array_equal(masks[int(row["mask_row"])], expected)
 
-    for key, path in [
-        ("archive", archive),
-        *((n.split(".")[0], tmp_path / "out" / n) for n in OUTPUTS),
-    ]:
-        assert manifest[f"{key}_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert manifest["settings"]["image_size"] == 32
-    assert (manifest["unusable"], manifest["dropped_duplicates"]) == ([], 0)
-    assert str(tmp_path) not in json.dumps(manifest)
 
-
-def test_any_number_of_workers_gives_the_same_bytes(
-    tmp_path: Path, archive: Path, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aeflow.data.workers.CHUNK", 5)
-    manifests = [prepare(archive, card, tmp_path / str(count), count) for count in (1, 2, 3)]
-    assert manifests[0] == manifests[1] == manifests[2]
-    assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
-
-
-def test_order_of_the_archive_does_not_matter(
+def test_neither_workers_nor_the_order_of_the_archive_change_a_byte(
     tmp_path: Path,
     archive: Path,
     card: DatasetCard,
     members: dict[str, bytes],
-    write_zip: WriteZip,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("aeflow.data.workers.CHUNK", 5)
     turned = write_zip(tmp_path / "turned.zip", dict(reversed(members.items())))
-    prepare(archive, card, tmp_path / "one")
-    prepare(turned, card, tmp_path / "two")
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    facts = [prepare(archive, card, tmp_path / "1"), prepare(turned, card, tmp_path / "2", 2)]
+    assert facts[0] == facts[1]
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_unusable_images_are_left_out_and_listed(
-    tmp_path: Path, card: DatasetCard, members: dict[str, bytes], write_zip: WriteZip
+    tmp_path: Path, card: DatasetCard, members: dict[str, bytes]
 ) -> None:
     """The arrays hold the same rows as without the faults, minus the faulty ones."""
     prepare(write_zip(tmp_path / "good.zip", members), card, tmp_path / "good")
@@ -118,18 +134,15 @@ def test_unusable_images_are_left_out_and_listed(
     }
     broken = {**members, **{name: content for name, (content, _) in faults.items()}}
     archive = write_zip(tmp_path / "broken.zip", broken)
-    manifest = prepare(archive, card, tmp_path / "broken", max_unusable_share=0.06)
-    assert [entry["source"] for entry in manifest["unusable"]] == sorted(faults)
-    for entry in manifest["unusable"]:
+    facts = prepare(archive, card, tmp_path / "broken", max_unusable_share=0.06)
+    assert [entry["source"] for entry in facts["unusable"]] == sorted(faults)
+    for entry in facts["unusable"]:
         assert faults[entry["source"]][1] in entry["reason"]
-    assert manifest["counts"]["test_normal"] == 4
-    assert manifest["counts"]["test_anomalous"] == 3
+    assert (facts["counts"]["test_normal"], facts["counts"]["test_anomalous"]) == (4, 3)
 
     def table(folder: str) -> dict[str, tuple[bytes, bytes]]:
         images, masks = (np.load(tmp_path / folder / name) for name in OUTPUTS[:2])
-        with (tmp_path / folder / "index.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert len(images) == len(rows)
+        rows = rows_of(tmp_path / folder)
         assert len(masks) == sum(row["mask_row"] != "" for row in rows)
         return {
             row["source"]: (
@@ -143,80 +156,162 @@ def test_unusable_images_are_left_out_and_listed(
     assert table("broken") == expected
 
 
-def test_too_many_unusable_images_are_an_error(
-    tmp_path: Path, card: DatasetCard, members: dict[str, bytes], write_zip: WriteZip
-) -> None:
-    names = sorted(name for name in members if "/test/" in name)[:7]
-    archive = write_zip(tmp_path / "a.zip", {**members, **dict.fromkeys(names, b"words")})
-    with pytest.raises(DataError) as caught:
-        prepare(archive, card, tmp_path / "out", max_unusable_share=0.1)
-    message = str(caught.value)
-    assert "7 of 56 images are unusable" in message
-    assert [name in message for name in names] == [True] * 5 + [False] * 2
-    assert "and 2 more" in message
-    assert "max_unusable_share (now 0.1)" in message
-    assert_nothing_left(tmp_path / "out")
-    with pytest.raises(DataError, match="unusable"):
-        prepare(archive, card, tmp_path / "out")
-
-
-def test_copies_of_test_images_are_dropped_and_counted(
-    tmp_path: Path, card: DatasetCard, members: dict[str, bytes], write_zip: WriteZip
-) -> None:
-    members["toy/train/good/07.png"] = members["toy/test/good/00.png"]
-    members["toy/train/good/08.png"] = members["toy/test/hole/00.png"]
-    archive = write_zip(tmp_path / "a.zip", members)
-    manifest = prepare(archive, card, tmp_path / "out")
-    assert manifest["dropped_duplicates"] == 2
-    assert "train/good/07" not in (tmp_path / "out/index.csv").read_text()
-    assert manifest["counts"]["train"] + manifest["counts"]["validation_normal"] == 38
-
-
 def test_failures_leave_nothing(
-    tmp_path: Path,
-    archive: Path,
-    card: DatasetCard,
-    make_card: MakeCard,
-    members: dict[str, bytes],
+    tmp_path: Path, archive: Path, card: DatasetCard, members: dict[str, bytes]
 ) -> None:
-    out = [tmp_path / "out" / name for name in OUTPUTS]
+    out = tmp_path / "out"
+    names = sorted(name for name in members if "/test/" in name)[:7]
+    unusable = write_zip(tmp_path / "a.zip", {**members, **dict.fromkeys(names, b"words")})
+    with pytest.raises(DataError, match=r"7 of 56 images are unusable .*and 2 more\).*now 0\.1"):
+        prepare(unusable, card, out, max_unusable_share=0.1)
     with pytest.raises(DataError, match="train_normal: expected 1, found 40"):
-        prepare(archive, make_card(), tmp_path / "out")
+        prepare(archive, make_card(), out)
     with pytest.raises(ConfigError, match="no category 'al'"):
-        prepare_images(archive, card, "al", settings(), out[0], out[1], out[2], 1)
+        prepare_images(archive, card, "al", settings(), *(out / name for name in OUTPUTS), 1)
     image = members["toy/train/good/20.png"]
     archive.write_bytes(archive.read_bytes().replace(image, image[:-1] + b"x"))
     with pytest.raises(DataError, match=r"toy/train/good/20\.png is damaged"):
-        prepare(archive, card, tmp_path / "out", 2)
+        prepare(archive, card, out, 2)
     archive.write_bytes(archive.read_bytes()[:-40])
     with pytest.raises(DataError, match="no readable zip"):
-        prepare(archive, card, tmp_path / "out")
+        prepare(archive, card, out)
     with pytest.raises(DataError, match="is missing"):
-        prepare(tmp_path / "nowhere.zip", card, tmp_path / "out")
-    assert_nothing_left(tmp_path / "out")
+        prepare(tmp_path / "nowhere.zip", card, out)
+    assert contents(out) == {}
 
 
-def run(command: list[str]) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return finished.stdout + finished.stderr
-
-
-def test_script_writes_arrays_and_manifest(
+def test_scripts_fetch_and_prepare_the_same_bytes_under_any_hash_seed(
     tmp_path: Path, archive: Path, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "config/datasets").mkdir(parents=True)
-    (tmp_path / "config/datasets/toy.yaml").write_text(card.model_dump_json())
-    script = [sys.executable, str(ROOT / "scripts/prepare_images.py"), "--dataset", "toy"]
-    outputs = [f"--{name.split('.')[0]}={tmp_path / 'out' / name}" for name in OUTPUTS]
-    fixed = [*script, f"--archive={archive}", *outputs, f"--log={tmp_path / 'prepare.log'}"]
-    fixed += ["--settings", settings().model_dump_json(), f"--manifest={tmp_path / 'toy.json'}"]
     monkeypatch.chdir(tmp_path)
-    assert "no category 'brick'" in run([*fixed, "--category", "brick"])
-    assert not (tmp_path / "toy.json").exists()
-    told = run([*fixed, "--category", "all", "--workers", "2"])
-    assert re.fullmatch(r"toy/all: 56 images prepared in [\d.]+ s, \d+ per second\n", told)
-    expected = prepare(archive, card, tmp_path / "expected")
-    assert json.loads((tmp_path / "toy.json").read_text()) == expected
-    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
-    assert "per second" in (tmp_path / "prepare.log").read_text()
+    Path("config/datasets").mkdir(parents=True)
+    Path("config/datasets/toy.yaml").write_text(card.model_dump_json(exclude={"files"}))
+    entry = {"name": "toy", "source": str(tmp_path / "folder")}
+    Path("folder").mkdir()
+    with ZipFile(archive) as opened:
+        opened.extractall("folder")
+    data = settings().model_dump()
+    study = Study.model_validate({"study": "s", "datasets": [entry], "data": data})
+    Path("study.json").write_text(study.model_dump_json())
+    made: list[tuple[Any, ...]] = []
+    for seed in ("1", "2"):
+        for script, *of in (
+            ("fetch_data", "--archive", "toy"),
+            ("prepare_images", "--dataset", "toy", "--category", "all", "--workers", "1"),
+        ):
+            command = [sys.executable, str(ROOT / f"scripts/{script}.py"), *of]
+            told = run(
+                [*command, "--study", "study.json", "--log", f"{script}.log"], PYTHONHASHSEED=seed
+            )
+        assert re.fullmatch(r"toy/all: 56 images prepared in [\d.]+ s, \d+ per second\n", told)
+        fetched = read_receipt(Path("data/receipts/raw/toy.json"))
+        prepared = read_receipt(Path("data/receipts/prepared/toy/all.json"))
+        made.append((contents(Path("data/prepared/toy/all")), fetched.made, prepared.facts))
+    assert made[0] == made[1]
+    assert fetched.made == {"data/raw/toy.zip": sha256(Path("data/raw/toy.zip"))}
+    assert fetched.facts["files"][0]["sha256"] == fetched.made["data/raw/toy.zip"]
+    assert fetched.warnings == prepared.warnings == []
+    facts = prepare(Path("data/raw/toy.zip"), card, tmp_path / "expected")
+    assert prepared.facts == facts
+    assert made[0][0] == contents(tmp_path / "expected")
+    assert str(tmp_path) not in Path("data/receipts/prepared/toy/all.json").read_text()
+    assert "per second" in Path("prepare_images.log").read_text()
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from aeflow.core.errors import DataError
+from aeflow.data.prepare import prepare_images
+from aeflow.study.cards import DatasetCard
+from aeflow.study.settings import DataSettings
+if __name__ == "__main__":
+    archive, card, limit, out = sys.argv[1:]
+    if int(limit):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    card = DatasetCard.model_validate_json(Path(card).read_text())
+    outputs = [Path(out, name) for name in ("images.npy", "masks.npy", "index.csv")]
+    settings = DataSettings(image_size=256, val_fraction=0.25)
+    try:
+        prepare_images(Path(archive), card, "all", settings, *outputs, 2)
+    except DataError as error:
+        print("DataError:", error)
+"""
+
+
+def child(folder: Path, archive: Path, card: DatasetCard, limit: int = 0) -> list[str]:
+    """Return the command that prepares an archive at 256 pixels into a folder to be added."""
+    (folder / "child.py").write_text(CHILD)
+    (folder / "card.json").write_text(card.model_dump_json())
+    paths = (folder / "child.py", archive, folder / "card.json")
+    return [sys.executable, *map(str, paths), str(limit)]
+
+
+def test_a_full_disk_or_a_limit_leaves_nothing(
+    tmp_path: Path, archive: Path, card: DatasetCard
+) -> None:
+    told = on_small_disk(tmp_path, 2, [*child(tmp_path, archive, card), str(tmp_path / "disk")])
+    assert told[0].startswith(f"DataError: Cannot write {tmp_path}/disk/images.npy: the disk is")
+    assert told[1:] == []
+    out = tmp_path / "out"
+    said = run([*child(tmp_path, archive, card, 1_000_000), str(out)])
+    assert said.startswith(f"DataError: Cannot write {out}/images.npy: files of that")
+    assert contents(out) == {}
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(number) for number in text.split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> list[str]:
+    """As `child`, with images that take long to decode, so that a kill comes in the middle."""
+    file = io.BytesIO()
+    Image.effect_noise((1500, 1500), 90).save(file, "PNG", compress_level=1)
+    names = [f"toy/train/good/{n:02}.png" for n in range(20)]
+    names += [f"toy/test/good/{n:02}.png" for n in range(5)]
+    members = {name: file.getvalue() + name.encode() for name in names}
+    counts = {"all": {"train_normal": 20, "test_normal": 5, "test_anomalous": 0}}
+    return child(tmp_path, write_zip(tmp_path / "slow.zip", members), make_card(counts=counts))
+
+
+def test_killed_and_started_again(tmp_path: Path, slow: list[str]) -> None:
+    out = tmp_path / "out"
+    part = out / ".images.part.npy"
+    process = start([*slow, str(out)])
+    wait_until(lambda: part.exists() and part.stat().st_size > 25 * 256 * 256 * 3)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(workers) >= 2
+    assert not any((out / name).exists() for name in OUTPUTS)
+    wait_until(lambda: not any(map(is_running, workers)))  # no orphan waits for work for ever
+    assert run([*slow, str(out)]) == ""
+    assert run([*slow, str(tmp_path / "undisturbed")]) == ""
+    assert contents(out) == contents(tmp_path / "undisturbed")
+    assert sorted(contents(out)) == sorted(OUTPUTS)
+
+
+def test_a_killed_worker_is_an_error(tmp_path: Path, slow: list[str]) -> None:
+    out = tmp_path / "out"
+    process = start([*slow, str(out)], stdout=subprocess.PIPE)
+    wait_until((out / ".images.part.npy").exists)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    told, _ = process.communicate(timeout=120)
+    assert told.startswith("DataError: A process that read")
+    assert contents(out) == {}

@@ -1,28 +1,32 @@
-from collections.abc import Callable
-from pathlib import Path
+"""What is read in paths and tables of an archive: by a toy's card, and by every card of ours."""
+
+import io
 from zipfile import ZipFile
 
 import pytest
 
-from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.types import Split
-from aeflow.data.records import Record, find_records
+from aeflow.data.records import Found, Record, find_records
 from aeflow.study.cards import DatasetCard, load_dataset_card
+from tests.unit.data.helpers import ROOT, make_card
 
-MakeCard = Callable[..., DatasetCard]
-Find = Callable[..., list[Record]]
-ROOT = Path(__file__).parents[3]
-MASK = "toy/ground_truth/{defect}/{stem}_mask.png"
+CARDS = ROOT / "config/datasets"
+MASK = {"mask": "toy/ground_truth/{defect}/{stem}_mask.png"}
+ANY = {"image": r"(?P<category>\w+)/(?P<split>\w+)/(?P<defect>\w+)/\w+\.(?:png|jpg)"}
 
 
-@pytest.fixture
-def find(tmp_path: Path, write_zip: Callable[[Path, dict[str, bytes]], Path]) -> Find:
-    def run(card: DatasetCard, names: list[str], category: str = "all", table: str = "") -> object:
-        members = {name: table.encode() for name in names}
-        with ZipFile(write_zip(tmp_path / "a.zip", members)) as archive:
-            return find_records(archive, card, category)
+def look(card: DatasetCard, members: dict[str, str], category: str = "all") -> Found:
+    content = io.BytesIO()
+    with ZipFile(content, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    with ZipFile(content) as archive:
+        return find_records(archive, card, category)
 
-    return run  # type: ignore[return-value]
+
+def find(card: DatasetCard, names: list[str], category: str = "all") -> list[Record]:
+    return look(card, dict.fromkeys(names, ""), category).records
 
 
 def counts(*numbers: int) -> dict[str, dict[str, int]]:
@@ -30,7 +34,7 @@ def counts(*numbers: int) -> dict[str, dict[str, int]]:
     return {"all": dict(zip(keys, numbers, strict=True))}
 
 
-def test_images_are_found_and_everything_else_ignored(make_card: MakeCard, find: Find) -> None:
+def test_images_are_found_and_everything_else_is_not_used() -> None:
     names = [
         "toy/train/good/b.png",
         "toy/train/good/a.png",
@@ -40,35 +44,33 @@ def test_images_are_found_and_everything_else_ignored(make_card: MakeCard, find:
         "toy/test/hole/b.png",
         "toy/ground_truth/hole/a_mask.png",
         "toy/ground_truth/hole/b_mask.png",
+        "toy/groups.csv",
         "toy/readme.txt",
         "toy/test/good/.hidden.png",
+        "__MACOSX/toy/test/good/a.png",
         "toy/val/good/a.png",
         "elsewhere/toy/test/good/a.png",
     ]
-    found = find(make_card(counts(2, 1, 1, 2), mask=MASK), names)
+    table = "file,group\n" + "".join(f"{name},1\n" for name in names[:6])
+    card = make_card(counts=counts(2, 1, 1, 2), layout=MASK | {"groups": "toy/groups.csv"})
+    found = look(card, dict.fromkeys(names, "") | {"toy/groups.csv": table})
     # The mask hole/a_mask is that of test/hole/a, not of train/hole/a.
-    assert found == [
-        Record("toy/test/good/a.png", Split.TEST, 0, "good"),
-        Record("toy/test/hole/a.png", Split.TEST, 1, "hole", None, names[6]),
-        Record("toy/test/hole/b.png", Split.TEST, 1, "hole", None, names[7]),
-        Record("toy/train/good/a.png", Split.TRAIN, 0, "good"),
-        Record("toy/train/good/b.png", Split.TRAIN, 0, "good"),
-        Record("toy/train/hole/a.png", Split.TRAIN, 1, "hole"),
+    assert found.records == [
+        Record("toy/test/good/a.png", Split.TEST, 0, "good", "1"),
+        Record("toy/test/hole/a.png", Split.TEST, 1, "hole", "1", names[6]),
+        Record("toy/test/hole/b.png", Split.TEST, 1, "hole", "1", names[7]),
+        Record("toy/train/good/a.png", Split.TRAIN, 0, "good", "1"),
+        Record("toy/train/good/b.png", Split.TRAIN, 0, "good", "1"),
+        Record("toy/train/hole/a.png", Split.TRAIN, 1, "hole", "1"),
     ]
-    assert found[0].image_id == "toy/test/good/a"
+    assert found.records[0].image_id == "toy/test/good/a"
+    assert found.not_used == [names[13], "toy/readme.txt", "toy/val/good/a.png"]
 
 
-def test_hidden_folders_never_match(make_card: MakeCard, find: Find) -> None:
-    image = r"(?:.*/)?toy/(?P<split>train|test)/(?P<defect>[^/]+)/[^/]+\.png"
-    names = ["toy/train/good/a.png", "x/toy/test/good/a.png"]
-    extra = ["__MACOSX/toy/train/good/._a.png", "__MACOSX/toy/train/good/b.png", ".x/" + names[0]]
-    assert len(find(make_card(counts(1, 0, 1, 0), image=image), names + extra)) == 2
-
-
-def test_every_differing_count_is_named(make_card: MakeCard, find: Find) -> None:
+def test_every_differing_count_is_named() -> None:
     names = ["toy/train/good/a.png", "toy/test/good/a.png", "toy/test/hole/a.png"]
     with pytest.raises(DataError) as caught:
-        find(make_card(counts(2, 5, 1, 0)), names)
+        find(make_card(counts=counts(2, 5, 1, 0)), names)
     message = str(caught.value)
     assert "train_normal: expected 2, found 1" in message
     assert "train_anomalous: expected 5, found 0" in message
@@ -77,53 +79,55 @@ def test_every_differing_count_is_named(make_card: MakeCard, find: Find) -> None
     assert "config/datasets/toy.yaml" in message
 
 
-def test_archive_of_another_layout(make_card: MakeCard, find: Find) -> None:
-    with pytest.raises(DataError, match=r"first of 2 files: good/a\.png"):
-        find(make_card(), ["good/b.png", "good/a.png"])
-
-
-def test_category_is_chosen_and_a_wrong_one_corrected(make_card: MakeCard, find: Find) -> None:
-    image = r"(?P<category>\w+)/(?P<split>\w+)/(?P<defect>\w+)/(?P<stem>\w+)\.png"
+def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
     one = {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}
-    card = make_card({"brick": one, "gravel": one}, image=image)
-    names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel", "wood") for s in ("train", "test")]
-    sources = [record.source for record in find(card, names, "gravel")]
-    assert sources == ["gravel/test/good/a.png", "gravel/train/good/a.png"]
+    card = make_card(counts={"brick": one, "gravel": one}, layout=ANY)
+    names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel") for s in ("train", "test")]
+    records, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
+    assert [record.source for record in records] == names[3:1:-1]
+    assert not_used == ["licence"]
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):
         find(card, names, "gravle")
 
 
-def test_missing_mask_of_a_test_image(make_card: MakeCard, find: Find) -> None:
-    names = ["toy/train/good/a.png", "toy/train/hole/z.png", "toy/test/hole/a.png"]
-    card = make_card(counts(1, 1, 0, 1), mask=MASK)
-    with pytest.raises(DataError, match=r"1 anomalous test images.*toy/test/hole/a\.png"):
-        find(card, names)
-    with_mask = find(card, [*names, "toy/ground_truth/hole/a_mask.png"])
-    assert [record.mask is not None for record in with_mask] == [True, False, False]
-
-
-def test_split_of_another_name(make_card: MakeCard, find: Find) -> None:
-    image = r"toy/(?P<split>\w+)/(?P<defect>\w+)/\w+\.png"
-    with pytest.raises(ConfigError, match=r"split 'val'.*knows train, validation, test"):
-        find(make_card(image=image), ["toy/val/good/a.png"])
-
-
-def test_same_name_with_two_extensions(make_card: MakeCard, find: Find) -> None:
-    image = r"toy/(?P<split>\w+)/(?P<defect>\w+)/\w+\.(?:png|jpg)"
-    with pytest.raises(DataError, match="two images are called toy/train/good/a"):
-        find(
-            make_card(counts(2, 0, 0, 0), image=image),
+@pytest.mark.parametrize(
+    ("names", "layout", "message"),
+    [
+        (["good/b.png", "good/a.png"], {}, r"first of 2 files: good/a\.png"),
+        (["toy/val/good/a.png"], ANY, r"split 'val'.*knows train, validation, test"),
+        (
             ["toy/train/good/a.png", "toy/train/good/a.jpg"],
-        )
+            ANY,
+            "two images are called toy/train/good/a",
+        ),
+        (
+            ["toy/train/good/a.png", "toy/train/good/b.png", "toy/test/hole/a.png"],
+            MASK,
+            r"1 anomalous test images.*toy/test/hole/a\.png",
+        ),
+    ],
+)
+def test_another_archive_than_the_cards(
+    names: list[str], layout: dict[str, str], message: str
+) -> None:
+    promised = {"all": {"train_normal": 2}}
+    with pytest.raises(AeflowError, match=message):
+        find(make_card(counts=promised, layout=layout), names)
 
 
-GROUPED = ["toy/train/good/a.png", "toy/test/good/b.png", "toy/groups.csv"]
+GROUPED = ["toy/train/good/a.png", "toy/test/good/b.png"]
 
 
-def test_groups_by_file_name_or_path(make_card: MakeCard, find: Find) -> None:
+def test_groups_by_file_name_or_path() -> None:
     table = "\ufefffile,class,group\na.png,x,7\ntoy/test/good/b.png,x,8\nother.png,x,9\n"
-    card = make_card(counts(1, 0, 1, 0), groups="toy/groups.csv")
-    assert [record.group for record in find(card, GROUPED, table=table)] == ["8", "7"]
+    card = make_card(counts=counts(1, 0, 1, 0), layout={"groups": "toy/groups.csv"})
+    members = dict.fromkeys(GROUPED, "")
+    found = look(card, members | {"toy/groups.csv": table})
+    assert [record.group for record in found.records] == ["8", "7"]
+    with pytest.raises(DataError, match=r"archive has no toy/groups\.csv"):
+        look(card, members)
+    unknown = card.model_copy(update={"counts": {"all": None}})
+    assert [record.group for record in look(unknown, members).records] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -131,40 +135,190 @@ def test_groups_by_file_name_or_path(make_card: MakeCard, find: Find) -> None:
     [
         ("file,group\na.png,7\n", r"no group for toy/test/good/b\.png"),
         ("file,group\na.png,7\nb.png,\n", r"no group for toy/test/good/b\.png"),
+        ("file,group\n", r"no group for toy/test/good/b\.png"),
         ("file,group\na.png,7\na.png,8\nb.png,1\n", r"gives a\.png two groups"),
         ("name,group\na.png,7\n", "lacks the column file"),
         ("", "lacks the column file and group"),
     ],
 )
-def test_wrong_table_of_groups(make_card: MakeCard, find: Find, table: str, message: str) -> None:
-    card = make_card(counts(1, 0, 1, 0), groups="toy/groups.csv")
+def test_a_wrong_table_of_groups(table: str, message: str) -> None:
+    card = make_card(counts={"all": None}, layout={"groups": "toy/groups.csv"})
     with pytest.raises(DataError, match=message):
-        find(card, GROUPED, table=table)
+        look(card, dict.fromkeys(GROUPED, "") | {"toy/groups.csv": table})
 
 
-def test_missing_table_of_groups(make_card: MakeCard, find: Find) -> None:
-    with pytest.raises(DataError, match=r"archive has no toy/groups\.csv"):
-        find(make_card(counts(1, 0, 1, 0), groups="toy/groups.csv"), GROUPED[:2])
+def test_a_table_that_is_no_text() -> None:
+    content = io.BytesIO()
+    with ZipFile(content, "w") as archive:
+        archive.writestr("list.csv", b"path,label\n\xff,normal\n")
+    with ZipFile(content) as archive, pytest.raises(DataError, match=r"list\.csv is no UTF-8"):
+        find_records(archive, load_dataset_card("folder_list", CARDS), "all")
+
+
+# Card | path ({} may be any folder) | split | defect | whether anomalous | group | category
+OFFICIAL = [
+    [cell.strip() for cell in line.split("|")]
+    for line in """\
+oct2017 | {}OCT2017/train/NORMAL/NORMAL-9053621-1.jpeg | train | NORMAL | 0 | 9053621 |
+oct2017 | {}OCT2017 /test/CNV/CNV-16-30.jpeg | test | CNV | 1 | 16 |
+chest_xray | {}chest_xray/train/NORMAL/IM-0115-0001.jpeg | train | NORMAL | 0 | IM-0115 |
+chest_xray | {}chest_xray/test/NORMAL/NORMAL2-IM-02-01.jpeg | test | NORMAL | 0 | NORMAL2-IM-02 |
+chest_xray | {}chest_xray/test/PNEUMONIA/person1_virus_9.jpeg | test | PNEUMONIA | 1 | person1 |
+brats2021 | slices/normal/BraTS2021_00001_070.png | train | normal | 0 | BraTS2021_00001 |
+brats2021 | slices/tumour/BraTS2021_00002_005.png | train | tumour | 1 | BraTS2021_00002 |
+miic | {}Anomaly_train/b_ normal_00012.jpg | train | normal | 0 | |
+miic | {}Anomaly_test/X1-abnormal_99999.jpg | test | abnormal | 1 | |
+btad | {}BTech_Dataset_transformed/01/train/ok/0001.bmp | train | ok | 0 | | 01
+btad | {}BTech_Dataset_transformed/03/test/ko/0042.png | test | ko | 1 | | 03
+mvtec_ad | {}zipper/test/broken_teeth/001.png | test | broken_teeth | 1 | | zipper
+mvtec_ad | {}wood/train/good/000.png | train | good | 0 | | wood
+pneumoniamnist | validation/normal/000001.png | validation | normal | 0 | |
+octmnist | train/choroidal_neovascularization/01.png | train | choroidal_neovascularization | 1 | |
+dermamnist | test/melanocytic_nevi/000123.png | test | melanocytic_nevi | 0 | |
+magnetic_tile | magnetic_tile/train/good/exp1_num_4727.jpg | train | good | 0 | 7 |
+folder_mvtec | {}test/Kratzer tief/ä 1-_漢.JPEG | test | Kratzer tief | 1 | |
+folder_mvtec | {}train/good/x.webp | train | good | 0 | |
+folder_two | {}normal/day 1/ä.PNG | train | normal | 0 | |
+folder_two | {}anomalous/x.tif | train | anomalous | 1 | |
+""".splitlines()
+]
+ELSEWHERE = {"demo_textures", "isic2018", "folder_list"}  # below, test_demo_textures.py
+
+
+def read(name: str, members: dict[str, str], category: str = "all") -> list[Record]:
+    """Find what a card of ours reads, whatever it says of counts."""
+    card = load_dataset_card(name, CARDS)
+    unknown = card.model_copy(update={"counts": dict.fromkeys(card.counts)})
+    return look(unknown, members, category).records
+
+
+def groups_of(name: str, path: str) -> dict[str, str]:
+    file = path.rpartition("/")[2]
+    return {"magnetic_tile/groups.csv": f"file,group\n{file},7\n"} if name[:3] == "mag" else {}
+
+
+def test_every_card_is_here() -> None:
+    assert {row[0] for row in OFFICIAL} | ELSEWHERE == {path.stem for path in CARDS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("row", OFFICIAL, ids=" ".join)
+def test_an_official_name_is_read_and_nothing_beside_it(row: list[str]) -> None:
+    name, pattern, split, defect, label, group, category = row
+    for root in ("", "download/", "a/b/", "mask/"):
+        path = pattern.format(root)
+        [record] = read(name, {path: ""} | groups_of(name, path), category or "all")
+        assert (record.source, record.split, record.gt_label) == (path, split, int(label))
+        assert (record.defect, record.group) == (defect, group or None)
+    path = pattern.format("a/")
+    beside = [f"__MACOSX/{path}", "/._".join(path.rsplit("/", 1)), path + ".txt", path[:-4]]
+    if load_dataset_card(name, CARDS).layout.test_fraction is None:
+        other = {"train": "val", "test": "training", "validation": "valid"}
+        beside.append(path.replace(split, other[split]))
+    if name == "miic":
+        beside += [path.replace("normal_", "normal_mask_"), "/Padded ".join(path.rsplit("/", 1))]
+        beside.append(path.replace("Anomaly_", "Inpainting_"))
+    for other_path in beside:
+        with pytest.raises(DataError, match="no path inside the archive matches"):
+            read(name, {other_path: ""} | groups_of(name, path), category or "all")
 
 
 @pytest.mark.parametrize(
-    ("name", "group"),
+    ("name", "image", "mask"),
     [
-        ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
-        ("train/NORMAL/NORMAL2-IM-0927-0001-0002.jpeg", "NORMAL2-IM-0927"),
-        ("test/PNEUMONIA/person1_virus_6.jpeg", "person1"),
-        ("train/PNEUMONIA/person1000_bacteria_2931.jpeg", "person1000"),
+        ("btad", "{0}01/test/ko/0001.bmp", "{0}01/ground_truth/ko/0001.png"),
+        ("btad", "x/{0}03/test/ko/0001.bmp", "x/{0}03/ground_truth/ko/0001.bmp"),
+        ("mvtec_ad", "wood/test/hole/000.png", "wood/ground_truth/hole/000_mask.png"),
+        ("folder_mvtec", "a/test/hole/b.JPG", "a/ground_truth/hole/b_mask.png"),
+        ("brats2021", "slices/tumour/BraTS2021_00001_070.png", "masks/BraTS2021_00001_070.png"),
     ],
 )
-def test_chest_xray_file_names_tell_the_patient(find: Find, name: str, group: str) -> None:
-    card = load_dataset_card("chest_xray", ROOT / "config/datasets")
-    split, defect, _ = name.split("/")
-    number = {"train_normal": 1, "test_normal": 0, "test_anomalous": 0}
-    number |= {"train_anomalous": int(split == "train" and defect != "NORMAL")}
-    number |= {"train_normal": int(split == "train" and defect == "NORMAL")}
-    number |= {"test_anomalous": int(split == "test")}
-    card = card.model_copy(
-        update={"counts": {"all": card.counts["all"].model_copy(update=number)}}
-    )
-    (record,) = find(card, [f"ChestXRay2017/chest_xray/{name}"])
-    assert record.group == group
+def test_a_mask_belongs_to_its_image(name: str, image: str, mask: str) -> None:
+    image, mask = (text.format("BTech_Dataset_transformed/") for text in (image, mask))
+    category = "wood" if name == "mvtec_ad" else image[-19:-17] if name == "btad" else "all"
+    members = dict.fromkeys([image, mask, mask.replace("00", "11"), "groups.csv.txt"], "")
+    [record] = read(name, members, category)
+    assert (record.source, record.mask) == (image, mask)
+
+
+CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+
+
+TABLE = "ISIC2018_Task3_{0}_GroundTruth/ISIC2018_Task3_{0}_GroundTruth.csv"
+IMAGE = "ISIC2018_Task3_{0}_Input/ISIC2018_Task3_{0}_Input/{1}.jpg"
+
+
+def test_labels_of_isic_come_from_its_tables() -> None:
+    labels = {
+        "ISIC_0000001": ("Training", "NV"),
+        "ISIC_0000002": ("Training", "VASC"),
+        "ISIC_0000003": ("Validation", "MEL"),
+    }
+    members = {}
+    for name, (part, label) in labels.items():
+        members[IMAGE.format(part, name)] = ""
+        ones = [f"{column == label:.1f}" for column in CLASSES]
+        table = members.setdefault(TABLE.format(part), "image," + ",".join(CLASSES))
+        members[TABLE.format(part)] = "\r\n".join([table, ",".join([name, *ones])])
+    found = {record.source[-16:-4]: record for record in read("isic2018", members)}
+    assert {name: record.defect for name, record in found.items()} == {
+        name: label for name, (_, label) in labels.items()
+    }
+    assert [found[name].gt_label for name in labels] == [0, 1, 1]
+    assert [found[name].split for name in labels] == ["train", "train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [("0,0,0,0,0,0,0", "exactly one"), ("1,1,0,0,0,0,0", "exactly one"), ("x,1,0,0,0,0,0", "one")],
+)
+def test_a_table_of_classes_that_is_none(cells: str, message: str) -> None:
+    table = f"image,{','.join(CLASSES)}\nISIC_1,{cells}\n"
+    members = {"ISIC2018_Task3_Training_GroundTruth.csv": table}
+    with pytest.raises(DataError, match=message):
+        read("isic2018", members)
+
+
+def test_an_image_without_a_class() -> None:
+    table = f"image,{','.join(CLASSES)}\n"
+    members = {"ISIC2018_Task3_Training_GroundTruth.csv": table}
+    members["ISIC2018_Task3_Training_Input/ISIC_0000001.jpg"] = ""
+    with pytest.raises(DataError, match=r"no class for .*ISIC_0000001\.jpg"):
+        read("isic2018", members)
+    with pytest.raises(DataError, match="the table of classes"):
+        read("isic2018", {"x": ""})
+
+
+@pytest.mark.parametrize("root", ["", "set/"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_list_says_what_its_images_are(root: str, mark: str) -> None:
+    rows = [
+        f"{mark}path,label,split,group,mask",
+        "./a.png, normal ,,,",
+        "sub/ä 1.png,dent,test,p1,m.png",
+        " x.png,0,validation,p2,",
+    ]
+    members = dict.fromkeys([f"{root}{name}" for name in ("a.png", "sub/ä 1.png", " x.png")], "")
+    members |= {f"{root}m.png": "", f"{root}list.csv": "\n".join(rows)}
+    assert read("folder_list", members) == [
+        Record(f"{root} x.png", Split.VALIDATION, 1, "0", "p2"),
+        Record(f"{root}a.png", Split.TRAIN, 0, "normal"),
+        Record(f"{root}sub/ä 1.png", Split.TEST, 1, "dent", "p1", f"{root}m.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("path,label\nb.png,normal", r"names b\.png, which is not in the archive"),
+        ("path,label\na.png,normal\n./a.png,dent", r"names \./a\.png twice"),
+        ("path,label\na.png,", r"gives a\.png no label"),
+        ("path,label,mask\na.png,dent,m.png", r"names m\.png, which is not"),
+        ("path,label\na.png,normal,more", "line 2: not one cell for each column"),
+        ("path,label,split\na.png,normal", "line 2: not one cell for each column"),
+        ("file,label\na.png,normal", "lacks the column path"),
+        ("path,label,split\na.png,normal,tset", "of the split 'tset'"),
+    ],
+)
+def test_a_mistake_in_a_list_is_named(rows: str, message: str) -> None:
+    with pytest.raises(AeflowError, match=message):
+        read("folder_list", {"a.png": "", "list.csv": rows})

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # End the daemons that up.sh started in a folder: down.sh FOLDER
-for file in "$1"/{slurmd-*,slurmctld,slurmdbd,mariadbd,munge/munged}.pid; do
+for file in "$1"/{slurmd-*,slurmctld,munge/munged}.pid; do
   [ -s "$file" ] || continue
   pid=$(cat "$file")
   program=$(basename "$file" .pid)

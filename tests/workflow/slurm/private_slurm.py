@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import TINY, Repository
-from tests.workflow.test_reruns import MODEL
+from tests.workflow.conftest import CELL, TINY, Repository
 
 SCRIPTS = Path(__file__).parent
 # More epochs than are over before the first one's state is noticed and the training is held.
-LONG = TINY.replace("study: tiny", "study: long").replace("epochs: 3", "epochs: 20")
-TRAINED = f"results/long/{MODEL}"
-LOG = "results/long/logs/train_model/demo_textures/brick/aeflow/seed0.log"
+LONG = TINY.replace("study: tiny", "study: long").replace("epochs: 2", "epochs: 20")
+LONG = LONG.replace("seeds: [0, 1]", "seeds: [0]").replace(
+    "[{name: demo_textures}]", "[{name: demo_textures, categories: [brick]}]"
+)
+LONG = LONG.replace("  - {name: ensemble, method: fusion, members: [aeflow]}\n", "")
+TRAINED = f"results/long/models/{CELL}.safetensors"
+LOG = f"results/long/logs/train_model/{CELL}.log"
 PATIENCE = 600  # seconds, far more than anything takes on a busy machine
 
 
@@ -33,9 +36,9 @@ def wait_until(happened: Callable[[], object], what: str) -> None:
 class PrivateSlurm:
     """Two nodes of 4 CPUs and stand-in GPUs, partitions batch and urgent."""
 
-    def __init__(self, folder: Path, gpus: int = 2, *, database: bool = False) -> None:
+    def __init__(self, folder: Path, gpus: int = 2) -> None:
         self.folder = folder
-        self.settings = {"NODES": "2", "GPUS": str(gpus), "DATABASE": str(int(database))}
+        self.settings = {"NODES": "2", "GPUS": str(gpus)}
 
     def start(self) -> None:
         command = [str(SCRIPTS / "up.sh"), str(self.folder)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.conftest import CELL, Repository, copy_repository, digest
 from tests.workflow.slurm.private_slurm import (
     LONG,
     TRAINED,
@@ -17,9 +17,9 @@ from tests.workflow.slurm.private_slurm import (
     Shadowed,
     wait_until,
 )
-from tests.workflow.test_reruns import MODEL, digest
 
-METRICS = "results/tiny/metrics/demo_textures/brick/aeflow/seed0.json"
+MODEL = f"models/{CELL}.safetensors"
+SCORES = "results/tiny/scores/demo_textures/brick/gradient/seed0.csv"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ exec {real} "$@"
 
     unheard = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
     once = ["--slurm-status-attempts", "1"]
-    unheard.start(METRICS, "--forcerun", "evaluate_scores", *once, overlay="tiny.yaml")
+    unheard.start(SCORES, "--force", *once, overlay="tiny.yaml")
     unheard.finishes()
     assert len(asked.read_text()) > 1
 
@@ -106,7 +106,7 @@ exit 1
     )
     (tmp_path / "bin/sbatch").chmod(0o755)
     patient = Shadowed(cluster.folder, cluster.slurm, tmp_path / "bin")
-    patient.snakemake(METRICS, "--forcerun", "evaluate_scores")
+    patient.snakemake(SCORES, "--force")
     assert len(asked.read_text()) == 3
 
 
@@ -179,8 +179,9 @@ def test_without_slurm_the_profile_plans_and_then_says_what_is_missing(
     programs.mkdir()
     slurm = re.compile(r"s(acct|acctmgr|alloc|batch|cancel|control|info|queue|run)")
     for program in [*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()]:
-        if not slurm.fullmatch(program.name) and not (programs / program.name).exists():
-            (programs / program.name).symlink_to(program)
+        place = programs / program.name
+        if not slurm.fullmatch(program.name) and not place.exists() and not place.is_symlink():
+            place.symlink_to(program)
 
     class WithoutSlurm(OnSlurm):
         def environment(self) -> dict[str, str]:

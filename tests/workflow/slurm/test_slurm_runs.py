@@ -4,11 +4,10 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.conftest import Repository, digest
 from tests.workflow.slurm.private_slurm import (
     LOG,
     LONG,
@@ -17,7 +16,6 @@ from tests.workflow.slurm.private_slurm import (
     PrivateSlurm,
     wait_until,
 )
-from tests.workflow.test_reruns import digest
 
 STATE = "results/long/scratch/demo_textures/brick/aeflow/seed{}.safetensors"
 TRAINING = "rule_train_model_wildcards_demo_textures_brick_aeflow_{}"
@@ -33,49 +31,6 @@ def training_starts(cluster: OnSlurm, seed: int = 0) -> str:
     return job
 
 
-def test_the_demo_runs_from_nothing_while_a_node_is_drained(
-    slurm: PrivateSlurm, tmp_path: Path, demo: Repository
-) -> None:
-    """With one of its two seeds."""
-    cluster = OnSlurm(copy_repository(tmp_path), slurm)
-    overlay = tmp_path / "config/demo.yaml"
-    assert "seeds: [0, 1]" in overlay.read_text()
-    overlay.write_text(overlay.read_text().replace("seeds: [0, 1]", "seeds: [0]"))
-    cluster.start(overlay="config/demo.yaml")
-    try:
-        prepared = "rule_prepare_images_wildcards_demo_textures_brick"
-        cluster.wait_until(
-            lambda: prepared in cluster.jobs("RUNNING", "COMPLETED"), "the first job has a node"
-        )
-        used = slurm.field(cluster.jobs()[prepared], "%N")
-        slurm.run("scontrol", "update", f"NodeName={used}", "State=drain", "Reason=test")
-        cluster.finishes()
-    finally:
-        cluster.end()
-    ours, theirs = cluster.results("demo"), demo.results("demo")
-    same = [*theirs.glob("models/**/seed0.safetensors"), *theirs.glob("scores/**/seed0.csv")]
-    assert len(same) == 6 + 8
-    for path in same:
-        assert digest(ours / path.relative_to(theirs)) == digest(path)
-    assert (ours / "report.html").is_file()
-    jobs = cluster.jobs()
-    assert slurm.field(jobs[TRAINING.format(0)], "%N") != used
-    # The evaluations and the analyses in one job each, and the light rules in none.
-    rest = "_wildcards.*|(?<=rule_evaluation)_.*|(?<=rule_analysis)_.*"
-    rules = [re.sub(rest, "", name).removeprefix("rule_") for name in jobs]
-    with_gpu = {"extract_features": 2, "train_model": 6, "score_images": 6}
-    assert Counter(rules) == with_gpu | {
-        **{"prepare_images": 2, "measure_complexity": 2, "score_gradient": 2},
-        **{"evaluation": 1, "analysis": 1},
-    }
-    for rule, job in zip(rules, jobs.values(), strict=True):
-        asked = re.search("TresPerJob=gres[:/]gpu:1", slurm.run("scontrol", "show", "job", job))
-        assert bool(asked) == (rule in with_gpu), rule
-    assert cluster.plan(overlay="config/demo.yaml") == {}
-    here = Repository(tmp_path)
-    assert here.plan(overlay="config/demo.yaml") == {}, "the same files, whoever runs it"
-
-
 def cancel(slurm: PrivateSlurm, job: str) -> None:
     slurm.run("scancel", job)
 
@@ -85,19 +40,12 @@ def requeue(slurm: PrivateSlurm, job: str) -> None:
     slurm.start_now(job)
 
 
-def preempt(slurm: PrivateSlurm, job: str) -> None:
-    options = ["--partition=urgent", "--nodes=2", "--exclusive", "--parsable", "--wrap=true"]
-    urgent = slurm.run("sbatch", "--output=/dev/null", *options)
-    wait_until(lambda: slurm.field(urgent, "%T") == "COMPLETED", "the urgent job has run")
-    slurm.start_now(job)
-
-
 def lose_its_node(slurm: PrivateSlurm, job: str) -> None:
     slurm.lose_node(slurm.field(job, "%N"))
     slurm.start_now(job)
 
 
-@pytest.mark.parametrize("disturb", [cancel, requeue, preempt, lose_its_node])
+@pytest.mark.parametrize("disturb", [cancel, lose_its_node])
 def test_a_disturbed_training_ends_with_the_same_bytes(
     disturb: Callable[[PrivateSlurm, str], None], cluster: OnSlurm, undisturbed: str
 ) -> None:
@@ -106,6 +54,27 @@ def test_a_disturbed_training_ends_with_the_same_bytes(
     cluster.finishes()
     assert "resuming in epoch" in (cluster.folder / LOG).read_text()
     assert digest(cluster.folder / TRAINED) == undisturbed
+
+
+def test_a_study_whose_training_is_requeued(cluster: OnSlurm, undisturbed: str) -> None:
+    """From the prepared images to the report."""
+    cluster.start(overlay="long.yaml")
+    requeue(cluster.slurm, training_starts(cluster))
+    cluster.finishes()
+    assert "resuming in epoch" in (cluster.folder / LOG).read_text()
+    assert digest(cluster.folder / TRAINED) == undisturbed
+    assert (cluster.results("long") / "report.html").is_file()
+    jobs = cluster.jobs()
+    rules = Counter(re.sub("^rule_|_wildcards.*", "", name) for name in jobs)
+    assert rules == {"train_model": 1, "score_images": 2}, "the light rules run here"
+    for name, job in jobs.items():
+        asked = re.search(
+            "TresPerJob=gres[:/]gpu:1", cluster.slurm.run("scontrol", "show", "job", job)
+        )
+        assert asked, name
+    assert cluster.plan(overlay="long.yaml") == {}
+    here = Repository(cluster.folder)
+    assert here.plan(overlay="long.yaml") == {}, "the same files, whoever runs it"
 
 
 def test_a_killed_run_goes_on_after_its_jobs_were_ended(

@@ -1,31 +1,26 @@
 #!/usr/bin/env bash
 # Start a private SLURM on this machine, as an ordinary user:
 #   up.sh FOLDER && . FOLDER/env.sh        ...and later: down.sh FOLDER
-# NODES (default 1) are slurmd processes called n1, n2, ...; GPUS (default 2) are stand-ins per node;
-# with DATABASE=1 sacct knows all jobs, else none. Everything lies in FOLDER.
-# Exit status 77: SLURM, or its database, is not installed.
+# NODES (default 1) are slurmd processes called n1, n2, ...; GPUS (default 2) are stand-ins per node.
+# There is no database of jobs. Everything lies in FOLDER. Exit status 77: SLURM is not installed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
-nodes=${NODES:-1} gpus=${GPUS:-2} database=${DATABASE:-0}
+nodes=${NODES:-1} gpus=${GPUS:-2}
 PATH=$PATH:/usr/sbin
 
-need() {
-  for program in "${@:2}"; do
-    if ! command -v "$program" > /dev/null; then
-      echo "$program is not installed (Debian: apt-get install $1)" >&2
-      exit 77
-    fi
-  done
-}
-need "slurm-wlm munge" munged slurmctld slurmd sbatch
-[ "$database" = 0 ] || need "slurmdbd mariadb-server" slurmdbd mariadbd mariadb-install-db
+for program in munged slurmctld slurmd sbatch; do
+  if ! command -v "$program" > /dev/null; then
+    echo "$program is not installed (Debian: apt-get install slurm-wlm munge)" >&2
+    exit 77
+  fi
+done
 trap '"$here/down.sh" "$folder"' ERR
 
-# The first of a row of ports that are free now: the controller's, one per node, the databases'.
+# The first of a row of ports that are free now: the controller's, one per node.
 port=$(python3 - "$nodes" <<'PYTHON'
 import socket, sys
-count = int(sys.argv[1]) + 3
+count = int(sys.argv[1]) + 1
 for first in range(16800, 32000, 20):
     try:
         for number in range(first, first + count):
@@ -84,43 +79,8 @@ ReturnToService=2
 KillWait=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+AccountingStorageType=accounting_storage/none
 CONF
-if [ "$database" = 0 ]; then
-  echo "AccountingStorageType=accounting_storage/none" >> "$SLURM_CONF"
-else
-  sql=$((port + nodes + 1)) dbd=$((port + nodes + 2))
-  mariadb-install-db --no-defaults --datadir="$folder/sql" --user="$user" \
-    --auth-root-authentication-method=normal --skip-test-db > "$folder/log/sql-install.log"
-  printf '%s;\n' "CREATE DATABASE IF NOT EXISTS jobs" \
-    "CREATE USER IF NOT EXISTS slurm@'%' IDENTIFIED BY 'private'" \
-    "GRANT ALL ON jobs.* TO slurm@'%'" > "$folder/sql.init"
-  mariadbd --no-defaults --datadir="$folder/sql" --user="$user" --bind-address=127.0.0.1 \
-    --port="$sql" --skip-name-resolve --socket="$folder/sql.socket" --init-file="$folder/sql.init" \
-    --pid-file="$folder/mariadbd.pid" --log-error="$folder/log/sql.log" \
-    > /dev/null 2>&1 &
-  cat > "$folder/slurmdbd.conf" <<CONF
-AuthType=auth/munge
-AuthInfo=socket=$socket
-DbdHost=localhost
-DbdPort=$dbd
-SlurmUser=$user
-LogFile=$folder/log/slurmdbd.log
-PidFile=$folder/slurmdbd.pid
-StorageType=accounting_storage/mysql
-StorageHost=127.0.0.1
-StoragePort=$sql
-StorageLoc=jobs
-StorageUser=slurm
-StoragePass=private
-CONF
-  chmod 600 "$folder/slurmdbd.conf"
-  cat >> "$SLURM_CONF" <<CONF
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-AccountingStoragePort=$dbd
-AccountingStoragePass=$socket
-CONF
-fi
 if [ "$gpus" -gt 0 ]; then
   # A device has to be a character device, and CUDA_VISIBLE_DEVICES is set only with the flag.
   for number in $(seq 0 $((gpus - 1))); do ln -sfn /dev/null "$folder/devices/gpu$number"; done
@@ -143,18 +103,6 @@ printf '#!/bin/sh\nexport SLURM_CONF=%q\nexec %q "$@"\n' "$SLURM_CONF" "$(comman
 chmod +x "$folder/bin/srun"
 printf 'export SLURM_CONF=%q PATH=%q:$PATH\n' "$SLURM_CONF" "$folder/bin" > "$folder/env.sh"
 
-if [ "$database" != 0 ]; then
-  # Each waits for the one before: the server, the database of jobs, then the controller.
-  for _ in $(seq 120); do
-    [ -S "$folder/sql.socket" ] && break
-    sleep 0.5
-  done
-  slurmdbd
-  for _ in $(seq 120); do
-    sacctmgr --noheader show cluster > /dev/null 2>&1 && break
-    sleep 0.5
-  done
-fi
 slurmctld -c
 for number in $(seq "$nodes"); do slurmd -N "n$number"; done
 for _ in $(seq 120); do

@@ -1,0 +1,197 @@
+"""The page is whole, needs nothing else, and says what is missing."""
+
+import json
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from aeflow.core.errors import DataError
+from aeflow.display.table import read_table
+from aeflow.report import contents
+from aeflow.report.page import build_page, write_incomplete
+from aeflow.study.cells import Cell
+from tests.unit.small_results import STRANGE, small_study
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a test asks about and checks that every tag is closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.links, self.texts, self.tags = [], [], [], [], set()
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name in attributes)
+        if tag == "img":
+            self.images.append(attributes)
+        elif "src" in attributes or "href" in attributes:
+            self.links.append(attributes.get("href") or attributes["src"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return build_page(small_study())
+
+
+def test_the_page_is_whole_and_needs_nothing_else(study, text):
+    page = Page(text)
+    assert len(page.images) == len(contents.figures(study))
+    kinds = {image["src"].partition(",")[0] for image in page.images}
+    assert kinds == {"data:image/svg+xml;base64", "data:image/webp;base64"}
+    assert all(len(image["alt"]) > 20 for image in page.images)
+    assert not page.tags & {"script", "link", "iframe", "object", "base", "b"}
+    assert not [loading for loading in ("url(", "@import") if loading in text]
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert anchors[:2] == ["main", "claims"]
+    assert all(f'id="{anchor}"' in text for anchor in anchors)
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert all(link.startswith("https://") for link in outside)
+    assert build_page(study) == text
+
+
+def test_what_is_told(text):
+    page = Page(text).text
+    for expected in (
+        "4 variants on 2 datasets, 1 or 2 seeds each.",
+        "Does it reproduce? Read this comparison with care.",
+        "PA: Fits the threshold on normal and anomalous images",
+        "flow.steps 8 (aeflow); 4 (flow)",
+        "score.beta 0.9",
+        "device cpu",
+        "tiles : Mishra, Verk",
+        "aupro, pixel_auroc: There are no pixel masks, or the method makes no map.",
+        "Category Train, normal Validation, normal Validation, anomalous",
+        "01 50 15 10 15 20",
+        "AUROC of each score component on the test images",
+        " ".join(STRANGE.split()),
+        "Kept epoch",
+    ):
+        assert expected in page, expected
+    assert "This study is incomplete" not in page
+
+
+def test_figures_stand_with_their_question_or_their_dataset(text):
+    order = [text.index(f'id="{name}"') for name in ("claims", "parts", "dataset-chest_xray")]
+    order += [text.index('id="dataset-tiles"'), text.index('id="cost"')]
+    places = {
+        title: text.index(f'alt="Figure {title}.')
+        for title in ("claims of chest_xray", "variants of tiles", "roc of chest_xray")
+    }
+    assert order[0] < places["claims of chest_xray"] < order[1] < places["variants of tiles"]
+    assert order[2] < places["roc of chest_xray"] < order[3]
+    columns = [
+        text.index(f'alt="Figure {kind} of tiles+01+{variant}.')
+        for variant in ("aeflow", "flow")
+        for kind in ("panels", "scores", "training")
+    ]
+    assert order[3] < columns[0]
+    assert columns == sorted(columns)
+    assert columns[-1] < order[4]
+
+
+def test_a_missing_figure_is_named(study, monkeypatch):
+    monkeypatch.setattr(contents, "figures", lambda study: [("roc", "elsewhere")])
+    with pytest.raises(DataError, match=r"roc-elsewhere\.svg is missing"):
+        build_page(study)
+
+
+def test_a_table_that_cannot_be_made_leaves_the_others(incomplete, monkeypatch, tmp_path):
+    """Where a job of a table failed, and no cell."""
+
+    def fail(source):
+        raise DataError("A score has no scale.")
+
+    monkeypatch.setattr("aeflow.questions.variants.comparison_table", fail)
+    page, _ = incomplete()
+    assert "This study is incomplete" in page.text
+    assert "Tests against the reference It could not be made. A score has no scale." in page.text
+    assert page.images == []
+    assert not (tmp_path / "comparison.csv").exists()
+    assert not read_table(tmp_path / "main.csv")["image_auroc_mean"].isna().any()
+
+
+LOG = """2026-01-01 10:00:00 Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
+
+"""
+
+
+@pytest.fixture
+def incomplete(study, tmp_path, capsys):
+    """Return a function that writes what there is after failures, and gives the page."""
+
+    def write(*absent, log=LOG):
+        (tmp_path / "job.log").write_text(log)
+        job = {"rule": "train_model", "of": "tiles 01 aeflow 1", "log": f"{tmp_path}/job.log"}
+        missing = [{"table": cell, "failed": failed} for cell, failed in absent]
+        (tmp_path / "failures.json").write_text(json.dumps({"jobs": [job], "missing": missing}))
+        write_incomplete(study, tmp_path / "failures.json")
+        return Page((tmp_path / "report.html").read_text()), capsys.readouterr().err
+
+    return write
+
+
+def test_an_incomplete_study_shows_what_is_there_and_says_what_is_missing(incomplete, tmp_path):
+    page, told = incomplete(
+        (Cell("tiles", "01", "aeflow", 1), [0]), (Cell("tiles", "01", "ensemble", 0), [])
+    )
+    # aeflow, its three betas and its correction read the score table that is missing.
+    assert "Cells without a result: 6 of 54; jobs that failed: 1." in told
+    assert "This study is incomplete" in page.text
+    assert "train_model tiles 01 aeflow 1 The loss is not finite in epoch 2" in page.text
+    assert "tiles 01 aeflow_beta0.9 1 The loss is not finite" in page.text
+    assert "tiles 01 ensemble 0 Not run." in page.text
+    assert page.images == []
+    tables = {name: read_table(tmp_path / f"{name}.csv") for name in contents.TABLES}
+    results = tables["results"].set_index(["dataset", "category", "variant", "seed"])
+    absent = results.loc[("tiles", "01", "aeflow", 1)]
+    assert absent["reason"] == "The loss is not finite in epoch 2: lower training.lr."
+    assert (absent["method"], pd.isna(absent["image_auroc"])) == ("aeflow", True)
+    assert results.loc[("tiles", "01", "aeflow", 0), "reason"] == ""
+    # A mean over the seed that is left would be a mean of something else.
+    main = tables["main"].set_index(["dataset", "variant"])["image_auroc_mean"]
+    assert main["tiles"].isna().to_dict() == {
+        name: name.startswith("aeflow") or name == "ensemble" for name in main["tiles"].index
+    }
+    assert main["chest_xray"].notna().all()
+    comparison = tables["comparison"].set_index(["dataset", "variant"])
+    assert list(comparison.loc["tiles"].index) == ["flow", "gradient"]
+    assert set(comparison.loc["tiles", "reason"]) == {"aeflow has no result on this dataset."}
+    note = (tmp_path / "comparison.md").read_text()
+    assert note.endswith("Not all results are there of tiles/aeflow, tiles/ensemble.\n")
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (LOG + "The above exception was ...\nValueError: too few images\n", "too few images"),
+        ("aeflow.core.errors.AccessError: Ask for it.\n1. Go: to the page.\n", "Ask for it."),
+        ("2026-01-01 10:00:00 resuming in epoch 2\n", "Ended without a sentence, killed perhaps"),
+    ],
+)
+def test_the_reason_is_the_last_error_of_the_log(incomplete, log, reason):
+    page, _ = incomplete((Cell("tiles", "01", "aeflow", 1), [0]), log=log)
+    assert f"tiles 01 aeflow 1 {reason}" in page.text
