@@ -51,7 +51,9 @@ def test_a_payload_has_the_md5_that_dvc_records(
 def test_a_damaged_dvc_file_is_a_sentence(tmp_path: Path, content: str) -> None:
     place = tmp_path / "x.dvc"
     place.write_text(content)
-    with pytest.raises(DataError, match=r"(?s)x\.dvc is no valid \.dvc file .*restore it from git"):
+    with pytest.raises(
+        DataError, match=r"(?s)x\.dvc is no valid \.dvc file .*restore it from git"
+    ):
         read_dvc_file(place)
 
 

@@ -96,9 +96,7 @@ def test_ssim_is_torchmetrics(sd: float, dtype: torch.dtype) -> None:
     """Its `data_range` is fixed: by default an image's score would depend on its batch."""
     image, other = (x.to(dtype) for x in noisy_pair((3, 3, 64, 48), sd))
     image[2], other[2] = 0.5, 0.25  # no variance at all
-    expected = structural_similarity_index_measure(
-        image, other, data_range=1.0, reduction="none"
-    )
+    expected = structural_similarity_index_measure(image, other, data_range=1.0, reduction="none")
     torch.testing.assert_close(ssim(image, other), expected, rtol=0, atol=1e-6)
 
 
