@@ -69,14 +69,14 @@ def certainty(gt_label: Array, members: Array, test: Array, wrong: Array | None)
     Returns:
         Of the test images: how many are right or wrong and certain or uncertain; error_rate, that
         of the certain and of the uncertain (None if there are none); aurc, its optimum, and the
-        excess over that; member_auroc, a list. Without a threshold only the last; nothing where a
-        class is missing.
+        excess over that; member_auroc, a list. Without a threshold, or of one member (a study
+        of one seed), only the last; nothing where a class is missing.
     """
     found = no_certainty()
     if missing_class(gt_label[test]):
         return found
     found["member_auroc"] = auroc_of_columns(gt_label[test], members[test]).tolist()
-    if wrong is None:
+    if wrong is None or members.shape[1] < 2:
         return found
     uncertainty = members.std(axis=1, ddof=1)
     certain = uncertainty[test] <= np.median(uncertainty[~test])

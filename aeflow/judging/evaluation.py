@@ -238,7 +238,8 @@ def _reasons(
     reasons = {name: str(sentence[name]) for name in _METRICS if found[name] is None}
     sure = found["certainty"]
     if sure and sure["aurc"] is None:
-        return reasons | {"certainty": str(no_test or fitted.reason)}
+        alone = "One seed has no disagreement with others: add seeds to the study."
+        return reasons | {"certainty": str(no_test or fitted.reason or alone)}
     for name in ("certain", "uncertain"):
         if sure and sure[f"error_rate_{name}"] is None:
             reasons[f"error_rate_{name}"] = f"No test image is {name}."

@@ -116,10 +116,11 @@ class Study(CellSettings):
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
             _check_unique(f"{where}.members", variant.members)
-            if len(variant.members) == 1 and len(self.seeds_of(variant.members[0])) < 2:
+            alone = [self.variant(name) for name in variant.members if len(variant.members) == 1]
+            if alone and not alone[0].method.fitted:
                 raise ValueError(
-                    f"{where}.members: {variant.members[0]} has one seed, and an ensemble of its "
-                    "seeds needs two or more; give another seed or leave the variant out"
+                    f"{where}.members: {alone[0].name} draws no random numbers, so there is no "
+                    "ensemble of its seeds: name two variants or more"
                 )
             for member in map(self.variant, variant.members):
                 if member.method == Method.FUSION:
