@@ -14,7 +14,7 @@ from aeflow.training.devices import set_up
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action
 from benchmarks.scales import Scale, scales
-from benchmarks.training import build_model, cached_source
+from benchmarks.training import build_detector, cached_source
 
 
 def measure(quick: bool) -> list[Measurement]:
@@ -57,5 +57,6 @@ def _score(scale: Scale, source: FeatureSource) -> Action:
     )
     no_masks = np.empty((0, scale.image_side, scale.image_side), np.uint8)
     prepared = Prepared(scale.images(count), no_masks, index)
-    model = build_model(source)
-    return lambda: score_images(prepared, source, model, EvaluationSettings().fpr_limit)
+    detector = build_detector(source)
+    detector.module.eval()
+    return lambda: score_images(prepared, detector, EvaluationSettings().fpr_limit)

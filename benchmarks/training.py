@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.models.aeflow import AEFlow
+from aeflow.methods.aeflow import Detector
 from aeflow.models.decoder import Decoder
+from aeflow.models.flow import conv_subnet
 from aeflow.models.losses import flow_nll
-from aeflow.models.subnets import conv_subnet
-from aeflow.study.settings import DecoderSettings, FitSettings, FlowSettings, TrainingSettings
+from aeflow.study.settings import FitSettings, TrainingSettings
 from aeflow.training.devices import set_up
+from aeflow.training.state import State
 from aeflow.training.trainer import Trainer
 from benchmarks.comparison import Measurement, compare, threads
 from benchmarks.quantities import Action
@@ -45,18 +47,18 @@ def cached_source(scale: Scale, count: int) -> FeatureSource:
     return FeatureSource(scale.images(count), device, cache=scale.features(count))
 
 
-def build_model(source: FeatureSource) -> AEFlow:
+def build_detector(source: FeatureSource) -> Detector:
     """Return flow and decoder with all settings at their defaults."""
-    model = AEFlow(source.channels, source.side, source.stride, FlowSettings(), DecoderSettings())
-    return model.to(memory_format=torch.channels_last)
+    return Detector(source, SETTINGS, Method.AEFLOW)
 
 
 def train_on_features(scale: Scale) -> Action:
     """Return ours."""
     source = cached_source(scale, scale.batch)
-    trainer = Trainer(build_model(source), source, SETTINGS, 0, Path("never written"), "")
+    state = State(Path("never written"), "")
+    trainer = Trainer(build_detector(source), SETTINGS.training, 0, state)
     rows = np.arange(scale.batch)
-    return lambda: trainer.train_step(rows)
+    return lambda: trainer.train_step(rows, 0.0, "in a benchmark")
 
 
 def train_on_images(scale: Scale) -> Action:

@@ -102,14 +102,27 @@ class Trainer:
             position = np.random.SeedSequence((self._seed, epoch, done))
             torch.manual_seed(int(position.generate_state(1)[0]))
             share = (epoch - 1 + done / len(train)) / self._training.epochs
-            losses = self.learner.losses(np.sort(batch))  # one sweep over the files
-            for number, (adam, parts) in enumerate(zip(self._adams, losses, strict=True)):
-                numbers = _numbers(parts, f"in epoch {epoch}, step {step}")
-                adam.step(parts["loss"], share, retain_graph=number + 1 < len(self._adams))
-                if number == 0:
-                    _add(sums, numbers, len(batch))
+            rows = np.sort(batch)  # one sweep over the files
+            _add(sums, self.train_step(rows, share, f"in epoch {epoch}, step {step}"), len(batch))
             done += len(batch)
         return {f"train_{part}": total / len(train) for part, total in sums.items()}
+
+    def train_step(self, rows: Rows, share: float, where: str) -> dict[str, float]:
+        """Update all parameters once; return the mean losses that the first update is for.
+
+        Args:
+            rows: a batch.
+            share: how much of the training is done.
+            where: words for an error.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        found = []
+        for adam, parts in zip(self._adams, self.learner.losses(rows), strict=True):
+            found.append(_numbers(parts, where))
+            adam.step(parts["loss"], share, retain_graph=adam is not self._adams[-1])
+        return found[0]
 
     @torch.no_grad()
     def _validate(self, epoch: int, validation: Rows) -> dict[str, float]:

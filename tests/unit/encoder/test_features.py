@@ -11,7 +11,7 @@ from torch import nn
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.data.prepared import open_array
 from aeflow.encoder.encoder import Encoder, load_encoder
-from aeflow.encoder.features import GIB, FeatureSource, extract_features, open_features
+from aeflow.encoder.features import GIB, extract_features, open_features
 from aeflow.study.asked import FeaturesAsked
 from aeflow.study.settings import EncoderSettings
 from scripts import extract_features as script
