@@ -37,8 +37,8 @@ class Method(StrEnum):
 
     @property
     def peer(self) -> bool:
-        """Whether anomalib's model is fitted."""
-        return self in (Method.FASTFLOW, Method.PATCHCORE, Method.PADIM, Method.GANOMALY)
+        """Whether another model is fitted, which makes one score and gives it its name."""
+        return not self.trained and self not in (Method.GRADIENT, Method.FUSION)
 
     @property
     def fitted(self) -> bool:
