@@ -67,7 +67,7 @@ class Method(StrEnum):
 
 
 class FlowScore(StrEnum):
-    """Definitions of S_flow, all "higher is more anomalous" (spec: Anomaly score)."""
+    """Definitions of S_flow, all "higher is more anomalous" (docs/method.md)."""
 
     DENSITY = "density"
     LATENT_ENERGY = "latent_energy"
@@ -91,7 +91,7 @@ class GradientScore(StrEnum):
 
 
 class AnomalyMap(StrEnum):
-    """Maps of the image's size: the flow's local energy, and |x - x'|."""
+    """Maps of the image's size: the flow's local density, and |x - x'|."""
 
     FLOW = "flow"
     DIFFERENCE = "difference"

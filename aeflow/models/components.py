@@ -1,7 +1,4 @@
-"""Score components of an image: not combined, not standardised (spec: Anomaly score).
-
-All of them are "higher is more anomalous".
-"""
+"""Score components of an image: not combined, not standardised; higher is more anomalous."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The losses of AE-FLOW (spec: Loss)."""
+"""The losses of AE-FLOW (docs/method.md)."""
 
 import math
 from typing import Literal
