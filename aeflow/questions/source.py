@@ -17,10 +17,10 @@ from aeflow.judging.over_seeds import over_seeds
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.predictions import Predictions, read_predictions
 from aeflow.scoring.score_tables import read_scores
+from aeflow.study.cards import PUBLISHED
 from aeflow.study.cells import Cell, encoder_of, path, table_of
 from aeflow.study.study import Study
 
-PUBLISHED = Path("config/published.yaml")
 Run = dict[str, Any]
 _NUMBERS = [
     *(*METRICS, "threshold", "oracle_threshold", "val_auroc"),
@@ -72,11 +72,7 @@ class Published(Strict):
 
 
 def load_published(file: Path = PUBLISHED) -> Published:
-    """Read and validate the published numbers.
-
-    Raises:
-        ConfigError: the file is missing or wrong.
-    """
+    """Read and validate the published numbers; ConfigError: the file is missing or wrong."""
     return validate(Published, load_yaml(file), str(file))
 
 

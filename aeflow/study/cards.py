@@ -17,6 +17,7 @@ from aeflow.study.layouts import Conversion, Counts, Layout
 
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
+PUBLISHED = Path("config/published.yaml")  # numbers of others
 # Such a file of a dataset is no archive: kept whole, never looked into while fetching.
 PLAIN_ENDINGS = (".npz", ".csv")
 Protocol = Literal["official", "patient_disjoint"]

@@ -1,14 +1,13 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from aeflow.core.schema import NAME, Strict
 from aeflow.core.types import Method
-from aeflow.study.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
+from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
 KEY = r"^[a-z]+\.[a-z0-9_]+$"
 Value = bool | int | float | str | None
@@ -54,13 +53,13 @@ class DatasetEntry(Strict):
             return self.name
         return self.card_name if self.edition is None else f"{self.card_name}-{self.edition}"
 
-    def load_card(self, folder: Path = DATASET_CARDS) -> DatasetCard:
+    def load_card(self) -> DatasetCard:
         """Read the entry's card, with its edition and its split.
 
         Raises:
             ConfigError: there is no such card or edition, or it has no such category.
         """
-        card = load_dataset_card(self.card_name, folder, edition=self.edition)
+        card = load_dataset_card(self.card_name, edition=self.edition)
         card.check_categories(self.categories)
         return card if self.split is None else card.model_copy(update={"split": self.split})
 

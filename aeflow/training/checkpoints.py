@@ -10,7 +10,7 @@ from torch import nn
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import read_receipt
+from aeflow.core.receipts import differences, read_receipt
 from aeflow.methods.method import Learner, build
 from aeflow.study.asked import ScoreAsked
 from aeflow.training.devices import set_up
@@ -59,15 +59,12 @@ def check_checkpoint(path: Path, trained: Path, asked: ScoreAsked, index: Path) 
         raise CheckpointError(f"{error} It describes {path} (train_model makes both).") from error
     wanted = asked.model_dump(mode="json", include={"method", "settings"})
     found = {key: receipt.settings.get(key) for key in wanted}
-    differences = _differences(found, wanted)
-    differences += _differences(
-        {"index_sha256": receipt.origin.get(index.as_posix())},
-        {"index_sha256": sha256_file(index)},
-    )
-    if differences:
+    found["index_sha256"] = receipt.origin.get(index.as_posix())
+    wanted["index_sha256"] = sha256_file(index)
+    if different := list(differences(found, wanted)):
         raise CheckpointError(
             f"{path} was made from something else than configured now, as {trained} says "
-            f"({'; '.join(differences)}): run train_model again."
+            f"({'; '.join(different)}): run train_model again."
         )
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: pull it or run train_model again.")
@@ -91,14 +88,3 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
             f"{path} does not fit the configured model ({error}): run train_model again."
         ) from error
     module.eval()
-
-
-def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
-    """Return "key: found, not wanted" of each value that differs, keys of keys with dots."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for name in sorted({*found, *wanted})
-            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}")
-        ]
-    return [] if found == wanted else [f"{key[1:]}: {found!r}, not {wanted!r}"]

@@ -66,7 +66,7 @@ wildcard_constraints:
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
     stage="[1-6]",
-    table=one_of(contents.tables(STUDY)),
+    table=one_of(contents.TABLES),
     figure=one_of(contents.FIGURES),
     of=r"[A-Za-z0-9_.+-]+",
 
