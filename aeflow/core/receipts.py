@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import read_json, write_json
+from aeflow.core.files import read_json, sha256_file, write_json
 
 # Package -> its top module. Of these, a receipt names what the job had imported.
 PACKAGES = {
@@ -102,6 +102,23 @@ def read_receipt(path: Path) -> Receipt:
         raise DataError(
             f"{path} is no receipt ({wrong}): restore it from git, or delete it and run snakemake."
         ) from error
+
+
+def check_made(path: Path, receipt_path: Path) -> Receipt:
+    """Check that a file is the one that a receipt names, and return the receipt.
+
+    Raises:
+        DataError: either is missing, or the file is another one.
+    """
+    receipt = read_receipt(receipt_path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing: `dvc pull {path}`, or run the rule that makes it.")
+    if sha256_file(path) != receipt.sha256(path):
+        raise DataError(
+            f"{path} is not the file that {receipt_path} names (another SHA-256): restore it, or "
+            "delete both and run snakemake."
+        )
+    return receipt
 
 
 def versions() -> dict[str, str]:

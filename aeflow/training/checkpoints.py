@@ -6,11 +6,10 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import differences, read_receipt
+from aeflow.core.receipts import check_made, differences
 from aeflow.methods.method import Learner, build
 from aeflow.study.asked import ScoreAsked
 from aeflow.training.devices import set_up
@@ -25,66 +24,42 @@ def load_learner(
     model: Path,
     trained: Path,
 ) -> Learner:
-    """Return a fitted method, ready to score.
+    """Return what was fitted, ready to score `images`.
 
     Args:
         asked: the method and its settings.
         images: (N, H, W, 3), the prepared array.
-        index: of them.
+        index: of the images.
         features: the cache.
         weights: of the encoder.
         model: the checkpoint.
         trained: its receipt.
 
     Raises:
-        CheckpointError: the checkpoint was changed, or belongs to another configuration.
+        CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
+            images.
         DataError: another file is missing or damaged.
     """
-    check_checkpoint(model, trained, asked, index)
-    device = set_up(asked.settings.training, peer=asked.method.peer)
-    learner = build(asked.method, asked.settings, images, device, features, weights)
-    load_checkpoint(learner.module, model)
-    return learner
-
-
-def check_checkpoint(path: Path, trained: Path, asked: ScoreAsked, index: Path) -> None:
-    """Compare a checkpoint with its receipt, and that with what is asked for.
-
-    Raises:
-        CheckpointError: they differ, or a file is missing.
-    """
     try:
-        receipt = read_receipt(trained)
+        receipt = check_made(model, trained)
     except DataError as error:
-        raise CheckpointError(f"{error} It describes {path} (train_model makes both).") from error
+        raise CheckpointError(f"The checkpoint cannot be used: {error}") from error
     wanted = asked.model_dump(mode="json", include={"method", "settings"})
     found = {key: receipt.settings.get(key) for key in wanted}
-    found["index_sha256"] = receipt.origin.get(index.as_posix())
     wanted["index_sha256"] = sha256_file(index)
-    if different := list(differences(found, wanted)):
+    found["index_sha256"] = receipt.origin.get(index.as_posix())
+    if different := "; ".join(differences(found, wanted)):
         raise CheckpointError(
-            f"{path} was made from something else than configured now, as {trained} says "
-            f"({'; '.join(different)}): run train_model again."
+            f"{model} was made from something else than configured now, as {trained} says "
+            f"({different}): run train_model again."
         )
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: pull it or run train_model again.")
-    if sha256_file(path) != receipt.made.get(path.as_posix()):
-        raise CheckpointError(
-            f"{path} is not the file that {trained} describes (another SHA-256): restore it or "
-            "run train_model again."
-        )
-
-
-def load_checkpoint(module: nn.Module, path: Path) -> None:
-    """Load a checkpoint into `module`, which is then in eval mode.
-
-    Raises:
-        CheckpointError: the tensors are others than the module's.
-    """
+    device = set_up(asked.settings.training, peer=asked.method.peer)
+    learner = build(asked.method, asked.settings, images, device, features, weights)
     try:
-        module.load_state_dict(load_file(path))
+        learner.module.load_state_dict(load_file(model))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} does not fit the configured model ({error}): run train_model again."
+            f"{model} does not fit the configured model ({error}): run train_model again."
         ) from error
-    module.eval()
+    learner.module.eval()
+    return learner

@@ -116,7 +116,7 @@ def test_ssim_is_scikit_images(sd: float) -> None:
     )
     found = ssim(torch.from_numpy(image)[None], torch.from_numpy(other)[None]).item()
     assert found == pytest.approx(theirs.mean(), abs=1e-9)
-    assert theirs.min() < 1 - sd / 10
+    assert theirs.min() < 0.999
 
 
 def test_maps() -> None:

@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
@@ -22,7 +20,7 @@ from aeflow.models.losses import flow_nll
 from aeflow.scoring import score_images as scoring
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.score_images import save_gallery, score_images
-from tests.unit.tiny import TinyStudy, score_tiny, tiny_settings
+from tests.unit.tiny import TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")
 COLUMNS = ["image_id", "split", "gt_label", "defect", *FlowScore, *ReconstructionScore]
@@ -115,21 +113,6 @@ def test_other_images_never_enter_the_pixel_metrics(tiny: TinyStudy) -> None:
         row["mask_row"] = ""
     tiny.masks = tiny.masks[:0]
     assert score(tiny)[1] == {}
-
-
-def test_from_a_training_to_a_score_table_through_files(
-    tiny: TinyStudy, train: Callable[..., Path]
-) -> None:
-    out = train("out")
-    table, facts = score_tiny(tiny.paths(), out)
-    detector = Detector(
-        FeatureSource(tiny.images, CPU, cache=tiny.features), tiny_settings(), Method.AEFLOW
-    )
-    detector.module.load_state_dict(load_file(out / "model.safetensors"))
-    expected, pixel = score_images(tiny.prepared, detector, 0.3)
-    for column in COLUMNS[4:]:
-        np.testing.assert_allclose(table[column], expected[column], rtol=5e-7)
-    assert facts == {"pixel": pixel}
 
 
 @pytest.mark.parametrize("side", [32, 256])
