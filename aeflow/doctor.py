@@ -227,11 +227,7 @@ def payload_files(payload: Path) -> list[Path]:
 
 
 def dvc_md5(payload: Path) -> str:
-    """Return the `md5` of a `.dvc` file: of a file's bytes, or of a JSON list of a folder's files.
-
-    Args:
-        payload: a file or a folder.
-    """
+    """Return the `md5` of a `.dvc` file: of a file, or of a JSON list of a folder's files."""
     if payload.is_file():
         return _md5(payload)
     listed = [

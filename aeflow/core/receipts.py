@@ -56,11 +56,7 @@ class Receipt(BaseModel):
         return self.seal == _seal(self.model_dump(by_alias=True, exclude={"seal"}))
 
     def sha256(self, path: Path) -> str:
-        """Return the SHA-256 of a file that the job made.
-
-        Raises:
-            DataError: it made no such file.
-        """
+        """Return the SHA-256 of a file that the job made; DataError: it made no such file."""
         if path.as_posix() not in self.made:
             raise DataError(f"No receipt names {path}: delete the receipt and run snakemake.")
         return self.made[path.as_posix()]
@@ -88,11 +84,7 @@ def write_receipt(
 
 
 def read_receipt(path: Path) -> Receipt:
-    """Read a receipt.
-
-    Raises:
-        DataError: the file is missing, or no receipt.
-    """
+    """Read a receipt; DataError: the file is missing, or no receipt."""
     try:
         return Receipt.model_validate(read_json(path))
     except ValidationError as error:

@@ -63,8 +63,6 @@ def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
 
     Args:
         weights: safetensors, whose metadata name library, architecture, mean and sd.
-        stage: stage whose output is z.
-        finetune: train it too.
 
     Raises:
         ConfigError: the architecture has no such stage.

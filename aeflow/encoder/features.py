@@ -103,14 +103,7 @@ def extract_features(
     """Write the features of all images, float16 (N, h, w, C), and return their description.
 
     Channels are last, as the convolutions of the training want them. Features that would exceed
-    `max_gib` are not written: `out` then holds no rows, and `cached` is false.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        encoder: on `device`.
-        device: where to compute.
-        max_gib: limit of the cache.
-        out: an .npy file.
+    `max_gib` are not written: `out`, an .npy file, then holds no rows, and `cached` is false.
 
     Raises:
         ConfigError: the maps are not as large as the encoder's stride says.

@@ -16,13 +16,7 @@ def flow_nll(
 ) -> Tensor:
     """Return L_flow = -log N(z'; 0, I) - log|det dz'/dz| of each image, constant included.
 
-    Args:
-        z: z', (B, C, h, w).
-        log_det: (B,), nats.
-        scale: nats per dimension, bits per dimension, or the sum over dimensions in nats.
-
-    Returns:
-        (B,).
+    Of z', (B, C, h, w), and log_det, (B,): per dimension, or the sum over dimensions in nats.
     """
     dimensions = z[0].numel()
     nats = 0.5 * z.square().sum(dim=(1, 2, 3)) + 0.5 * dimensions * LOG_2PI - log_det

@@ -37,13 +37,7 @@ def choose_cases(
     """Choose `each` images of every kind, none twice.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
-    and the lowest scores, then whatever lies nearest the threshold.
-
-    Args:
-        gt_label: (K,) 0 normal, 1 anomalous.
-        pred_score: (K,) higher is more anomalous.
-        threshold: None leaves the last kind out.
-        each: Images per kind.
+    and the lowest scores, then whatever lies nearest the threshold, if there is one.
 
     Returns:
         Index and kind of each.

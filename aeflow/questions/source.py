@@ -82,10 +82,11 @@ class Source:
     Its rule has these files, and no others, as inputs: what it would read besides, a change of
     which would make nothing again, is refused.
 
-    Attributes:
-        study: the configuration.
+    Args:
+        reads: names of kinds of files, and of tables (aeflow.report.contents).
         cells: those that it is about.
-        missing: the cells of the study without a result, each with the reason.
+        missing: of an incomplete study, the cells without a result, each with the reason.
+        make: makes a table of an incomplete study, whose file may be an earlier run's.
     """
 
     def __init__(
@@ -96,15 +97,6 @@ class Source:
         missing: Mapping[Cell, str] | None = None,
         make: Callable[[str], pd.DataFrame] | None = None,
     ) -> None:
-        """Take what a table or a figure may read.
-
-        Args:
-            study: the configuration.
-            reads: names of kinds of files, and of tables (aeflow.report.contents).
-            cells: those that it is about.
-            missing: of an incomplete study.
-            make: makes a table of an incomplete study, whose file may be an earlier run's.
-        """
         self.study, self.cells, self.missing = study, list(cells), dict(missing or {})
         self._reads, self._known, self._make = set(reads), set(cells), make
         self._receipt = cache(read_receipt)
@@ -227,11 +219,6 @@ def means(rows: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.D
     So categories are averaged within a seed where `by` does not tell them apart. A value that one
     category or one seed lacks leaves the mean empty: a mean over the others would be a mean of
     something else.
-
-    Args:
-        rows: `by`, seed and the metrics.
-        by: what one mean is made for, such as dataset and variant.
-        columns: the metrics.
 
     Returns:
         `by`, n_seeds, `<metric>_mean`, `_sd`, `_low`, `_high` (aeflow.judging.over_seeds).

@@ -299,7 +299,6 @@ def maker(study: Study, missing: Missing | None = None) -> Make:
     """Return a function that makes a table by its name, each once.
 
     Args:
-        study: the configuration.
         missing: of an incomplete study, the cells without a result and why. A table then makes
             those that it reads: their files may be an earlier run's.
     """

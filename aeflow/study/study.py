@@ -229,11 +229,7 @@ class Study(CellSettings):
         return self.dataset(dataset).categories or card.categories
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`, an ablation's too.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """Return the variant called `name`, an ablation's too; ConfigError: there is none."""
         if name not in self._by_name:
             raise ConfigError(f"The study has no variant '{name}'.")
         return self._by_name[name]

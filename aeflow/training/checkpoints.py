@@ -26,15 +26,6 @@ def load_learner(
 ) -> Learner:
     """Return what was fitted, ready to score `images`.
 
-    Args:
-        asked: the method and its settings.
-        images: (N, H, W, 3), the prepared array.
-        index: of the images.
-        features: the cache.
-        weights: of the encoder.
-        model: the checkpoint.
-        trained: its receipt.
-
     Raises:
         CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
             images.
