@@ -81,7 +81,6 @@ def open_features(
     fine-tuned; the encoder is built only in those cases.
 
     Raises:
-        ConfigError: the encoder has no such stage.
         DataError: a file is missing or damaged, or the cache does not belong to the images.
     """
     cache = open_array(features)
@@ -107,7 +106,7 @@ def extract_features(
 
     Raises:
         ConfigError: the maps are not as large as the encoder's stride says.
-        DataError: a feature is beyond the range of half precision, or `out` cannot be written.
+        DataError: a feature is beyond the range of half precision.
     """
     side = images.shape[1] // encoder.stride
     shape = (len(images), side, side, encoder.channels)

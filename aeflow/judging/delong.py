@@ -57,7 +57,6 @@ def compare_aurocs(gt_label: Array, first: Array, second: Array) -> Comparison:
     seeds would differ is the other question: `seed_differences`.
 
     Args:
-        gt_label: (N,) labels.
         first: (N,) scores, or (N, S) of S seeds, higher is more anomalous.
         second: (N,) or (N, T); T need not be S.
 
@@ -182,7 +181,6 @@ def seed_differences(gt_label: Array, first: Array, second: Array) -> SeedDiffer
     """Compare two scores in each seed, and summarise over seeds as replicates.
 
     Args:
-        gt_label: (N,) labels, both classes.
         first: (N, S) scores of S seeds, or (N, 1) of a method without seeds.
         second: likewise; both have the same seeds, or one has none.
 

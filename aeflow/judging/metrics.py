@@ -162,10 +162,7 @@ def bootstrap_intervals(
     Normal and anomalous images are drawn with replacement, each among themselves, as many as
     there are (Efron and Tibshirani 1993, ch. 13). The threshold stays as fitted: the intervals
     tell how far the metrics depend on the choice of test images, and on nothing else.
-
-    Args:
-        curve: the test images', without leading dimensions.
-        threshold: None leaves out the metrics that need one.
+    Without one, the metrics that need it are left out.
     """
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     levels = len(curve.threshold)

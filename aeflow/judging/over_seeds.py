@@ -38,7 +38,6 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -
 
     Args:
         table: one row per value of `by` and `seed`.
-        by: what one mean is made for (dataset, variant...).
         columns: metrics. A mean needs every seed's value: with a NaN among them it is NaN.
 
     Returns:

@@ -31,11 +31,7 @@ def reconstruction_loss(target: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def total_loss(flow: Tensor | None, reconstruction: Tensor | None, alpha: float) -> Tensor:
-    """Return L = alpha * L_flow + (1 - alpha) * L_recon; a part alone is the loss, unweighted.
-
-    Raises:
-        ValueError: there is no part.
-    """
+    """Return L = alpha * L_flow + (1 - alpha) * L_recon; a part alone is the loss, unweighted."""
     if flow is not None and reconstruction is not None:
         return alpha * flow + (1 - alpha) * reconstruction
     if flow is None and reconstruction is None:

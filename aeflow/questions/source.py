@@ -113,9 +113,6 @@ class Source:
             none), intervals, reasons, per_defect, certainty, components, counts of images, cost,
             and the settings of score, threshold and evaluation. A run without a result has NaN
             for every number, and `reason` says why.
-
-        Raises:
-            DataError: the file is missing or lacks metrics.
         """
         self._declared("metrics", [cell])
         if cell in self.missing:

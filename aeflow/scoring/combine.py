@@ -78,9 +78,7 @@ def pred_score(
     or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
     Method `gradient`, and the peers: one column. Method `fusion`: the mean of
     `standardised_members`. With `score.correct` each component is first corrected.
-
-    Args:
-        statistics: the score table of method `gradient` of the same images, for `score.correct`.
+    For that, `statistics` is the score table of method `gradient` of the same images.
 
     Raises:
         DataError: a component is missing, not finite, or cannot be standardised or corrected.
@@ -107,10 +105,7 @@ def standardised_members(
     """Return the standardised columns of a fusion's table, shape (N, members).
 
     Each member has mean 0 and sd 1 over its own validation normals, so that none dominates.
-
-    Args:
-        table: of `fused_table`; the members are variants, or the seeds of one: a deep ensemble
-            (Lakshminarayanan et al. 2017).
+    They are variants, or the seeds of one: a deep ensemble (Lakshminarayanan et al. 2017).
     """
     names, normal = components(table), _validation_normals(table)
     members = _read(table, names, score, statistics)

@@ -29,7 +29,6 @@ def load_learner(
     Raises:
         CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
             images.
-        DataError: another file is missing or damaged.
     """
     try:
         receipt = check_made(model, trained)
