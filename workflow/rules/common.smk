@@ -118,8 +118,10 @@ def run(rule, more=""):
     """Return the command of a rule.
 
     Its script takes what it may know and its files from the study and the wildcards of the job.
+    The study's name is filled in when it runs: with it in the rule's code, another study would
+    make shared data again.
     """
-    return f"python scripts/{rule}.py --study {STUDY_FILE}{{params.of}}{more} --log {{log:q}}"
+    return f"python scripts/{rule}.py --study {{STUDY_FILE}}{{params.of}}{more} --log {{log:q}}"
 
 
 @cache
