@@ -37,8 +37,8 @@ class Method(StrEnum):
 
     @property
     def peer(self) -> bool:
-        """Whether anomalib's model is fitted."""
-        return self in (Method.FASTFLOW, Method.PATCHCORE, Method.PADIM, Method.GANOMALY)
+        """Whether another model is fitted, which makes one score and gives it its name."""
+        return not self.trained and self not in (Method.GRADIENT, Method.FUSION)
 
     @property
     def fitted(self) -> bool:
@@ -67,7 +67,7 @@ class Method(StrEnum):
 
 
 class FlowScore(StrEnum):
-    """Definitions of S_flow, all "higher is more anomalous" (spec: Anomaly score)."""
+    """Definitions of S_flow, all "higher is more anomalous" (docs/method.md)."""
 
     DENSITY = "density"
     LATENT_ENERGY = "latent_energy"
@@ -91,7 +91,7 @@ class GradientScore(StrEnum):
 
 
 class AnomalyMap(StrEnum):
-    """Maps of the image's size: the flow's local energy, and |x - x'|."""
+    """Maps of the image's size: the flow's local density, and |x - x'|."""
 
     FLOW = "flow"
     DIFFERENCE = "difference"

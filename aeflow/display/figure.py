@@ -21,7 +21,7 @@ class Caption:
     """What a figure shows.
 
     Attributes:
-        dataset: Name of the dataset; the report sorts figures by it.
+        dataset: Name of the dataset.
         title: One phrase; also the alternative text.
         text: How to read the figure, in sentences.
     """

@@ -97,19 +97,7 @@ def build(
     features: Path,
     weights: Path,
 ) -> Learner:
-    """Build what fits and scores.
-
-    Args:
-        method: one that is fitted.
-        settings: of the cell.
-        images: (N, H, W, 3), the prepared array.
-        device: where to compute.
-        features: the cache.
-        weights: of the encoder.
-
-    Raises:
-        DataError: a file is missing, or the cache does not belong to the images.
-    """
+    """Build what fits and scores; DataError: the cache does not belong to the images."""
     from aeflow.encoder.features import open_features
 
     encoder = settings.encoder

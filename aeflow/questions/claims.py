@@ -52,9 +52,6 @@ def claims_table(source: Source) -> pd.DataFrame:
     Returns:
         A row per number and variant of ours. Shares in [0, 1] but for `printed`, the percent as
         printed; `difference` is ours minus theirs.
-
-    Raises:
-        ConfigError: an entry's card is missing or wrong.
     """
     main, choice, published = source.table("main"), source.table("choice"), source.published()
     chosen = choice[choice["chosen"]].set_index("dataset")["variant"].to_dict()

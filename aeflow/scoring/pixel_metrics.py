@@ -28,9 +28,6 @@ class PixelMetrics:
     false-positive rate up to a limit and divided by it (Bergmann et al. 2021, "The MVTec Anomaly
     Detection Dataset"). As in MVTec's own evaluation and in anomalib, a region is an 8-connected
     component of a mask, and the rate is that of the normal pixels of all images.
-
-    Args:
-        bins: size of the histogram, 24 bytes each.
     """
 
     def __init__(self, bins: int = 2**22) -> None:

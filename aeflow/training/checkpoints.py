@@ -1,6 +1,5 @@
 """Checkpoints: only the file that its receipt names, fitted as configured now, is loaded."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from safetensors.torch import load_file
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import check_made
+from aeflow.core.receipts import check_made, differences
 from aeflow.methods.method import Learner, build
 from aeflow.study.asked import ScoreAsked
 from aeflow.training.devices import set_up
@@ -27,19 +26,9 @@ def load_learner(
 ) -> Learner:
     """Return what was fitted, ready to score `images`.
 
-    Args:
-        asked: the method and its settings.
-        images: (N, H, W, 3), the prepared array.
-        index: of the images.
-        features: the cache.
-        weights: of the encoder.
-        model: the checkpoint.
-        trained: its receipt.
-
     Raises:
         CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
             images.
-        DataError: another file is missing or damaged.
     """
     try:
         receipt = check_made(model, trained)
@@ -49,10 +38,10 @@ def load_learner(
     found = {key: receipt.settings.get(key) for key in wanted}
     wanted["index_sha256"] = sha256_file(index)
     found["index_sha256"] = receipt.origin.get(index.as_posix())
-    if differences := "; ".join(_differences(found, wanted)):
+    if different := "; ".join(differences(found, wanted)):
         raise CheckpointError(
             f"{model} was made from something else than configured now, as {trained} says "
-            f"({differences}): run train_model again."
+            f"({different}): run train_model again."
         )
     device = set_up(asked.settings.training, peer=asked.method.peer)
     learner = build(asked.method, asked.settings, images, device, features, weights)
@@ -64,12 +53,3 @@ def load_learner(
         ) from error
     learner.module.eval()
     return learner
-
-
-def _differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
-    """Yield "key: found, not wanted" for each value that differs, keys of keys with dots."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in sorted({*found, *wanted}):
-            yield from _differences(found.get(name), wanted.get(name), f"{key}.{name}")
-    elif found != wanted:
-        yield f"{key[1:]}: {found!r}, not {wanted!r}"

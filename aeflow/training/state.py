@@ -47,11 +47,7 @@ class State:
         self._path, self._fingerprint = path, fingerprint
 
     def save(self, progress: Progress, module: nn.Module, adams: Sequence[Adam]) -> None:
-        """Write the state atomically.
-
-        Raises:
-            DataError: the file cannot be written.
-        """
+        """Write the state atomically."""
         parts = {"model": module.state_dict(), "best": progress.best}
         parts |= {f"adam{number}": adam.state for number, adam in enumerate(adams)}
         tensors = {f"{part}.{k}": tensor for part, of in parts.items() for k, tensor in of.items()}

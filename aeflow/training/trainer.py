@@ -100,12 +100,8 @@ class Trainer:
         """Update all parameters once; return the mean losses that the first update is for.
 
         Args:
-            rows: a batch.
             share: how much of the training is done.
             where: words for an error.
-
-        Raises:
-            TrainingError: a loss is not finite.
         """
         found = []
         for adam, parts in zip(self._adams, self.learner.losses(rows), strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aeflow.core.errors import DataError
-from aeflow.core.receipts import check_made, read_receipt, versions, write_receipt
+from aeflow.core.receipts import read_receipt, versions, write_receipt
 
 MADE, READ = Path("data/made.npy"), Path("data/read.csv")
 
@@ -99,19 +99,6 @@ def test_a_damaged_receipt_is_a_sentence(receipt: Path, text: str, words: str) -
     receipt.write_text(text)
     with pytest.raises(DataError, match=rf"^receipt\.json {words}"):
         read_receipt(receipt)
-
-
-def test_a_file_is_compared_with_its_receipt(receipt: Path) -> None:
-    assert check_made(MADE, receipt) == read_receipt(receipt)
-    MADE.write_bytes(b"edited")
-    with pytest.raises(DataError, match=r"made\.npy is not the file that receipt\.json names"):
-        check_made(MADE, receipt)
-    MADE.unlink()
-    with pytest.raises(DataError, match=r"made\.npy is missing: `dvc pull data/made\.npy`"):
-        check_made(MADE, receipt)
-    receipt.unlink()
-    with pytest.raises(DataError, match=r"receipt\.json is missing: run the rule"):
-        check_made(MADE, receipt)
 
 
 def test_versions_are_of_what_the_job_had_imported() -> None:

@@ -47,6 +47,9 @@ def test_an_image_at_the_limit_is_certain_and_the_limit_sees_no_test_image():
 
 
 def test_what_cannot_be_computed_is_none():
+    alone = certainty(LABEL, MEMBERS[:, :1], TEST, WRONG)
+    assert alone["aurc"] is None, "a study of one seed"
+    assert len(alone["member_auroc"]) == 1
     found = certainty(LABEL, MEMBERS, TEST, None)
     assert found == no_certainty() | {"member_auroc": found["member_auroc"]}
     assert len(found["member_auroc"]) == 2
