@@ -134,7 +134,7 @@ def test_under_autocast_log_det_is_that_of_the_map_that_was_applied() -> None:
     assert log_det.item() == pytest.approx(scale.double().log().sum().item(), abs=2e-4)
 
 
-def test_a_tanh_decoder_is_scored_in_pixels(tiny: TinyStudy) -> None:
+def test_a_tanh_decoder_is_trained_in_its_units_and_scored_in_pixels(tiny: TinyStudy) -> None:
     """Its output is in ImageNet's units: scored as it is, a perfect picture would look wrong."""
     source = FeatureSource(tiny.images, CPU, cache=tiny.features)
     detector = Detector(source, tiny_settings(decoder={"output": "tanh"}), Method.AEFLOW)
@@ -143,6 +143,9 @@ def test_a_tanh_decoder_is_scored_in_pixels(tiny: TinyStudy) -> None:
         raw = detector.module.eval()(source.features(rows)).reconstruction
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     sd = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    images = torch.from_numpy(tiny.images[rows]).permute(0, 3, 1, 2) / 255
+    loss = next(detector.losses(rows))["reconstruction"].item()
+    assert loss == pytest.approx(((images - mean) / sd - raw).square().mean().item(), rel=1e-5)
     pixels = (raw * sd + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     scored = detector.score(rows)
     np.testing.assert_allclose(scored.reconstruction, pixels, atol=1e-6)

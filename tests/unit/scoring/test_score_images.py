@@ -119,7 +119,7 @@ def test_other_images_never_enter_the_pixel_metrics(tiny: TinyStudy) -> None:
 def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path: Path) -> None:
     """Pictures larger than 128 pixels are averaged down."""
     tiny.images = tiny.images.repeat(side // 32, 1).repeat(side // 32, 2)
-    tiny.masks = tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2)
+    tiny.masks = np.roll(tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2), 1, axis=2)
     tiny.features = tiny.features.repeat(side // 32, 1).repeat(side // 32, 2)
     detector, prepared = detector_on(tiny), tiny.prepared
     table, _ = score_images(prepared, detector, 0.3)
@@ -143,9 +143,11 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
     assert np.abs(gallery["difference"] - small(difference)[..., 0]).mean() < 0.03
     assert gallery["flow_map"].shape == (7, shown, shown)
     for row, mask, known in zip(rows, gallery["mask"], gallery["has_mask"], strict=True):
-        expected = prepared.mask(int(row))
-        assert known == (expected is not None)
-        assert np.array_equal(mask, np.zeros_like(mask) if not known else expected[::step, ::step])
+        whole = prepared.mask(int(row))
+        assert known == (whole is not None)
+        if known:  # half a pixel is enough
+            share = small(torch.from_numpy(whole).float()[None, None])[0, ..., 0]
+            assert np.array_equal(mask, share >= 0.5)
 
 
 def test_every_file_has_the_same_bytes_under_any_hash_seed(tiny: TinyStudy) -> None:
