@@ -117,7 +117,7 @@ def test_the_table_for_people():
 
 
 def drawn(*rows, more=(), **changes):
-    """The axes of runs, `more` among them, and of rows of a comparison with the reference whole."""
+    """The axes of runs and `more`, and of rows of a comparison with the reference whole."""
     names = ["variant", "auroc", "auroc_low", "auroc_high", "difference", "low", "high", "p_holm"]
     table = pd.DataFrame(rows, columns=names).assign(dataset="tiles", reference="whole", reason="")
     comparison = typed(table.reindex(columns=comparison_table(source_of()).columns))
