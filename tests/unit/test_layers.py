@@ -135,3 +135,19 @@ def test_no_tracked_file_names_a_place_of_one_machine() -> None:
     place = re.compile(rb"(?<![\w.}~-])/(?:home|root|Users|work|scratch)/\w")
     named = [name for name in listed if Path(name).is_file()]
     assert [name for name in named if place.search(Path(name).read_bytes())] == []
+
+
+def test_a_file_has_its_name_when_it_is_complete() -> None:
+    """Written by aeflow.core.files, or into what `atomic_path` gives."""
+    writers = {"write_text", "write_bytes"}
+    functions = {"savefig", "to_csv", "savez", "savez_compressed", "write_array_header_1_0"}
+    wrong = []
+    for path in [*MODULES, *Path("scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                target = node.func.value if node.func.attr in writers else None
+                if node.func.attr in functions and node.args:
+                    target = node.args[0]
+                if target is not None and ast.unparse(target) not in ("part", "index", "file"):
+                    wrong.append(f"{path}: {ast.unparse(node)}")
+    assert wrong == []

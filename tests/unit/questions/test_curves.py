@@ -94,6 +94,12 @@ def test_roc_of_one_class_says_so():
     figure = plot_roc(source_of({first: normals}), "tiles").figure
     assert not figure.legends
     assert "one class" in figure.axes[0].texts[0].get_text()
+    parts = {
+        Cell("tiles", "a", "aeflow", 0): normals,
+        Cell("tiles", "b", "aeflow", 0): score_table(),
+    }
+    figure = plot_roc(source_of(parts), "tiles").figure
+    assert legend_texts(figure) == ["aeflow"], "a mean over one of two categories is no mean"
     # Beside a variant that has a curve it is left out, and so is a threshold that there is not.
     tables = {first: normals, second: score_table()}
     source = source_of(tables, lambda cell: {"specificity": None, "image_auroc": 0.8})

@@ -116,8 +116,8 @@ def test_the_table_for_people():
     ]
 
 
-def drawn(*rows, **changes):
-    """The axes of runs, and of rows of a comparison with the reference whole."""
+def drawn(*rows, more=(), **changes):
+    """The axes of runs and `more`, and of rows of a comparison with the reference whole."""
     names = ["variant", "auroc", "auroc_low", "auroc_high", "difference", "low", "high", "p_holm"]
     table = pd.DataFrame(rows, columns=names).assign(dataset="tiles", reference="whole", reason="")
     comparison = typed(table.reindex(columns=comparison_table(source_of()).columns))
@@ -128,7 +128,7 @@ def drawn(*rows, **changes):
         for name, (method, aurocs) in values.items()
         for seed, auroc in enumerate(aurocs)
     ]
-    return plot_variants(Memory(*runs, comparison=comparison), "tiles").figure.axes
+    return plot_variants(Memory(*runs, *more, comparison=comparison), "tiles").figure.axes
 
 
 WHOLE = ["whole", 0.85, 0.8, 0.9, np.nan, np.nan, np.nan, np.nan]
@@ -154,6 +154,12 @@ def test_variants_are_drawn_beside_the_reference():
     # Two seeds: Student's interval is 12.7 / sqrt 2 times the sd wide, and may not rule the axis.
     assert left.get_xlim()[0] > 45
     assert len(drawn(*rows, aupro=0.5)) == 3
+
+
+def test_a_seed_that_lacks_a_category_has_no_tick():
+    lacking = make_run(variant="whole", seed=0, category="b", image_auroc=None)
+    ticks = [line for line in drawn(WHOLE, more=[lacking])[0].lines if line.get_marker() == "|"]
+    assert ticks[0].get_xdata() == pytest.approx([np.nan, 90], nan_ok=True)
 
 
 def test_a_far_difference_is_written_where_others_are_near():

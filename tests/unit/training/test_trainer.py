@@ -62,6 +62,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(train: Train
     assert not (first / "state.safetensors").exists()
 
 
+def test_the_first_weights_follow_from_the_seed(train: Train) -> None:
+    """Not the order of the images alone: lr so small that nothing moves."""
+    still = {"lr": 1e-30, "epochs": 1}
+    first, other = (
+        load_file(train(f"seed{seed}", seed, training=still) / "model.safetensors")
+        for seed in (0, 1)
+    )
+    for name in ("flow.steps.0.permutation", "decoder.layers.0.weight"):
+        assert not torch.equal(first[name], other[name])
+
+
 def test_the_losses_of_the_history_are_means_over_images(tiny: TinyStudy, train: Train) -> None:
     """An independent evaluation of the untrained model: lr so small that nothing moves."""
     out = train("out", training={"lr": 1e-30, "epochs": 1}, loss={"alpha": 0.25})
