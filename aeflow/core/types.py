@@ -31,19 +31,19 @@ class Method(StrEnum):
     GANOMALY = "ganomaly"
 
     @property
-    def trained(self) -> bool:
+    def ours(self) -> bool:
         """Whether a model of ours is fitted."""
         return self in (Method.AEFLOW, Method.FLOW, Method.AUTOENCODER)
 
     @property
     def peer(self) -> bool:
         """Whether another model is fitted, which makes one score and gives it its name."""
-        return not self.trained and self not in (Method.GRADIENT, Method.FUSION)
+        return not self.ours and self not in (Method.GRADIENT, Method.FUSION)
 
     @property
     def fitted(self) -> bool:
         """Whether anything is fitted to training images."""
-        return self.trained or self.peer
+        return self.ours or self.peer
 
     @property
     def encoded(self) -> bool:
@@ -53,7 +53,7 @@ class Method(StrEnum):
     @property
     def file(self) -> Path:
         """The file that fits and scores it."""
-        return Path("aeflow/methods", f"{Method.AEFLOW if self.trained else self}.py")
+        return Path("aeflow/methods", f"{Method.AEFLOW if self.ours else self}.py")
 
     @property
     def has_flow(self) -> bool:

@@ -75,3 +75,10 @@ def read_caption(path: Path) -> Caption:
     if not (dataset and title):
         raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
     return Caption(dataset, title, text)
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """Add one legend for all panels, each name once."""
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)

@@ -101,7 +101,7 @@ def build(
     from aeflow.encoder.features import open_features
 
     encoder = settings.encoder
-    if not method.trained:
+    if not method.ours:
         # Peers take the encoder as it is: they have no loss to tune it by.
         encoder = encoder.model_copy(update={"finetune": False})
     source = open_features(images, encoder, device, features, weights)

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.dots import DARK, ORANGE
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
@@ -32,8 +33,8 @@ _WHY = {
     "test_auroc": "No test AUROC: images of one class, or no result.",
 }
 _IMAGES = {
-    "val_auroc": ("validation", "#D55E00", "s", -0.14),
-    "image_auroc": ("test", "#0072B2", "o", 0.14),
+    "val_auroc": ("validation", ORANGE, "s", -0.14),
+    "image_auroc": ("test", DARK, "o", 0.14),
 }
 _PANELS_PER_ROW = 4
 _DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
@@ -138,7 +139,7 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
         axes.set_axis_off()
     if not panels:
         grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-    _legend(figure, 4)
+    legend_below(figure, 4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
@@ -171,13 +172,6 @@ def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataF
     long = values["value"].str.len().sum() > 18
     below.set_xticks(values.index, values["value"], rotation=20 if long else 0)
     below.set_xlabel(values["key"][0])
-
-
-def _legend(figure: Figure, columns: int) -> None:
-    """Add one legend for all panels, each name once."""
-    found = [axes.get_legend_handles_labels() for axes in figure.axes]
-    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def weighting_table(source: Source) -> pd.DataFrame:
@@ -304,7 +298,7 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
     grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
     grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
     grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
-    _legend(figure, 3)
+    legend_below(figure, 3)
     figure.suptitle(dataset, fontsize=10)
     text = (
         "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "

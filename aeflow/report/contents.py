@@ -43,7 +43,7 @@ def named_cells(study: Study, of: str = "") -> list[Cell]:
 
 
 def _trained(study: Study, of: str) -> list[Cell]:
-    return [c for c in named_cells(study, of) if study.variant(c.variant).method.trained]
+    return [c for c in named_cells(study, of) if study.variant(c.variant).method.ours]
 
 
 def _candidates(study: Study, of: str) -> list[Cell]:
@@ -53,7 +53,7 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     best is best by chance. Nor ensembles over seeds, which are no other setting.
     """
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
-    names = {v.name for v in study.all_variants if v.method.trained or len(v.members) > 1}
+    names = {v.name for v in study.all_variants if v.method.ours or len(v.members) > 1}
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
 
 

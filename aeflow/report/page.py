@@ -55,7 +55,7 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     )
     lacking = source.lacking()
     runs = [run for run in source.runs() if (run["dataset"], run["variant"]) not in lacking]
-    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
+    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.ours])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
         for name, of in (contents.figures(study) if missing is None else [])
