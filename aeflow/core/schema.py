@@ -4,7 +4,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aeflow.core.errors import ConfigError
@@ -75,6 +74,8 @@ def _keys_at(schema: dict[str, Any], location: list[str]) -> list[str]:
 
 def load_yaml(path: Path) -> Any:
     """Read a YAML file; ConfigError: it is missing or no YAML."""
+    import yaml  # not in jobs that read no YAML
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

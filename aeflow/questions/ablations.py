@@ -4,13 +4,13 @@ Weighting is the ablations of `score.beta`, with a table and a figure of its own
 averaged first, within each seed. Every seed chooses its own beta, one for all categories.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
 from aeflow.display.dots import DARK, ORANGE
@@ -18,6 +18,9 @@ from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PAPER_BETA = 0.9
 _SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
@@ -116,6 +119,8 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
 
 def plot_ablations(source: Source, dataset: str) -> Drawing:
     """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
+    from matplotlib.figure import Figure
+
     table = ablations_table(source)
     own = table[table["dataset"] == dataset]
     panels = list(own.groupby(["ablation", "of", "across"], sort=False))
@@ -273,6 +278,8 @@ def _betas(table: pd.DataFrame, name: str) -> list[str]:
 
 def plot_weighting(source: Source, dataset: str) -> Drawing:
     """Draw AUROC over beta, a panel per definition of S_recon and scaling, a line per S_flow."""
+    from matplotlib.figure import Figure
+
     sweep = _sweep(source)
     sweep = sweep[sweep["dataset"] == dataset]
     curves = over_seeds(sweep, [*_COMBINATION, "beta"], _AUROCS).sort_values("beta")
