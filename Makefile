@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint bench peers
+.PHONY: demo test mutants lint bench peers
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -29,7 +29,11 @@ lint: .venv/installed
 	$(RUN) snakemake --lint --configfile config/demo.yaml
 
 test: lint
-	$(RUN) $(BIN)/pytest
+	$(RUN) $(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# Breaks the code in one place after the other; each must turn a test red. Writes docs/mutants.md.
+mutants: .venv/installed
+	$(RUN) python tests/mutants.py
 
 bench: .venv/installed
 	$(RUN) python benchmarks/run.py

@@ -44,7 +44,7 @@ def trained_alone(study: Study, dataset: str) -> list[Cell]:
     Not ablations of a score's keys: nobody would train again for those.
     """
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
-    names = {v.name for v in study.all_variants if v.method.trained} - scores
+    names = {v.name for v in study.all_variants if v.method.ours} - scores
     return [c for c in study_cells(study) if c.dataset == dataset and c.variant in names]
 
 

@@ -14,7 +14,7 @@ from aeflow.study.study import Study
 
 
 def build_report(study: Study, report: Path, headline: Path, failures: Path | None = None) -> None:
-    """Write the report, and the main table's means for `dvc metrics`, which reads no CSV.
+    """Write the report, and the named variants' means for `dvc metrics`, which reads no CSV.
 
     With a list of failures: what can be said, beside that list.
     """
@@ -22,7 +22,8 @@ def build_report(study: Study, report: Path, headline: Path, failures: Path | No
         write_incomplete(study, failures)
         return
     write_text(report, build_page(study))
-    write_json(headline, means_of(read_table(path(study, "csv", {"table": "main"}))))
+    main = read_table(path(study, "csv", {"table": "main"}))
+    write_json(headline, means_of(main[main["variant"].isin(study.named)]))
 
 
 def means_of(main: pd.DataFrame) -> dict[str, dict[str, Any]]:

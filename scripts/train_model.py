@@ -19,7 +19,6 @@ def train_model(
     history: Path,
 ) -> dict[str, Any]:
     """Write the checkpoint and the history."""
-    import pandas as pd
 
     from aeflow.core.files import write_text
     from aeflow.core.tensors import save_tensors
@@ -37,8 +36,9 @@ def train_model(
     trainer = Trainer(learner, settings.training, asked.seed, unfinished)
     trained = trainer.fit(prepared.train, prepared.validation_normals)
     save_tensors(model, trained.tensors)
-    columns = None if trained.history else ["epoch", "train_loss", "val_loss"]
-    write_text(history, pd.DataFrame(trained.history, columns=columns).to_csv(index=False))
+    names = trained.history[0] if trained.history else ("epoch", "train_loss", "val_loss")
+    lines = [names, *(row.values() for row in trained.history)]
+    write_text(history, "".join(",".join(map(str, line)) + "\n" for line in lines))
     state.unlink(missing_ok=True)
     return {
         "device": device.type,

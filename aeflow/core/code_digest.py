@@ -11,7 +11,7 @@ from pathlib import Path
 # through its params, a card's through its own.
 SHAPES_NO_NUMBER = ("aeflow.core", "aeflow.study")
 # What a download brings is checked by its checksum; the contents only name what is made.
-NOR_DO = ("aeflow.data.checksums", "aeflow.data.download", "aeflow.report.contents")
+NOR_DO = ("aeflow.data.download", "aeflow.report.contents")
 
 
 def code_digest(*files: Path) -> str:

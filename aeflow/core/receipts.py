@@ -7,9 +7,10 @@ from the root of the repository, and is sealed: an edit by hand is found out (`a
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,7 @@ class Receipt(BaseModel):
         return self.seal == _seal(self.model_dump(by_alias=True, exclude={"seal"}))
 
     def sha256(self, path: Path) -> str:
-        """Return the SHA-256 of a file that the job made.
-
-        Raises:
-            DataError: it made no such file.
-        """
+        """Return the SHA-256 of a file that the job made; DataError: it made no such file."""
         if path.as_posix() not in self.made:
             raise DataError(f"No receipt names {path}: delete the receipt and run snakemake.")
         return self.made[path.as_posix()]
@@ -87,11 +84,7 @@ def write_receipt(
 
 
 def read_receipt(path: Path) -> Receipt:
-    """Read a receipt.
-
-    Raises:
-        DataError: the file is missing, or no receipt.
-    """
+    """Read a receipt; DataError: the file is missing, or no receipt."""
     try:
         return Receipt.model_validate(read_json(path))
     except ValidationError as error:
@@ -129,3 +122,27 @@ def versions() -> dict[str, str]:
 
 def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
+    """Yield "key: found, not wanted" of each value that differs, keys of keys with dots.
+
+    Numbers may differ by rounding: another processor adds in another order.
+    """
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys([*wanted, *found]):
+            yield from differences(
+                found.get(name), wanted.get(name), f"{key}.{name}" if key else name
+            )
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for i, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            yield from differences(one, other, f"{key}[{i}]")
+    elif isinstance(found, float) and isinstance(wanted, float):
+        if not math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-12):
+            yield f"{key}: {found!r}, not {wanted!r}"
+    elif found != wanted:
+        yield f"{key}: {_short(found)}, not {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, dict | list) else repr(value)

@@ -24,8 +24,6 @@ def validate(model: type[Model], content: Any, where: str, context: Any = None) 
     """Validate `content`, turning pydantic's report into one sentence per mistake.
 
     Args:
-        model: what it is to be.
-        content: mappings and lists as of YAML or JSON.
         where: it comes from, the start of the sentence.
         context: pydantic's, for the model's own checks.
 
@@ -75,11 +73,7 @@ def _keys_at(schema: dict[str, Any], location: list[str]) -> list[str]:
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: the file is missing or no YAML.
-    """
+    """Read a YAML file; ConfigError: it is missing or no YAML."""
     import yaml  # not in jobs that read no YAML
 
     try:

@@ -94,13 +94,7 @@ def sha256_member(archive: ZipFile, name: str) -> str:
 def store(archive: ZipFile, members: Iterable[Member], folder: str = "") -> int:
     """Store members uncompressed, with nothing in the zip that differs from run to run.
 
-    Args:
-        archive: Open for writing.
-        members: Whatever raises while they are read is raised here.
-        folder: That they go below; "": at the top.
-
-    Returns:
-        How many.
+    They go below `folder`, "" for the top. Returns how many they are.
     """
     count = 0
     for name, size, blocks in members:
@@ -148,22 +142,24 @@ def folder_members(folder: Path) -> Iterator[Member]:
         yield from file_member(path, name)
 
 
-def zip_members(path: Path) -> Iterator[Member]:
-    """Yield a zip's files; a DataError as `open_zip`, or if one is damaged."""
-    with open_zip(path) as archive:
+def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Member]:
+    """Yield the files of a zip or a tar (plain, gz, bz2, xz).
+
+    Raises:
+        DataError: no readable archive; a member is damaged, its path leaves the archive or is
+            there twice, it is a link, device or sparse file; or the archive is a bomb.
+    """
+    if archive_kind(path) == "tar":
+        yield from _tar_members(path, max_bytes)
+        return
+    with open_zip(path, max_bytes) as archive:
         for member in archive.infolist():
             if not member.is_dir():
                 name = member.filename
                 yield name, member.file_size, _member_blocks(archive, name)
 
 
-def tar_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Member]:
-    """Yield the files of a tar (plain, gz, bz2, xz).
-
-    Raises:
-        DataError: no readable tar; a member's path leaves the archive, is there twice, or is a
-            link, device or sparse file; or the archive is a bomb.
-    """
+def _tar_members(path: Path, max_bytes: int) -> Iterator[Member]:
     seen: set[str] = set()
     unpacked = 0
     what = f"{path} is no readable tar"

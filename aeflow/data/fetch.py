@@ -11,19 +11,11 @@ from filelock import FileLock, Timeout
 
 from aeflow.core.errors import AccessError, ConfigError, DataError
 from aeflow.core.files import atomic_path, read_json, require_space, write_json, writing
-from aeflow.data.archives import (
-    archive_kind,
-    file_member,
-    open_zip,
-    store,
-    tar_members,
-    zip_members,
-)
+from aeflow.data.archives import archive_kind, archive_members, file_member, open_zip, store
 from aeflow.data.download import Patience, discard, is_download
 from aeflow.data.sources import (
     Facts,
     NoSourceError,
-    by_hand,
     check_file,
     first_source,
     is_pinned,
@@ -57,12 +49,8 @@ def fetch_dataset(
     downloads nothing.
 
     Args:
-        card: The dataset's card.
-        destination: The zip to write.
         mirror: AEFLOW_MIRROR, if set.
-        source: Replaces the card's files, see `replaced_files`.
-        sha256: Checksum of `source`.
-        patience: Time-outs and delays of downloads.
+        source: Replaces the card's files, see `replaced_files`; `sha256` is its checksum.
 
     Returns:
         `files`, with `name`, `sha256` and `size_bytes` of each file fetched; and where one zip was
@@ -90,11 +78,10 @@ def fetch_dataset(
             if source is None and card.access == "request":
                 raise AccessError(recipe(card, error)) from error
             record, known = _recorded(card)
-            note = (
-                f" Its checksum is that of the first download: delete {record} to accept another."
-            )
-            noted = source is None and error.file.name in known
-            raise DataError(by_hand(error) + note * noted) from error
+            if source is None and error.file.name in known:
+                note = f"Its checksum is that of the first download: delete {record} to accept"
+                raise DataError(f"{error} {note} another.") from error
+            raise
         if source is None:
             _record_checksums(card, facts["files"])
         write_json(done, facts)
@@ -112,10 +99,7 @@ def fetch_file(
     """
     original = _beside(destination, f".{file.name}")
     with _only_process(destination), atomic_path(destination) as part:
-        try:
-            facts = first_source(file, original, mirror, check_file, patience)
-        except NoSourceError as error:
-            raise DataError(by_hand(error)) from error
+        facts = first_source(file, original, mirror, check_file, patience)
         original.replace(part)
         discard(original)
         return facts
@@ -210,7 +194,7 @@ def _place(files: Sequence[SourceFile], originals: Sequence[Path], target: Path)
         return True
     # Images hardly compress, so that a compressed tar is about as large as its content.
     needed = sum(
-        sum(size for _, size, _ in zip_members(original))
+        sum(size for _, size, _ in archive_members(original))
         if kind == "zip"
         else original.stat().st_size
         for original, kind in zip(originals, kinds, strict=True)
@@ -225,8 +209,7 @@ def _place(files: Sequence[SourceFile], originals: Sequence[Path], target: Path)
                 if kind == "plain":
                     store(placed, file_member(original, file.name))
                 else:
-                    members = zip_members if kind == "zip" else tar_members
-                    store(placed, members(original), folder)
+                    store(placed, archive_members(original), folder)
             except DataError:
                 discard(original)
                 raise

@@ -35,12 +35,12 @@ Tell = Callable[[Level, str], None]
 PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
 MOST_FOLDERS = 20  # of files that are not used, by name
 LEFT_OUT = {
-    "dropped_duplicates": "left out of training, their bytes are in the test",
-    "dropped_groups": "left out of training, their group is in the test",
-    "shared_groups": "trained on although their group is in the test (official split)",
-    "dropped_validation": "left out of validation, related to train or test",
-    "dropped_anomalies": "anomalous, and more than validation may see",
-    "drawn_test": "drawn for the test, which the dataset lacks",
+    "dropped_duplicates": (logging.WARNING, "left out of training, their bytes are in the test"),
+    "dropped_groups": (logging.WARNING, "left out of training, their group is in the test"),
+    "shared_groups": (logging.WARNING, "trained on, although their group is in the test"),
+    "dropped_validation": (logging.WARNING, "left out of validation, related to train or test"),
+    "dropped_anomalies": (logging.INFO, "anomalous beyond what validation may see"),
+    "drawn_test": (logging.INFO, "drawn for the test, which the dataset lacks"),
 }
 
 
@@ -55,14 +55,10 @@ def check_images(
     """Find a category's images and split them, and tell what is right, notable and wrong.
 
     Wrong is what a model must not learn from: normal images that are in two of the dataset's
-    own splits. These are left out where the card's protocol says so.
+    own splits. How many of them are left out, as the card's protocol says, goes to the log.
 
     Returns:
         The images in use, in their splits, and the facts of a receipt.
-
-    Raises:
-        ConfigError: the dataset has no such category.
-        DataError: as `find_records` and `assign_splits`, or the archive cannot be read.
     """
     with open_zip(archive) as opened:
         records, not_used = find_records(opened, card, category)
@@ -94,14 +90,15 @@ def check_images(
     elif not facts["groups"]["in_two_splits"]:
         tell("ok", f"patients or groups: {len(groups)}, none in two splits")
     splits = assign_splits(records, settings, card.split, card.layout.test_fraction)
-    for key, what in LEFT_OUT.items():
+    for key, (level, what) in LEFT_OUT.items():
         facts[key] = number = getattr(splits, key)
         if number:
-            tell("note", f"{what}: {number} images")
+            logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
     used = count_records(splits.records)
     told = ", ".join(f"{used[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
-    tell("ok", f"in use ({card.split}): {told}; {shared}")
+    settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
+    tell("ok", f"in use ({settled}): {told}; {shared}")
     return splits.records, facts
 
 
@@ -123,17 +120,12 @@ def prepare_images(
 
     Returns:
         The facts of a receipt: what was found, what is in use, what was left out and why.
-
-    Raises:
-        ConfigError: the dataset has no such category.
-        DataError: as `check_images`, too many images are unusable, or the outputs cannot be
-            written.
     """
     side = settings.image_size
     name = f"{card.name}/{category}"
 
-    def log(level: Level, text: str) -> None:
-        logger.log(logging.WARNING if level == "error" else logging.INFO, "%s: %s", name, text)
+    def log(_: Level, text: str) -> None:
+        logger.info("%s: %s", name, text)
 
     with ExitStack() as stack:
         # The largest last: a full disk is reported by the innermost.

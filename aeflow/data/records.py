@@ -20,25 +20,15 @@ PATHS = ("file", "image", "mask", "path")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a dataset.
+    """One image of a dataset."""
 
-    Attributes:
-        source: Path inside the archive.
-        split: What the dataset says it is for, later the split it was assigned to.
-        gt_label: 0 normal, 1 anomalous.
-        defect: Kind of defect, or the name of the normal class.
-        group: Patient, tile or whatever must stay on one side of a split; None if unknown.
-        mask: Path of its mask inside the archive; only anomalous test images have one.
-        sha256: Of the image file's bytes; empty until it was read.
-    """
-
-    source: str
-    split: Split
-    gt_label: int
-    defect: str
-    group: str | None = None
-    mask: str | None = None
-    sha256: str = ""
+    source: str  # path inside the archive
+    split: Split  # what the dataset says it is for, later the split it was assigned to
+    gt_label: int  # 0 normal, 1 anomalous
+    defect: str  # its kind, or the name of the normal class
+    group: str | None = None  # what must stay on one side of a split: a patient, a tile
+    mask: str | None = None  # its path inside the archive; of anomalous test images alone
+    sha256: str = ""  # of the image file's bytes; empty until it was read
 
     @property
     def image_id(self) -> str:
@@ -125,7 +115,9 @@ class _Files:
         """
         paths = self.matching(pattern)
         if not paths:
-            raise DataError(f"the archive has no {pattern}, the {what}.")
+            raise DataError(
+                f"the archive has no {pattern}, the {what} that the card's layout names."
+            )
         self.tables |= set(paths)
         for path in paths:
             yield from ((path, row) for row in self._read(path, columns))

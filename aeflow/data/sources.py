@@ -24,12 +24,18 @@ Facts = dict[str, Any]  # name, sha256, size_bytes of a file
 Check = Callable[[SourceFile, Path], Facts]
 
 
-class NoSourceError(Exception):
-    """No source had the right file; `reasons` has a sentence for each."""
+class NoSourceError(DataError):
+    """No source had the right file; says why, and how to get it without us."""
 
     def __init__(self, file: SourceFile, reasons: list[str]) -> None:
-        super().__init__(file, reasons)
         self.file, self.reasons = file, reasons
+        failed = "; ".join(reasons) or "no source is known"
+        origin = f" from {public(file.urls[0])}" if file.urls else ""
+        super().__init__(
+            f"Cannot get {file.name} ({failed}). Get it by hand{origin}{_known(file)}, put it "
+            f"into a folder under the name {file.name} and run again with AEFLOW_MIRROR=<that "
+            "folder>. The configuration can also name another `source` of a dataset."
+        )
 
 
 def first_source(
@@ -43,8 +49,6 @@ def first_source(
 
     Raises:
         NoSourceError: no source had it. An interrupted download stays at `target`.
-        NoSpaceError: it would not fit.
-        OSError: it cannot be written.
     """
     reasons = []
     for source in [*([in_mirror(mirror, file.name)] if mirror else []), *file.urls]:
@@ -131,18 +135,6 @@ def public(source: str) -> str:
         return source
     url = urlsplit(source)
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}{'?...' if url.query else ''}"
-
-
-def by_hand(error: NoSourceError) -> str:
-    """Say what failed, and how to get the file without us."""
-    file = error.file
-    failed = "; ".join(error.reasons) or "no source is known"
-    origin = f" from {public(file.urls[0])}" if file.urls else ""
-    return (
-        f"Cannot get {file.name} ({failed}). Get it by hand{origin}{_known(file)}, put it into a "
-        f"folder under the name {file.name} and run again with AEFLOW_MIRROR=<that folder>. The "
-        "configuration can also name another `source` of a dataset."
-    )
 
 
 def recipe(card: DatasetCard, error: NoSourceError) -> str:

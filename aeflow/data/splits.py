@@ -16,27 +16,15 @@ GROUP = "group "
 
 @dataclass(frozen=True)
 class Splits:
-    """The images in use, and how many are not.
+    """The images in use, and how many of those outside the test are left out and why."""
 
-    Attributes:
-        records: Ordered by split, then path; `split` says where each one belongs.
-        dropped_duplicates: Normal training images left out: the same bytes are in the test.
-        dropped_groups: Normal training images left out: their group is in the test.
-        shared_groups: Normal training images in use although their group is in the test.
-        dropped_validation: Images of the dataset's own validation split left out: they share
-            a group or a file with train or test.
-        dropped_anomalies: Further anomalous images outside the test left out: validation may not
-            see them, or has as many as it may use.
-        drawn_test: Images drawn for the test of a dataset that has none.
-    """
-
-    records: list[Record]
-    dropped_duplicates: int = 0
-    dropped_groups: int = 0
-    shared_groups: int = 0
-    dropped_validation: int = 0
-    dropped_anomalies: int = 0
-    drawn_test: int = 0
+    records: list[Record]  # ordered by split, then path; `split` says where each one belongs
+    dropped_duplicates: int = 0  # training normals: the same bytes are in the test
+    dropped_groups: int = 0  # training normals: their group is in the test
+    shared_groups: int = 0  # training normals in use although their group is in the test
+    dropped_validation: int = 0  # of an own validation split: related to train or test
+    dropped_anomalies: int = 0  # others that validation may not see, or does not need
+    drawn_test: int = 0  # images drawn for the test of a dataset that has none
 
 
 def assign_splits(

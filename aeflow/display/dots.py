@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DARK, LIGHT, GRAY = "#0072B2", "#A6CEE3", "0.45"
+DARK, LIGHT, GRAY, ORANGE = "#0072B2", "#A6CEE3", "0.45", "#D55E00"
 
 
 def row_panels(

@@ -24,7 +24,7 @@ class Caption:
     """What a figure shows.
 
     Attributes:
-        dataset: Name of the dataset; the report sorts figures by it.
+        dataset: Name of the dataset.
         title: One phrase; also the alternative text.
         text: How to read the figure, in sentences.
     """
@@ -80,3 +80,10 @@ def read_caption(path: Path) -> Caption:
     if not (dataset and title):
         raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
     return Caption(dataset, title, text)
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """Add one legend for all panels, each name once."""
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)

@@ -89,7 +89,7 @@ def _guarded(text: str) -> str:
     formula = text[:1] in ("=", "@", "'", "\t") or (
         text[:1] in ("+", "-") and not _is_number(text)
     )
-    return f"'{text}" if text and formula else text
+    return f"'{text}" if formula else text
 
 
 def _is_number(text: str) -> bool:
@@ -199,9 +199,7 @@ def by_variant(
     """Return a metric with a row per value of some columns, and a column per variant.
 
     Args:
-        table: those columns, variant, `<metric>_mean` and `<metric>_sd`.
         labels: the columns, and what they are called.
-        metric: a share in [0, 1].
 
     Returns:
         The cells, `labels` first, mean ± sd; and the means, which have the variants alone.

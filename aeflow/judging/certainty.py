@@ -23,10 +23,6 @@ def risk_coverage(wrong: Array, uncertainty: Array) -> Array:
     The last value is the error rate of all. Images of equal uncertainty may be in any order: the
     curve is the mean over their orders. Source: El-Yaniv and Wiener 2010; Geifman and El-Yaniv
     2017.
-
-    Args:
-        wrong: (N,) True where the fusion errs.
-        uncertainty: (N,).
     """
     _, level = np.unique(uncertainty, return_inverse=True)
     errors_of_level = np.bincount(level, weights=wrong) / np.bincount(level)
@@ -61,22 +57,20 @@ def certainty(gt_label: Array, members: Array, test: Array, wrong: Array | None)
     it need not part the test images in halves.
 
     Args:
-        gt_label: (N,) labels of validation and test images.
         members: (N, M) standardised scores (`standardised_members`).
-        test: (N,) True for test images.
         wrong: (N_test,) True where the fusion errs; None where it has no threshold.
 
     Returns:
         Of the test images: how many are right or wrong and certain or uncertain; error_rate, that
         of the certain and of the uncertain (None if there are none); aurc, its optimum, and the
-        excess over that; member_auroc, a list. Without a threshold only the last; nothing where a
-        class is missing.
+        excess over that; member_auroc, a list. Without a threshold, or of one member (a study
+        of one seed), only the last; nothing where a class is missing.
     """
     found = no_certainty()
     if missing_class(gt_label[test]):
         return found
     found["member_auroc"] = auroc_of_columns(gt_label[test], members[test]).tolist()
-    if wrong is None:
+    if wrong is None or members.shape[1] < 2:
         return found
     uncertainty = members.std(axis=1, ddof=1)
     certain = uncertainty[test] <= np.median(uncertainty[~test])

@@ -49,19 +49,7 @@ def evaluate(
     trained: Sequence[Path],
     statistics: Path | None = None,
 ) -> dict[str, Any]:
-    """Return `judge_table` of a score table's file, what else it takes from receipts.
-
-    Args:
-        asked: the variants and how each is judged.
-        scores: the score table.
-        scored: its receipt.
-        prepared: receipt of the images.
-        trained: receipts of the trainings behind the scores.
-        statistics: the score table of method `gradient`, for `score.correct`.
-
-    Raises:
-        DataError: a file is missing or wrong.
-    """
+    """Return `judge_table` of files: tables, and receipts of scores, images, trainings."""
     return judge_table(
         read_scores(scores),
         read_receipt(scored).facts["pixel"],
@@ -87,10 +75,8 @@ def judge_table(
     begin with `oracle` are fitted on test labels, and nothing is chosen by them.
 
     Args:
-        table: of `read_scores`.
         pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
         asked: the variants and how each is judged.
-        n_train: number of training images.
         trainings: facts of each training behind the table: fit_seconds, best_epoch, peak_rss_mib.
         statistics: the score table of method `gradient` of the same images, for `score.correct`.
 
@@ -110,6 +96,7 @@ def judge_table(
     for warning in dict.fromkeys(w for found in variants.values() for w in found["warnings"]):
         logger.warning("%s", warning)
     gt_label, test = table["gt_label"].to_numpy(int), _is_test(table)
+    memory = [t["peak_rss_mib"] for t in trainings if t["peak_rss_mib"] is not None]
     return {
         "variants": variants,
         "components": _components(table, gt_label, test),
@@ -121,7 +108,7 @@ def judge_table(
         },
         "fit_seconds": sum(training["fit_seconds"] for training in trainings),
         "best_epoch": trainings[0]["best_epoch"] if len(trainings) == 1 else None,
-        "peak_rss_mib": max((t["peak_rss_mib"] for t in trainings), default=None),
+        "peak_rss_mib": max(memory, default=None),
     }
 
 
@@ -245,7 +232,8 @@ def _reasons(
     reasons = {name: str(sentence[name]) for name in _METRICS if found[name] is None}
     sure = found["certainty"]
     if sure and sure["aurc"] is None:
-        return reasons | {"certainty": str(no_test or fitted.reason)}
+        alone = "One seed has no disagreement with others: add seeds to the study."
+        return reasons | {"certainty": str(no_test or fitted.reason or alone)}
     for name in ("certain", "uncertain"):
         if sure and sure[f"error_rate_{name}"] is None:
             reasons[f"error_rate_{name}"] = f"No test image is {name}."

@@ -31,7 +31,7 @@ class Detector(Learner):
     def _embedding(self, rows: Rows) -> Tensor:
         return self._source.features(rows)[:, self.module.channels].contiguous()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def fit(self, train: Rows) -> None:
         """Fit mean and covariance to the training normals."""
         self.module.fit(torch.cat([self._embedding(rows) for rows in batches(train, self._batch)]))

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import FlowScore
-from aeflow.display.figure import STYLE, Caption, Drawing
+from aeflow.display.dots import DARK, ORANGE
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PAPER_BETA = 0.9
 _SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
@@ -36,10 +36,11 @@ _WHY = {
     "test_auroc": "No test AUROC: images of one class, or no result.",
 }
 _IMAGES = {
-    "val_auroc": ("validation", "#D55E00", "s", -0.14),
-    "image_auroc": ("test", "#0072B2", "o", 0.14),
+    "val_auroc": ("validation", ORANGE, "s", -0.14),
+    "image_auroc": ("test", DARK, "o", 0.14),
 }
 _PANELS_PER_ROW = 4
+_DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
 _DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6, "zorder": 4}
 _RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 9}
 
@@ -87,7 +88,7 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
             "Value": table["value"] + table["is_default"].map({True: " (default)", False: ""}),
             "With": table["across"],
             "Trained as": table["trained_as"],
-            "Seeds": table["n_seeds"].astype("str").replace("<NA>", ""),
+            "Seeds": [number(count, 0) for count in table["n_seeds"]],
         }
     )
     labels = {"val_auroc": "Validation AUROC", **{name: LABELS[name] for name in _SHARES[1:]}}
@@ -118,7 +119,6 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
 
 def plot_ablations(source: Source, dataset: str) -> Drawing:
     """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
-    from matplotlib import style
     from matplotlib.figure import Figure
 
     table = ablations_table(source)
@@ -128,23 +128,23 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
     seeds = seeds[seeds["dataset"] == dataset]
     columns = max(1, min(_PANELS_PER_ROW, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    with style.context(STYLE):
-        size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        heights = {"height_ratios": [3, 1] * rows}
-        grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
-        pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
-        for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
-            above.set_title(f"{name}, of {of}\n{across}".strip(), fontsize=9)
-            _draw_values(above, below, values.reset_index(drop=True), seeds)
-        for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
-            above.set_ylabel("AUROC (%)")
-            below.set_ylabel("Fit (s)")
-        for axes in np.ravel(pairs[len(panels) :]):
-            axes.set_axis_off()
-        if not panels:
-            grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-        _legend(figure, 4)
+    size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    heights = {"height_ratios": [3, 1] * rows}
+    grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
+    pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
+    for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
+        settings = str(across).replace(", ", "\n")
+        above.set_title(f"{name}, of {of}\n{settings}".strip(), fontsize=9)
+        _draw_values(above, below, values.reset_index(drop=True), seeds)
+    for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
+        above.set_ylabel("AUROC (%)")
+        below.set_ylabel("Fit (s)")
+    for axes in np.ravel(pairs[len(panels) :]):
+        axes.set_axis_off()
+    if not panels:
+        grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
+    legend_below(figure, 4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
@@ -177,13 +177,6 @@ def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataF
     long = values["value"].str.len().sum() > 18
     below.set_xticks(values.index, values["value"], rotation=20 if long else 0)
     below.set_xlabel(values["key"][0])
-
-
-def _legend(figure: Figure, columns: int) -> None:
-    """Add one legend for all panels, each name once."""
-    found = [axes.get_legend_handles_labels() for axes in figure.axes]
-    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def weighting_table(source: Source) -> pd.DataFrame:
@@ -236,8 +229,7 @@ def _weighted(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def _best(sweep: pd.DataFrame, auroc: str) -> pd.DataFrame:
     """Return the row of the highest `auroc` for each kind of score and seed that has one."""
-    # Rounded: 0.95 - 0.9 and 0.9 - 0.85 differ in the last bit.
-    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs().round(9)).dropna(subset=auroc)
+    ranked = sweep.assign(near=-(sweep["beta"] - PAPER_BETA).abs()).dropna(subset=auroc)
     ranked = ranked.sort_values([auroc, "near", "beta"], ascending=False).drop(columns="near")
     return ranked[~ranked.index.duplicated()]
 
@@ -286,7 +278,6 @@ def _betas(table: pd.DataFrame, name: str) -> list[str]:
 
 def plot_weighting(source: Source, dataset: str) -> Drawing:
     """Draw AUROC over beta, a panel per definition of S_recon and scaling, a line per S_flow."""
-    from matplotlib import style
     from matplotlib.figure import Figure
 
     sweep = _sweep(source)
@@ -295,28 +286,27 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
     columns = list(sweep["reconstruction"].unique())
     by = ["variant", "scaling", "across"]
     rows = list(sweep.groupby(by, sort=False).groups)
-    with style.context(STYLE):
-        size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
-        for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
-            variant, scaling, across, reconstruction = key
-            axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
-            title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
-            axes.set_title(title.strip(), fontsize=9)
-            _draw_lines(axes, own, curves)
-        for axes in grid.ravel():
-            axes.set_axis_off() if not axes.lines else None
-        for axes in grid[:, 0]:
-            axes.set_ylabel("AUROC (%)")
-        for axes in grid[-1]:
-            axes.set_xlabel("Beta, weight of S_flow")
-        grid[-1, -1].plot([], [], "k-", label="test")
-        grid[-1, -1].plot([], [], "k--", linewidth=1, label="validation")
-        grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
-        grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
-        _legend(figure, 3)
-        figure.suptitle(dataset, fontsize=10)
+    size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
+        variant, scaling, across, reconstruction = key
+        axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
+        title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
+        axes.set_title(title.strip(), fontsize=9)
+        _draw_lines(axes, own, curves)
+    for axes in (axes for axes in grid.ravel() if not axes.lines):
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("AUROC (%)")
+    for axes in grid[-1]:
+        axes.set_xlabel("Beta, weight of S_flow")
+    grid[-1, -1].plot([], [], "k-", label="test")
+    grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
+    grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
+    grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
+    legend_below(figure, 3)
+    figure.suptitle(dataset, fontsize=10)
     text = (
         "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "
         "Dashed: validation images. Dot: the test AUROC of the beta that validation chooses, "
@@ -333,17 +323,14 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
     for _, row in own.iterrows():
         flow, colour = row["flow"], f"C{list(FlowScore).index(row['flow'])}"
         curve = curves[(curves[_COMBINATION] == row[_COMBINATION]).all(axis=1)]
-        axes.plot(
-            curve["beta"], 100 * curve["test_auroc_mean"], color=colour, label=f"S_flow = {flow}"
-        )
-        axes.plot(curve["beta"], 100 * curve["val_auroc_mean"], "--", color=colour, linewidth=1)
-        for name in _AUROCS:
+        looks = {"test_auroc": {"label": f"S_flow = {flow}"}, "val_auroc": _DASHED}
+        for name, look in looks.items():
             mean, sd = 100 * curve[f"{name}_mean"], 100 * curve[f"{name}_sd"]
+            axes.plot(curve["beta"], mean, color=colour, **look)
             axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.07, lw=0)
-        axes.plot(row["beta_mean"], 100 * row["test_auroc_mean"], color=colour, **_DOT)
-        axes.plot(
-            row["oracle_beta_mean"], 100 * row["oracle_test_auroc_mean"], color=colour, **_RING
-        )
+        for prefix, look in (("", _DOT), ("oracle_", _RING)):
+            beta, auroc = row[f"{prefix}beta_mean"], row[f"{prefix}test_auroc_mean"]
+            axes.plot(beta, 100 * auroc, color=colour, **look)
     if own["reason"].str.contains(_WHY["test_auroc"], regex=False).all():
         place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, own["reason"].iloc[0], wrap=True, **place)

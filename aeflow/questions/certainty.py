@@ -86,7 +86,6 @@ def _row(
         ends = {"mean": aurocs.mean(), "lowest": aurocs.min(), "highest": aurocs.max()}
         row |= {f"member_auroc_{name}": value for name, value in ends.items()}
     sentences = {run["reasons"].get(name) for run in runs for name in ("image_auroc", "certainty")}
-    sentences |= {run.get("reason") for run in runs}
     wrong = row["wrong_certain"] + row["wrong_uncertain"]
     row["error_rate"] = wrong / row["n_test"] if row["n_test"] else np.nan
     for name in ("certain", "uncertain"):

@@ -5,7 +5,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -15,9 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.display.figure import STYLE, Caption, Drawing
+from aeflow.display.figure import Caption, Drawing
 from aeflow.questions.source import Source
-from aeflow.study.cells import Cell
 
 Array = npt.NDArray[Any]
 _COLOURS = matplotlib.colormaps["inferno"]
@@ -36,19 +34,10 @@ _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 def choose_cases(
     gt_label: Array, pred_score: Array, threshold: float | None, each: int = 2
 ) -> list[tuple[int, str]]:
-    """Choose `each` images of every kind, none twice.
+    """Choose `each` images of every kind, none twice; return index and kind of each.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
-    and the lowest scores, then whatever lies nearest the threshold.
-
-    Args:
-        gt_label: (K,) 0 normal, 1 anomalous.
-        pred_score: (K,) higher is more anomalous.
-        threshold: None leaves the last kind out.
-        each: Images per kind.
-
-    Returns:
-        Index and kind of each.
+    and the lowest scores, then whatever lies nearest the threshold, if there is one.
     """
     anomalous, normal = np.flatnonzero(gt_label == ANOMALOUS), np.flatnonzero(gt_label == NORMAL)
     everything = np.arange(len(gt_label))
@@ -76,9 +65,9 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     Raises:
         DataError: the gallery shows an image that the score table lacks.
     """
-    cell = Cell(dataset, category, variant, source.study.seeds_of(variant)[0])
-    gallery, threshold = source.gallery(cell), source.metrics_of(cell)["threshold"]
-    test = source.predictions(Split.TEST, [cell])[dataset][variant][category]
+    (cell,), (run,) = source.cells, source.runs()
+    gallery, threshold = source.gallery(cell), run["threshold"]
+    test = source.predictions(Split.TEST)[dataset][variant][category]
     by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]
     if unknown:
@@ -93,29 +82,28 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     titles += ["reconstruction", "difference"] if "difference" in gallery else []
     titles += ["flow map", "overlay"] if "flow_map" in gallery else []
     titles += ["mask"] if gallery["has_mask"][rows].any() else []
-    with style.context(STYLE):
-        size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
-        tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-        figure = Figure(figsize=size, layout=tight, dpi=_DPI)
-        grid = figure.subplots(len(cases), len(titles), squeeze=False)
-        for axes, (index, why) in zip(grid, cases, strict=True):
-            _draw_row(dict(zip(titles, axes, strict=True)), gallery, index, scales)
-            score = f"score {pred_score[index]:.4g}"
-            if threshold is not None:
-                score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
-            name = str(gallery["image_id"][index]).rsplit("/", 1)[-1]
-            name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-            label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
-            look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
-            axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
-        for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(title, loc="center", fontsize=9)
-        for name, scale in scales.items():
-            column = titles.index(_MAPS[name])
-            below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
-            bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
-            bar.locator = MaxNLocator(3)
-            bar.ax.tick_params(labelsize=7)
+    size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=size, layout=tight, dpi=_DPI)
+    grid = figure.subplots(len(cases), len(titles), squeeze=False)
+    for axes, (index, why) in zip(grid, cases, strict=True):
+        _draw_row(dict(zip(titles, axes, strict=True)), gallery, index, scales)
+        score = f"score {pred_score[index]:.4g}"
+        if threshold is not None:
+            score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
+        name = str(gallery["image_id"][index]).rsplit("/", 1)[-1]
+        name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+        label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
+        look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, loc="center", fontsize=9)
+    for name, scale in scales.items():
+        column = titles.index(_MAPS[name])
+        below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
+        bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
+        bar.locator = MaxNLocator(3)
+        bar.ax.tick_params(labelsize=7)
     title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
     text = "".join(_EXPLAINED[name] for name in scales) + (
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "

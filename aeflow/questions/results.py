@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.display.dots import row_panels
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import (
     LABELS,
     METRICS,
@@ -231,8 +231,7 @@ def plot_categories(source: Source, dataset: str) -> Drawing:
                 label=variant,
             )
         axes.set(xlabel=f"{'Image ' if metric == 'image_auroc' else ''}{LABELS[metric]} (%)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(figure, 4)
     text = (
         "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
         f"by the AUROC of {reference}; the last row averages them within each seed first."
@@ -273,7 +272,7 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
         axes.errorbar(mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
-    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
+    axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
     figure.legend(loc="outside right center")
     return drawing

@@ -166,7 +166,7 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
     panels[0].set(xlabel="Image AUROC (%)")
     trivial = main.loc[main["method"] == Method.GRADIENT, "image_auroc_mean"]
     for value in trivial:
-        panels[0].axvline(100 * value, color=GRAY, linewidth=1, linestyle=":", zorder=0)
+        panels[0].axvline(100 * value, color=GRAY, linewidth=1, linestyle=":", zorder=0.9)
     _draw_differences(panels[1], rows)
     if pixels:
         _draw_means(panels[2], means, seeds, "aupro")
@@ -219,7 +219,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         look: dict[str, Any] = {"ha": "left" if left else "right", "color": DARK, "fontsize": 8}
         axes.text(0.02 if left else 0.98, place, text, **edge, **look)
     rows = rows.assign(**rows[_ENDS].mask(far))
-    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+    axes.axvline(0, color="black", linewidth=0.8, zorder=0.9)
     bars(axes, rows["low"], rows["high"], wide=True)
     bars(axes, rows["seed_low"], rows["seed_high"])
     for place, row in enumerate(rows.to_dict("records")):

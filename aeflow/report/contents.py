@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow.core.schema import load_yaml
-from aeflow.study.cards import DATASET_CARDS
+from aeflow.study.cards import DATASET_CARDS, PUBLISHED
 from aeflow.study.cells import Cell, path, statistics_of, study_cells, table_of
 from aeflow.study.study import Study
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aeflow.display.table import DisplayTable
     from aeflow.questions.source import Source
 
-PUBLISHED = Path("config/published.yaml")
 TEMPLATE = Path("aeflow/report/report.html")
 Missing = Mapping[Cell, str]
 Make = Callable[[str], "pd.DataFrame"]
@@ -37,14 +36,14 @@ def _all(study: Study, of: str) -> list[Cell]:
     return study_cells(study)
 
 
-def _named(study: Study, of: str) -> list[Cell]:
+def named_cells(study: Study, of: str = "") -> list[Cell]:
     """Return the cells of the named variants, of a dataset or of all."""
     names = set(study.named)
     return [c for c in study_cells(study) if c.variant in names and of in ("", c.dataset)]
 
 
 def _trained(study: Study, of: str) -> list[Cell]:
-    return [c for c in _named(study, of) if study.variant(c.variant).method.trained]
+    return [c for c in named_cells(study, of) if study.variant(c.variant).method.ours]
 
 
 def _candidates(study: Study, of: str) -> list[Cell]:
@@ -54,7 +53,7 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     best is best by chance. Nor ensembles over seeds, which are no other setting.
     """
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
-    names = {v.name for v in study.all_variants if v.method.trained or len(v.members) > 1}
+    names = {v.name for v in study.all_variants if v.method.ours or len(v.members) > 1}
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
 
 
@@ -69,7 +68,7 @@ def _first_seed(study: Study, of: str) -> list[Cell]:
 
 def _datasets(study: Study) -> list[str]:
     """Return the datasets on which a named variant runs."""
-    return list(dict.fromkeys(cell.dataset for cell in _named(study, "")))
+    return list(dict.fromkeys(cell.dataset for cell in named_cells(study)))
 
 
 def _with_categories(study: Study) -> list[str]:
@@ -93,8 +92,9 @@ def _weighted(study: Study) -> list[str]:
 
 
 def _columns(study: Study) -> list[str]:
-    """Return dataset, category and variant of our trained named variants."""
-    return list(dict.fromkeys("+".join(cell[:3]) for cell in _trained(study, "")))
+    """Return dataset, category and variant of our trained named variants, a training once."""
+    trained = [cell for cell in _trained(study, "") if table_of(study, cell) == cell]
+    return list(dict.fromkeys("+".join(cell[:3]) for cell in trained))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Entry:
     name: str
     module: str
     reads: tuple[str, ...]
-    cells: Callable[[Study, str], list[Cell]] = _named
+    cells: Callable[[Study, str], list[Cell]] = named_cells
     heading: str = ""
     each: Callable[[Study], list[str]] | None = None
     photographs: bool = False
@@ -150,7 +150,8 @@ QUESTIONS = (
         "describes, as far as it does.",
         (
             Entry(
-                "claims", "claims", ("main", "choice", "published"), heading="Published and ours"
+                *("claims", "claims", ("main", "choice", "published")),
+                heading="Published numbers and ours",
             ),
             Entry("claims", "claims", ("claims",), each=_with_claims),
         ),
@@ -217,18 +218,17 @@ QUESTIONS = (
 # Figures that stand with each dataset, not with a question.
 PER_DATASET = (
     Entry("roc", "curves", ("metrics", "scores"), each=_datasets),
-    Entry("panels", "panels", ("metrics", "scores", "galleries"), _first_seed, "", _columns, True),
+    Entry(
+        *("panels", "panels", ("metrics", "scores", "galleries"), _first_seed),
+        each=_columns,
+        photographs=True,
+    ),
     Entry("scores", "curves", ("metrics", "scores"), _first_seed, each=_columns),
     Entry("training", "curves", ("train",), _column, each=_columns),
 )
 _ENTRIES = [*(e for question in QUESTIONS for e in question.entries), *PER_DATASET]
 TABLES = {entry.name: entry for entry in _ENTRIES if entry.each is None}
 FIGURES = {entry.name: entry for entry in _ENTRIES if entry.each is not None}
-
-
-def tables(study: Study) -> list[str]:
-    """Return the names of a study's tables."""
-    return list(TABLES)
 
 
 def figures(study: Study) -> list[tuple[str, str]]:
@@ -253,7 +253,7 @@ def page_inputs(study: Study) -> list[Path]:
     """Return what the page is made from: tables, figures, metrics, trainings, cards."""
     found = [file for name in TABLES for file in _files(study, name, [])]
     found += [figure_file(study, name, of) for name, of in figures(study)]
-    found += _files(study, "metrics", _named(study, "")) + _files(study, "published", [])
+    found += _files(study, "metrics", named_cells(study)) + _files(study, "published", [])
     found += _files(study, "train", _trained(study, ""))
     return list(dict.fromkeys([*found, TEMPLATE]))
 
@@ -287,17 +287,18 @@ def galleries(study: Study, name: str, of: str) -> list[Path]:
 
 
 def code_of(name: str) -> list[Path]:
-    """Return the modules of a table, a figure or the page, which no script imports by itself."""
-    entries = [TABLES.get(name) or FIGURES[name]] if name != "page" else TABLES.values()
-    modules = dict.fromkeys(entry.module for entry in entries)
-    return [Path("aeflow/questions", f"{module}.py") for module in modules]
+    """Return the files of a table or a figure which no script imports; those of the `page`."""
+    if name == "page":
+        modules = dict.fromkeys(file for table in TABLES for file in code_of(table))
+        return [Path("aeflow/report/contents.py"), *modules]
+    entry = TABLES.get(name) or FIGURES[name]
+    return [Path("aeflow/questions", f"{entry.module}.py")]
 
 
 def maker(study: Study, missing: Missing | None = None) -> Make:
     """Return a function that makes a table by its name, each once.
 
     Args:
-        study: the configuration.
         missing: of an incomplete study, the cells without a result and why. A table then makes
             those that it reads: their files may be an earlier run's.
     """
@@ -306,7 +307,8 @@ def maker(study: Study, missing: Missing | None = None) -> Make:
     def make(name: str) -> pd.DataFrame:
         from aeflow.display.table import typed
 
-        source = source_of(study, TABLES[name], missing=missing, make=make)
+        others = None if missing is None else make
+        source = source_of(study, TABLES[name], missing=missing, make=others)
         return typed(_function(TABLES[name], f"{name}_table")(source))
 
     return make

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from aeflow.core.errors import AeflowError
 from aeflow.core.files import read_json, write_text
 from aeflow.display.figure import read_caption
-from aeflow.display.table import (
-    DisplayTable,
-    by_variant,
-    number,
-    plain,
-    write_table,
-)
+from aeflow.display.table import DisplayTable, by_variant, number, plain, write_table
 from aeflow.questions.source import Run, Source, means
 from aeflow.report import contents
 from aeflow.study.cells import Cell, study_cells, table_of
@@ -36,8 +32,6 @@ _COUNTS = {
     "n_test_normal": "Test, normal",
     "n_test_anomalous": "Test, anomalous",
 }
-
-
 Headed = Sequence[tuple[str, DisplayTable]]
 
 
@@ -45,7 +39,6 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     """Return the page.
 
     Args:
-        study: the configuration.
         missing: of an incomplete study, the cells without a result and why. It has no figures.
         failed: (heading, table) pairs of what failed.
 
@@ -53,59 +46,54 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
         DataError: a file is missing, or a figure carries no caption.
     """
     reads = {"metrics", "train", "published", *contents.TABLES}
-    cells = [cell for cell in study_cells(study) if cell.variant in study.named]
-    source = Source(study, reads, cells, missing, contents.maker(study, missing))
+    cells = contents.named_cells(study)
+    make = None if missing is None else contents.maker(study, missing)
+    source = Source(study, reads, cells, missing, make)
     results, main = (
         table[table["variant"].isin(study.named)].reset_index(drop=True)
         for table in map(source.table, ("results", "main"))
     )
     lacking = source.lacking()
     runs = [run for run in source.runs() if (run["dataset"], run["variant"]) not in lacking]
-    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
+    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.ours])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
-        for name, of in ([] if missing or failed else contents.figures(study))
+        for name, of in (contents.figures(study) if missing is None else [])
     }
-    environment = Environment(
-        loader=PackageLoader("aeflow.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        study=study.study,
-        summary=_summary(main),
-        sections=[
-            {
-                "question": question,
-                "figures": _of(question.entries, figures),
-                "tables": [
-                    (e.heading, contents.show(study, e.name, source.table(e.name), missing))
-                    for e in question.entries
-                    if e.heading
-                ],
-            }
-            for question in contents.QUESTIONS
-        ],
-        sources=list(source.published().sources.values()),
-        datasets=[
+    sections = [
+        {
+            "question": question,
+            "figures": _of(question.entries, figures),
+            "tables": [
+                (entry.heading, _shown(source, entry.name, missing))
+                for entry in question.entries
+                if entry.heading
+            ],
+        }
+        for question in contents.QUESTIONS
+    ]
+    datasets = []
+    for name in main["dataset"].unique():
+        own = [run for run in runs if run["dataset"] == name]
+        rows = contents.show(study, "results", results[results["dataset"] == name])
+        datasets.append(
             {
                 "name": name,
                 "card": study.dataset(name).load_card(),
                 "figures": _of(contents.PER_DATASET, figures, name),
-                "tables": [
-                    *_dataset_tables(own),
-                    (
-                        "Runs and thresholds",
-                        contents.show(study, "results", results[results["dataset"] == name]),
-                    ),
-                ],
+                "tables": [*_dataset_tables(own), ("Runs and thresholds", rows)],
                 "reasons": _reasons(own),
             }
-            for name in main["dataset"].unique()
-            for own in [[run for run in runs if run["dataset"] == name]]
-        ],
+        )
+    loader = PackageLoader("aeflow.report", ".")
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "autoescape": True}
+    environment = Environment(loader=loader, undefined=StrictUndefined, **options)
+    return environment.get_template("report.html").render(
+        study=study.study,
+        summary=_summary(main),
+        sections=sections,
+        sources=list(source.published().sources.values()),
+        datasets=datasets,
         cost=_cost(main),
         settings=_settings([*trainings, *runs]),
         software=_software(trainings),
@@ -117,28 +105,23 @@ def write_incomplete(study: Study, failures: Path) -> None:
     """Write tables and page of an incomplete study beside the list of its failures.
 
     Args:
-        study: the configuration.
         failures: JSON of `jobs`, those that failed (rule, of, log), and `missing`, the cells
             whose metrics were not made: `table`, and the numbers of the `failed` jobs behind.
     """
     known = read_json(failures)
     jobs = [job | {"reason": _why_failed(Path(job["log"]))} for job in known["jobs"]]
-    reasons = {
-        Cell(*absent["table"]): " ".join(
-            dict.fromkeys(jobs[n]["reason"] for n in absent["failed"])
-        )
-        for absent in known["missing"]
-    }
+    reasons = {}
+    for absent in known["missing"]:
+        behind = dict.fromkeys(jobs[number]["reason"] for number in absent["failed"])
+        reasons[Cell(*absent["table"])] = " ".join(behind) or "Not run."
     cells = {cell: table_of(study, cell) for cell in study_cells(study)}
-    missing = {c: reasons[own] or "Not run." for c, own in cells.items() if own in reasons}
+    missing = {cell: reasons[table] for cell, table in cells.items() if table in reasons}
     make = contents.maker(study, missing)
     for name in contents.TABLES:
-        shown = contents.show(study, name, make(name), missing)
-        write_table(
-            make(name),
-            shown,
-            *(failures.with_name(f"{name}.{end}") for end in ("csv", "md", "tex")),
-        )
+        files = (failures.with_name(f"{name}.{ending}") for ending in ("csv", "md", "tex"))
+        with suppress(AeflowError):  # the page says why
+            table = make(name)
+            write_table(table, contents.show(study, name, table, missing), *files)
     page = failures.with_name("report.html")
     write_text(page, build_page(study, missing, _failed(jobs, missing)))
     print(
@@ -146,6 +129,16 @@ def write_incomplete(study: Study, failures: Path) -> None:
         f"What there is, and why: {page}",
         file=sys.stderr,
     )
+
+
+def _shown(source: Source, name: str, missing: contents.Missing | None) -> DisplayTable:
+    """Return a table of the page; of an incomplete study it may be one that cannot be made."""
+    try:
+        return contents.show(source.study, name, source.table(name), missing)
+    except AeflowError as error:
+        if missing is None:
+            raise
+        return plain(pd.DataFrame(), f"It could not be made. {error}")
 
 
 def _why_failed(log: Path) -> str:

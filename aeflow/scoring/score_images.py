@@ -23,11 +23,6 @@ def score_images(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float | None]]]:
     """Score all validation and test images.
 
-    Args:
-        prepared: images, masks and index.
-        scorer: what scores them.
-        fpr_limit: AUPRO's limit.
-
     Returns:
         The score table, and per map the pixel metrics of the test images that have masks
         (empty where the dataset has none, or the method no map).

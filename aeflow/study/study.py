@@ -94,7 +94,7 @@ class Study(CellSettings):
         where = f"ablations[{ablation.name}]"
         _check_known(f"{where}.of", [ablation.of], names, "; `ablations: []` asks for none")
         method = self._explicit(ablation.of).method
-        if not (method.trained or method.peer):
+        if not method.fitted:
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
         _check_known(f"{where}.across", list(ablation.across), _CELL_KEYS)
@@ -116,10 +116,11 @@ class Study(CellSettings):
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
             _check_unique(f"{where}.members", variant.members)
-            if len(variant.members) == 1 and len(self.seeds_of(variant.members[0])) < 2:
+            alone = [self.variant(name) for name in variant.members if len(variant.members) == 1]
+            if alone and not alone[0].method.fitted:
                 raise ValueError(
-                    f"{where}.members: {variant.members[0]} has one seed, and an ensemble of its "
-                    "seeds needs two or more"
+                    f"{where}.members: {alone[0].name} draws no random numbers, so there is no "
+                    "ensemble of its seeds: name two variants or more"
                 )
             for member in map(self.variant, variant.members):
                 if member.method == Method.FUSION:
@@ -228,11 +229,7 @@ class Study(CellSettings):
         return self.dataset(dataset).categories or card.categories
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`, an ablation's too.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """Return the variant called `name`, an ablation's too; ConfigError: there is none."""
         if name not in self._by_name:
             raise ConfigError(f"The study has no variant '{name}'.")
         return self._by_name[name]

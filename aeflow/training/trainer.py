@@ -21,19 +21,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """A finished training."""
 
-    Attributes:
-        tensors: of the epoch that was kept, or of the fit in closed form.
-        history: one row per epoch.
-        best_epoch: the epoch that was kept, from 1; None where there are no epochs.
-        fit_seconds: wall time, summed over interrupted runs.
-    """
-
-    tensors: dict[str, Tensor]
-    history: list[dict[str, float]]
-    best_epoch: int | None
-    fit_seconds: float
+    tensors: dict[str, Tensor]  # of the epoch that was kept, or of the fit in closed form
+    history: list[dict[str, float]]  # one row per epoch
+    best_epoch: int | None  # the epoch that was kept, from 1; None where there are no epochs
+    fit_seconds: float  # wall time, summed over interrupted runs
 
 
 class Trainer:
@@ -80,12 +73,8 @@ class Trainer:
                 progress.best = self._tensors()
             progress.seconds = time.monotonic() - started
             self._state.save(progress, self.learner.module, self._adams)
-        return Trained(
-            progress.best or self._tensors(),
-            progress.history,
-            progress.best_epoch,
-            time.monotonic() - started,
-        )
+        tensors, seconds = progress.best or self._tensors(), time.monotonic() - started
+        return Trained(tensors, progress.history, progress.best_epoch, seconds)
 
     def _tensors(self) -> dict[str, Tensor]:
         state = self.learner.module.state_dict()
@@ -102,14 +91,23 @@ class Trainer:
             position = np.random.SeedSequence((self._seed, epoch, done))
             torch.manual_seed(int(position.generate_state(1)[0]))
             share = (epoch - 1 + done / len(train)) / self._training.epochs
-            losses = self.learner.losses(np.sort(batch))  # one sweep over the files
-            for number, (adam, parts) in enumerate(zip(self._adams, losses, strict=True)):
-                numbers = _numbers(parts, f"in epoch {epoch}, step {step}")
-                adam.step(parts["loss"], share, retain_graph=number + 1 < len(self._adams))
-                if number == 0:
-                    _add(sums, numbers, len(batch))
+            rows = np.sort(batch)  # one sweep over the files
+            _add(sums, self.train_step(rows, share, f"in epoch {epoch}, step {step}"), len(batch))
             done += len(batch)
         return {f"train_{part}": total / len(train) for part, total in sums.items()}
+
+    def train_step(self, rows: Rows, share: float, where: str) -> dict[str, float]:
+        """Update all parameters once; return the mean losses that the first update is for.
+
+        Args:
+            share: how much of the training is done.
+            where: words for an error.
+        """
+        found = []
+        for adam, parts in zip(self._adams, self.learner.losses(rows), strict=True):
+            found.append(_numbers(parts, where))
+            adam.step(parts["loss"], share, retain_graph=adam is not self._adams[-1])
+        return found[0]
 
     @torch.no_grad()
     def _validate(self, epoch: int, validation: Rows) -> dict[str, float]:

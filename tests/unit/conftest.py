@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.tiny import TinyStudy
+from tests.unit.tiny import TinyStudy, fit_tiny
 
 # Tensors are tiny here: a second thread would only be in the way. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,13 +31,10 @@ def tiny(tmp_path: Path) -> TinyStudy:
 
 @pytest.fixture
 def train(tiny: TinyStudy, torch_as_it_was: None) -> Callable[..., Path]:
-    """Return a function that trains on the tiny study and returns the folder of its results."""
-    from scripts.train_model import main
+    """Return a function that fits a method to the tiny study, into a folder of this name."""
 
-    def run(name: str, seed: int = 0, method: str = "aeflow", **changes: dict[str, Any]) -> Path:
-        out = tiny.folder.parent / name
-        main(tiny.train_arguments(out, seed, method, **changes))
-        return out
+    def run(name: str, *asked: Any, **changes: Any) -> Path:
+        return fit_tiny(tiny.paths(), tiny.folder.parent / name, *asked, **changes)
 
     return run
 

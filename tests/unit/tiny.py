@@ -1,14 +1,17 @@
 """A study small enough for unit tests: images of 32 x 32, made-up features, no encoder."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aeflow.core.files import sha256_file
+from aeflow.core.receipts import write_receipt
 from aeflow.core.types import INDEX_COLUMNS
+from aeflow.data.prepared import Prepared, open_prepared
+from aeflow.study.asked import FitAsked, ScoreAsked
 from aeflow.study.settings import FitSettings
 
 SIDE, GRID, CHANNELS = 32, 4, 6
@@ -59,7 +62,7 @@ class TinyStudy:
         self.save()
 
     def save(self) -> None:
-        """Write the arrays, the index and the manifest as they are now."""
+        """Write the arrays and the index as they are now."""
         np.save(self.folder / "images.npy", self.images)
         np.save(self.folder / "masks.npy", self.masks)
         np.save(self.folder / "features.npy", self.features)
@@ -67,38 +70,48 @@ class TinyStudy:
             table = csv.DictWriter(file, INDEX_COLUMNS, lineterminator="\n")
             table.writeheader()
             table.writerows(self.rows)
-        manifest = {
-            f"{name}_sha256": sha256_file(self.folder / f"{name}.npy")
-            for name in ("features", "images")
-        }
-        manifest["weights_sha256"] = "0" * 64
-        (self.folder / "manifest.json").write_text(json.dumps(manifest))
 
-    def inputs(self) -> list[str]:
-        """Return the arguments that name the inputs of train_model and score_images."""
-        names = {name: f"{name}.npy" for name in ("images", "masks", "features")}
-        names |= {"index": "index.csv", "features-manifest": "manifest.json", "weights": "none"}
-        return [part for name, file in names.items() for part in self._option(name, file)]
+    @property
+    def prepared(self) -> Prepared:
+        """The arrays and the index, from their files."""
+        return open_prepared(*self.paths()[:3])
 
-    def _option(self, name: str, file: str) -> tuple[str, str]:
-        return f"--{name}", str(self.folder / file)
+    def paths(self) -> list[Path]:
+        """Return images, masks, index, features and weights; there are no weights."""
+        names = ("images.npy", "masks.npy", "index.csv", "features.npy", "none")
+        return [self.folder / name for name in names]
 
-    def train_arguments(
-        self, out: Path, seed: int = 0, method: str = "aeflow", **changes: dict[str, Any]
-    ) -> list[str]:
-        """Return the arguments of train_model; `changes` are to keys of SETTINGS."""
-        outputs = {
-            "state": "state.safetensors",
-            "model": "model.safetensors",
-            "summary": "summary.json",
-            "history": "history.csv",
-        }
-        settings = json.dumps(tiny_settings(**changes).model_dump(mode="json"))
-        chosen = ["--method", method, "--settings", settings, "--seed", str(seed)]
-        written = [
-            part for name, file in outputs.items() for part in (f"--{name}", str(out / file))
-        ]
-        return [*chosen, *self.inputs(), *written]
+
+def fit_tiny(
+    paths: list[Path], out: Path, seed: int = 0, method: str = "aeflow", **changes: dict[str, Any]
+) -> Path:
+    """Fit a method to `TinyStudy.paths`; `changes` are to keys of SETTINGS.
+
+    Returns:
+        `out`: a folder with model.safetensors, history.csv and their receipt.
+    """
+    from scripts.train_model import train_model
+
+    asked = FitAsked(method=method, settings=tiny_settings(**changes), seed=seed)
+    model, history = out / "model.safetensors", out / "history.csv"
+    facts = train_model(asked, *paths, out / "state.safetensors", model, history)
+    receipt = {"made": {path: sha256_file(path) for path in (model, history)}}
+    receipt["origin"] = {paths[2]: sha256_file(paths[2])}
+    write_receipt(out / "trained.json", settings=asked.recorded(), facts=facts, **receipt)
+    return out
+
+
+def score_tiny(
+    paths: list[Path], out: Path, method: str = "aeflow", **changes: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Score with what `fit_tiny` left in `out`; return the table and the facts."""
+    from scripts.score_images import score_images
+
+    asked = ScoreAsked(method=method, settings=tiny_settings(**changes), fpr_limit=0.3)
+    given = [*paths[3:], out / "model.safetensors", out / "trained.json"]
+    given = [None] * 4 if method == "gradient" else given
+    facts = score_images(asked, *paths[:3], *given, out / "scores.csv", out / "gallery.npz")
+    return pd.read_csv(out / "scores.csv", keep_default_na=False), facts
 
 
 def tiny_settings(**changes: dict[str, Any]) -> FitSettings:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 # The same way through every rule in a fraction of the demo's time.
@@ -116,6 +117,20 @@ class Repository:
         return self.folder / "results" / study
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that is made once, whichever of pytest's processes wants it first."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of all processes
+    folder = place / f"once-{name}"
+    with FileLock(place / f"{name}.lock"):
+        if not (place / f"{name}.made").exists():
+            folder.mkdir()
+            make(folder)
+            (place / f"{name}.made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A copy in which nothing was run. Not to be changed."""
@@ -124,18 +139,22 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The demo study, run from nothing."""
-    repository = Repository(copy_repository(tmp_path_factory.mktemp("demo")))
-    repository.snakemake(overlay="config/demo.yaml")
-    return repository
+    """The demo study, run from nothing. Not to be changed."""
+
+    def run(folder: Path) -> None:
+        Repository(copy_repository(folder)).snakemake(overlay="config/demo.yaml")
+
+    return Repository(once(tmp_path_factory, "demo", run))
 
 
 @pytest.fixture(scope="session")
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The tiny study, run from nothing. Not to be changed."""
-    repository = Repository(copy_repository(tmp_path_factory.mktemp("tiny")))
-    repository.snakemake()
-    return repository
+
+    def run(folder: Path) -> None:
+        Repository(copy_repository(folder)).snakemake()
+
+    return Repository(once(tmp_path_factory, "tiny", run))
 
 
 @pytest.fixture
@@ -209,11 +228,12 @@ class Shared(Repository):
 @pytest.fixture(scope="session")
 def author(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The folder of who ran the study, tracked, committed and pushed. Not to be changed."""
-    folder = tmp_path_factory.mktemp("author")
-    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
-    author = Shared(folder)
-    author.share(folder.with_name("store"))
-    return author
+
+    def share(folder: Path) -> None:
+        shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
+        Shared(folder).share(folder.with_name("store"))
+
+    return Shared(once(tmp_path_factory, "author", share))
 
 
 @pytest.fixture

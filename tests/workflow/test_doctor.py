@@ -60,7 +60,7 @@ TRAINED, METRICS = f"{RESULTS}/train/{CELL}.json", f"{RESULTS}/metrics/{CELL}.js
         (PREPARED, r'("train_normal": )\d+', r"\g<1>7"),  # found
         (PREPARED, r'("dropped_duplicates": )\d+', r"\g<1>7"),
         (PREPARED, r'("shared_groups": )\d+', r"\g<1>7"),
-        (WEIGHTS, r'("mean": )"[^"]*"', r'\1"[0, 0, 0]"'),
+        (WEIGHTS, r'("library": )"\w+"', r'\1"torchvision"'),
         (TRAINED, r'("device": )"\w+"', r'\1"cuda"'),
         (TRAINED, r'("python": )"[\d.]+"', r'\1"3.99.0"'),
         (TRAINED, r'("best_epoch": )\d+', r"\g<1>7"),

@@ -110,8 +110,8 @@ def test_a_grid_trains_what_differs_and_no_more(clone: Repository) -> None:
         f"ablations={json.dumps(ablations)}",
         "seeds=[0, 1]",
     )
-    assert plan["extract_features"] == 1
-    assert plan["train_model"] == plan["score_images"] == 3 * 2 * 2 * 2
+    assert plan["extract_features"] == 2  # categories
+    assert plan["train_model"] == plan["score_images"] == 2 * 3 * 2 * 2 * 2
     assert plan["evaluate_scores"] == plan["score_images"], "one judges all that reads a table"
 
 

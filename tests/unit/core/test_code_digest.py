@@ -8,6 +8,7 @@ import pytest
 from aeflow.core import code_digest as module
 from aeflow.core.code_digest import NOR_DO, SHAPES_NO_NUMBER, code_digest, imported_files
 from aeflow.core.types import Method
+from tests.unit.test_layers import tops
 
 RUN = Path("scripts/run.py")
 FILES = {
@@ -124,6 +125,15 @@ def test_what_is_left_out_exists() -> None:
     for name in (*NOR_DO, *SHAPES_NO_NUMBER):
         path = Path(*name.split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), name
+
+
+def test_what_is_left_out_computes_nothing() -> None:
+    """Tensors are written as they are given, and the contents pass tables on."""
+    places = [Path(*name.split(".")) for name in (*NOR_DO, *SHAPES_NO_NUMBER)]
+    found = {path for place in places for path in (place.with_suffix(".py"), *place.rglob("*.py"))}
+    computing = {"numpy", "pandas", "scipy", "sklearn", "torch", "PIL"}
+    left_out = {path.stem for path in found if path.is_file() and computing & tops(path)}
+    assert left_out == {"tensors", "contents"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aeflow.core.errors import DataError
-from aeflow.core.receipts import check_made, read_receipt, versions, write_receipt
+from aeflow.core.receipts import read_receipt, versions, write_receipt
 
 MADE, READ = Path("data/made.npy"), Path("data/read.csv")
 
@@ -29,7 +29,7 @@ def receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         origin={READ: sha256(b"read").hexdigest()},
         settings={"steps": 2, "rate": 1e-3},
         facts={"seconds": 0.1 + 0.2, "best_epoch": None, "counts": {"é": [1, 2.0]}},
-        warnings=["one", "two", "one"],
+        warnings=[*"zyxwvut", "y"],  # a set would not keep their order
     )
     return path
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(receipt: Path) -> None:
     assert found.origin == {"data/read.csv": sha256(b"read").hexdigest()}
     assert found.settings == {"steps": 2, "rate": 1e-3}
     assert found.facts["seconds"] == 0.1 + 0.2
-    assert found.warnings == ["one", "two"]
+    assert found.warnings == [*"zyxwvut"]
     assert found.sealed
     assert found.sha256(MADE) == sha256(b"made").hexdigest()
     with pytest.raises(DataError, match=r"No receipt names data/read\.csv"):
@@ -99,19 +99,6 @@ def test_a_damaged_receipt_is_a_sentence(receipt: Path, text: str, words: str) -
     receipt.write_text(text)
     with pytest.raises(DataError, match=rf"^receipt\.json {words}"):
         read_receipt(receipt)
-
-
-def test_a_file_is_compared_with_its_receipt(receipt: Path) -> None:
-    assert check_made(MADE, receipt) == read_receipt(receipt)
-    MADE.write_bytes(b"edited")
-    with pytest.raises(DataError, match=r"made\.npy is not the file that receipt\.json names"):
-        check_made(MADE, receipt)
-    MADE.unlink()
-    with pytest.raises(DataError, match=r"made\.npy is missing: `dvc pull data/made\.npy`"):
-        check_made(MADE, receipt)
-    receipt.unlink()
-    with pytest.raises(DataError, match=r"receipt\.json is missing: run the rule"):
-        check_made(MADE, receipt)
 
 
 def test_versions_are_of_what_the_job_had_imported() -> None:

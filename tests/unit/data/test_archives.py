@@ -19,14 +19,13 @@ from aeflow.core.errors import DataError
 from aeflow.data import archives
 from aeflow.data.archives import (
     Member,
+    archive_members,
     file_member,
     folder_members,
     open_zip,
     read_member,
     sha256_member,
     store,
-    tar_members,
-    zip_members,
 )
 from tests.unit.data.helpers import write_zip
 
@@ -61,7 +60,7 @@ def test_an_unsafe_path_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="unsafe"):
         open_zip(zipped)
     with pytest.raises(DataError, match="unsafe"):
-        stored(tmp_path / "b.zip", tar_members(tarred))
+        stored(tmp_path / "b.zip", archive_members(tarred))
 
 
 def test_a_nul_in_a_name_is_refused(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_a_tar_with_a_link_or_device_is_refused(tmp_path: Path, kind: bytes) -> 
     member.type, member.linkname = kind, "x.png"
     source = write_tar(tmp_path / "a.tar", [tarfile.TarInfo("x.png"), member])
     with pytest.raises(DataError, match=r"special\.png is a link, device"):
-        stored(tmp_path / "a.zip", tar_members(source))
+        stored(tmp_path / "a.zip", archive_members(source))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         open_zip(tmp_path / "a.zip")
     source = write_tar(tmp_path / "a.tar", [tarfile.TarInfo("x"), tarfile.TarInfo("./x")])
     with pytest.raises(DataError, match="x is there twice"):
-        stored(tmp_path / "b.zip", tar_members(source))
+        stored(tmp_path / "b.zip", archive_members(source))
 
 
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +124,7 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_zip(plain, max_bytes=1199)
     tarred = write_tar(tmp_path / "a.tar", [tarfile.TarInfo("x")])
     with pytest.raises(DataError, match="decompression bomb"):
-        stored(tmp_path / "b.zip", tar_members(tarred, 999))
+        stored(tmp_path / "b.zip", archive_members(tarred, 999))
     monkeypatch.setattr(archives, "RATIO_COUNTS_FROM_BYTES", 2**20)
     dense, overlapping = tmp_path / "dense.zip", tmp_path / "overlapping.zip"
     with ZipFile(dense, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -157,7 +156,7 @@ def test_a_truncated_tar_is_noticed(tmp_path: Path, mode: str) -> None:
     for share in (0.2, 0.5, 0.6):
         source.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(DataError, match="no readable tar"):
-            stored(tmp_path / "a.zip", tar_members(source))
+            stored(tmp_path / "a.zip", archive_members(source))
 
 
 @settings(max_examples=300, deadline=None)
@@ -192,7 +191,7 @@ def test_a_damaged_member_is_named(
     with open_zip(path) as archive, pytest.raises(DataError, match=r"a\.zip: x\.png is damaged"):
         read(archive, "x.png")
     with pytest.raises(DataError, match=r"a\.zip: x\.png is damaged"):
-        stored(tmp_path / "b.zip", zip_members(path))
+        stored(tmp_path / "b.zip", archive_members(path))
 
 
 def test_members_of_several_archives_are_stored_below_their_folders(tmp_path: Path) -> None:
@@ -202,7 +201,7 @@ def test_members_of_several_archives_are_stored_below_their_folders(tmp_path: Pa
         archive.writestr("ü/\u4e2d.png", b"2" * 9999)
         archive.mkdir("empty")
         archive.write(inner, "inner.zip")
-    sources = (zip_members(deflated), file_member(inner, "plain.npz"))
+    sources = (archive_members(deflated), file_member(inner, "plain.npz"))
     assert stored(tmp_path / "all.zip", *sources, folder="first") == {
         "first/ü/\u4e2d.png": b"2" * 9999,
         "first/inner.zip": inner.read_bytes(),  # an archive in an archive is a file
@@ -218,7 +217,7 @@ def test_a_tar_is_stored_alike_from_any_compression(tmp_path: Path) -> None:
         folder.type = tarfile.DIRTYPE
         members = [folder, tarfile.TarInfo("./a/x.png"), tarfile.TarInfo("a/ü.png")]
         source = write_tar(tmp_path / "a.tar", members, mode)
-        assert stored(tmp_path / "a.zip", tar_members(source)) == expected
+        assert stored(tmp_path / "a.zip", archive_members(source)) == expected
         results.add((tmp_path / "a.zip").read_bytes())
     assert len(results) == 1
 

@@ -16,8 +16,10 @@ from PIL import Image
 
 from aeflow.core.errors import DataError
 from aeflow.data.convert import convert_archive
+from aeflow.data.fetch import fetch_dataset
+from aeflow.study.cards import SourceFile
 from aeflow.study.layouts import BratsConversion, MedmnistConversion
-from tests.unit.data.helpers import write_zip
+from tests.unit.data.helpers import left, make_card, write_zip
 
 Arrays = dict[str, NDArray[Any]]
 MEDMNIST = MedmnistConversion(kind="medmnist", classes=["normal", "Bad Thing (x)"])
@@ -38,7 +40,9 @@ def arrays(channels: int = 1, side: int = 12) -> Arrays:
 
 def npz(content: Arrays) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **content)
+    np.savez_compressed(
+        file, **{key: value for key, value in content.items() if value is not None}
+    )
     return file.getvalue()
 
 
@@ -91,14 +95,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def without(name: str) -> Arrays:
-    return {key: value for key, value in arrays().items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (without("val_labels"), "val_labels"),
+        (arrays() | {"val_labels": None}, "val_labels"),
         (arrays() | {"train_labels": np.full((5, 1), 2, np.uint8)}, "one of the 2 labels"),
         (arrays() | {"train_labels": np.zeros((4, 1), np.uint8)}, r"shape .* for 4 labels"),
         (arrays() | {"train_labels": np.zeros((5, 2), np.uint8)}, "labels for each image"),
@@ -160,17 +160,18 @@ def case(
     }
 
 
-def test_slices_of_a_volume(convert: Any) -> None:
+def test_slices_of_a_volume_whatever_the_axes_of_its_file(convert: Any) -> None:
     flair, seg = volumes()
     found = convert(BRATS, case(flair, seg))
     # 0 and 30 hold no brain; 15 has tumour in 10 of 320 pixels, too little; 20 in 20, 25 in 30.
-    share = BRATS.model_copy(update={"min_tumour": 0.05})
-    assert set(found) == {f"slices/normal/BraTS2021_00001_{z:03}.png" for z in (5, 10)}
-    found = convert(share, case(flair, seg))
-    kept = {f"slices/tumour/BraTS2021_00001_{z:03}.png" for z in (20, 25)}
-    masks = {f"masks/BraTS2021_00001_{z:03}.png" for z in (20, 25)}
     normal = {f"slices/normal/BraTS2021_00001_{z:03}.png" for z in (5, 10)}
-    assert set(found) == normal | kept | masks
+    assert set(found) == normal
+    share = BRATS.model_copy(update={"min_tumour": 0.05})
+    found = convert(share, case(flair, seg))
+    kept = {
+        f"{of}/BraTS2021_00001_{z:03}.png" for of in ("slices/tumour", "masks") for z in (20, 25)
+    }
+    assert set(found) == normal | kept
     for z in (20, 25):
         # Rows run to the back, columns to the left.
         mask = found[f"masks/BraTS2021_00001_{z:03}.png"]
@@ -178,18 +179,13 @@ def test_slices_of_a_volume(convert: Any) -> None:
         pixels = found[f"slices/tumour/BraTS2021_00001_{z:03}.png"]
         expected = np.where(flair > 0, np.rint(255 * (flair - 1.0) / 999), 0)[:, :, z].T
         np.testing.assert_array_equal(pixels, expected)
-
-
-def test_the_axes_of_the_file_do_not_matter(convert: Any) -> None:
-    flair, seg = volumes()
-    expected = convert(BRATS, case(flair, seg))
     # The same brain, stored as top, right, front.
     turned = [np.transpose(v, (2, 0, 1))[:, ::-1, ::-1] for v in (flair, seg)]
     affine = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    found = convert(BRATS, case(*turned, affine=affine))
-    assert found.keys() == expected.keys()
-    for name, pixels in expected.items():
-        np.testing.assert_array_equal(found[name], pixels)
+    again = convert(share, case(*turned, affine=affine))
+    assert again.keys() == found.keys()
+    for name, pixels in found.items():
+        np.testing.assert_array_equal(again[name], pixels)
 
 
 def test_percentiles_cut_both_ends(convert: Any) -> None:
@@ -218,7 +214,7 @@ def test_volumes_that_cannot_be_used(convert: Any, caplog: pytest.LogCaptureFixt
         convert(BRATS, {"x": b""})
 
 
-@pytest.mark.parametrize("content", [b"words", gzip.compress(b"words"), b""])
+@pytest.mark.parametrize("content", [b"words", gzip.compress(b"words", mtime=0), b""])
 def test_damaged_volumes_are_named(convert: Any, content: bytes) -> None:
     members = case(*volumes())
     name = "data/BraTS2021_00001/BraTS2021_00001_flair.nii.gz"
@@ -226,3 +222,14 @@ def test_damaged_volumes_are_named(convert: Any, content: bytes) -> None:
         convert(BRATS, members | {name: content})
     with pytest.raises(DataError, match=r"BraTS2021_00001_flair\.nii\.gz is no NIfTI"):
         convert(BRATS, members | {name: members[name][:-2000]})
+
+
+def test_files_are_converted_while_they_are_fetched(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(npz(arrays()))
+    card = make_card(SourceFile(name="x.npz"), conversion=MEDMNIST.model_dump())
+    destination = tmp_path / "raw/images.zip"
+    facts = fetch_dataset(card, destination, None, str(tmp_path))
+    assert facts.keys() == {"files"}  # the zip is none of them
+    assert left(destination) == ["images.zip"]
+    with ZipFile(destination) as archive:
+        assert len(archive.namelist()) == 10

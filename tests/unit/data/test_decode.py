@@ -79,25 +79,27 @@ def test_more_than_sixteen_bits_are_unusable(value: int) -> None:
         decode(encode(np.full((SIDE, SIDE), value, np.int32), "TIFF"))
 
 
-def test_gray_one_bit_and_palette() -> None:
-    gray = noise(channels=1)
+def test_every_kind_of_colour_becomes_rgb() -> None:
+    gray, bits, pixels = noise(channels=1), noise(channels=1) > 127, noise()
     np.testing.assert_array_equal(decode(encode(gray)), np.dstack([gray] * 3))
-    bits = noise(channels=1) > 127
     np.testing.assert_array_equal(decode(encode(bits))[:, :, 0], bits * 255)
-    palette = Image.fromarray(noise(channels=1) % 4, "P")
+    palette = Image.fromarray(gray % 4, "P")
     colours = np.array([[0, 0, 0], [255, 0, 0], [10, 20, 30], [9, 8, 7]], np.uint8)
     palette.putpalette(colours.tobytes())
     np.testing.assert_array_equal(decode(encode(palette)), colours[np.asarray(palette)])
+    cyan = Image.new("CMYK", (SIDE, SIDE), (255, 0, 0, 0))
+    assert np.abs(decode(encode(cyan, "JPEG")).astype(int) - [0, 255, 255]).max() <= 2
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    found = decode(encode(pixels), grayscale=True)
+    assert np.abs(found - luma[:, :, None]).max() <= 1
 
 
 def test_transparency_is_put_on_black() -> None:
-    pixels = noise(channels=4)
-    rgb, alpha = pixels[:, :, :3].astype(float), pixels[:, :, 3:] / 255
-    assert np.abs(decode(encode(pixels)) - rgb * alpha).max() <= 1
-    gray = noise(channels=2)
+    pixels, gray = noise(channels=4), noise(channels=2)
+    expected = pixels[:, :, :3] * (pixels[:, :, 3:] / 255)
+    assert np.abs(decode(encode(pixels)) - expected).max() <= 1
     expected = gray[:, :, 0] * (gray[:, :, 1] / 255)
     assert np.abs(decode(encode(gray))[:, :, 0] - expected).max() <= 1
-
     palette = Image.fromarray(np.ones((SIDE, SIDE), np.uint8), "P")
     palette.putpalette([255] * 12)
     assert decode(encode(palette)).min() == 255
@@ -135,15 +137,6 @@ def test_first_of_several_frames() -> None:
     for kind in ("GIF", "TIFF"):
         content = encode(frames[0], kind, save_all=True, append_images=frames[1:])
         assert set(decode(content).flat) == {50}
-
-
-def test_cmyk_becomes_rgb_and_grayscale_is_luma() -> None:
-    cyan = Image.new("CMYK", (SIDE, SIDE), (255, 0, 0, 0))
-    assert np.abs(decode(encode(cyan, "JPEG")).astype(int) - [0, 255, 255]).max() <= 2
-    pixels = noise()
-    luma = pixels @ np.array([0.299, 0.587, 0.114])
-    found = decode(encode(pixels), grayscale=True)
-    assert np.abs(found - luma[:, :, None]).max() <= 1
 
 
 def test_center_crop_keeps_the_centre() -> None:
@@ -231,11 +224,11 @@ def test_every_value_above_zero_is_a_defect() -> None:
 
 def test_half_covered_pixels_are_defects() -> None:
     defect = np.zeros((64, 64), bool)
-    defect[0:2, 0:1] = True  # half of a pixel of the result
+    defect[0:2, 0:3] = True  # one and a half pixels of the result
     defect[0:2, 20:22] = True  # one of a block's ...
     defect[2:3, 20:21] = True  # ... pixels, a quarter of the next below: not
     expected = np.zeros((32, 32), bool)
-    expected[0, 0] = expected[0, 10] = True
+    expected[0, :2] = expected[0, 10] = True
     np.testing.assert_array_equal(mask_of(defect), expected)
 
 

@@ -1,7 +1,6 @@
 """The demo's images, judged by the zip in the repository and by the photographs themselves."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,14 +13,7 @@ from sklearn.metrics import roc_auc_score
 from aeflow.data.records import find_records
 from aeflow.data.sources import check_file
 from aeflow.study.cards import load_dataset_card
-from scripts.write_demo_textures import (
-    MIN_CHANGE,
-    SIDE,
-    Crop,
-    crops,
-    photograph,
-    write_demo_textures,
-)
+from scripts.write_demo_textures import MIN_CHANGE, SIDE, crops, photograph, write_demo_textures
 from tests.unit.data.helpers import ROOT
 
 CARD = load_dataset_card("demo_textures", ROOT / "config/datasets")
@@ -42,14 +34,6 @@ def pixels(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as image:
         assert image.mode == "L"
         return np.asarray(image)
-
-
-def shipped(category: str, files: dict[str, bytes]) -> Iterator[tuple[Crop, np.ndarray]]:
-    """Yield every crop as it is made, and its mask in the zip."""
-    for crop in crops(category):
-        name = f"demo_textures/{category}/ground_truth/{crop.defect}/{crop.number:03d}_mask.png"
-        mask = pixels(files[name]) if crop.defect != "good" else np.zeros((SIDE, SIDE))
-        yield crop, mask
 
 
 def test_the_zip_is_that_of_the_card_with_its_images_and_nothing_else() -> None:
@@ -79,39 +63,27 @@ def test_train_and_test_crops_share_no_column(category: str) -> None:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_a_mask_marks_exactly_what_differs_from_the_photograph(
+def test_a_mask_marks_what_was_drawn_one_visible_region_without_holes(
     category: str, files: dict[str, bytes]
 ) -> None:
-    # The photograph is the truth: a crop is gain * photograph + offset, perhaps mirrored, rounded
-    # and cut off at 0 and 255. Fitted outside the mask, only the rounding may remain there.
     picture = photograph(category)
-    for crop, mask in shipped(category, files):
-        image = crop.image.astype(float)
-        assert set(np.unique(mask)) <= {0, 255}
-        fitted = (mask == 0) & (image > 0) & (image < 255)
+    for crop in crops(category):
         row, column = crop.corner
         piece = picture[row : row + SIDE, column : column + SIDE]
-        residuals = []
-        for candidate in (piece, piece[:, ::-1]):
-            line = np.polyfit(candidate[fitted], image[fitted], 1)
-            residuals.append(np.abs(image - np.clip(np.polyval(line, candidate), 0, 255)))
-        residual = min(residuals, key=lambda residual: residual[mask == 0].max())
-        assert residual[mask == 0].max() < 1
-        assert np.all(residual[mask == 255] > MIN_CHANGE - 1)
-
-
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_every_defect_is_one_visible_region_without_holes(
-    category: str, files: dict[str, bytes]
-) -> None:
-    for crop, mask in shipped(category, files):
-        if crop.defect != "good":
-            inside = mask > 0
-            _, regions = ndimage.label(inside, structure=np.ones((3, 3)))
-            assert regions == 1
-            assert np.array_equal(ndimage.binary_fill_holes(inside), inside)
-            assert 100 <= inside.sum() <= 2500
-            assert np.abs(crop.image.astype(int) - crop.clean)[inside].mean() >= 10
+        pieces = (piece, piece[:, ::-1])
+        fit = max(np.corrcoef(side.ravel(), crop.clean.ravel())[0, 1] for side in pieces)
+        assert fit > 0.99  # but for contrast, brightness and mirroring, the photograph
+        if crop.defect == "good":
+            continue
+        name = f"demo_textures/{category}/ground_truth/{crop.defect}/{crop.number:03d}_mask.png"
+        change = np.abs(crop.image.astype(int) - crop.clean)
+        inside = pixels(files[name]) == 255
+        assert np.array_equal(inside, change > 0)
+        assert change[inside].min() >= MIN_CHANGE
+        assert change[inside].mean() >= 10
+        assert 100 <= inside.sum() <= 2500
+        assert ndimage.label(inside, structure=np.ones((3, 3)))[1] == 1
+        assert np.array_equal(ndimage.binary_fill_holes(inside), inside)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -84,9 +84,9 @@ def test_arrays_index_and_facts(
     assert 9 <= split["validation"] <= 11
     assert split["train"] + split["validation"] == 38
     [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert warning.startswith("toy/all: byte-identical normal images in two splits: 2, such as")
+    assert warning == "toy/all: 2 images left out of training, their bytes are in the test"
+    assert "byte-identical normal images in two splits: 2, such as" in caplog.text
     assert "files that the card has no use for: 3, such as toy/readme.txt" in caplog.text
-    assert "left out of training, their bytes are in the test: 2 images" in caplog.text
 
     assert images.shape == (53, 32, 32, 3)
     assert masks.shape == (5, 32, 32)
@@ -272,7 +272,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -312,6 +312,6 @@ def test_a_killed_worker_is_an_error(tmp_path: Path, slow: list[str]) -> None:
     process = start([*slow, str(out)], stdout=subprocess.PIPE)
     wait_until((out / ".images.part.npy").exists)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=120)
     assert told.startswith("DataError: A process that read")
     assert contents(out) == {}

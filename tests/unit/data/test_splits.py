@@ -25,11 +25,15 @@ def assign(records: Sequence[Record], *protocol: Any, **changes: Any) -> Splits:
     return assign_splits(records, settings, *protocol, test_fraction=fraction)
 
 
+def hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def image(
     name: str, split: str = "train", label: int = 0, group: str | None = None, content: str = ""
 ) -> Record:
-    digest = hashlib.sha256((content or name).encode()).hexdigest()
-    return Record(name, Split(split), label, "hole" if label else "good", group, None, digest)
+    defect = "hole" if label else "good"
+    return Record(name, Split(split), label, defect, group, None, hashed(content or name))
 
 
 def names(found: Splits | Sequence[Record], split: str, label: int = 0) -> set[str]:
@@ -37,11 +41,16 @@ def names(found: Splits | Sequence[Record], split: str, label: int = 0) -> set[s
     return {r.source for r in records if (r.split, r.gt_label) == (split, label)}
 
 
-def assert_disjoint(records: Sequence[Record]) -> None:
+def tied(one: Record, other: Record) -> bool:
+    return one.sha256 == other.sha256 or (one.group is not None and one.group == other.group)
+
+
+def assert_disjoint(records: Sequence[Record], protocol: str = "patient_disjoint") -> None:
     for one in records:
         for other in records:
-            tied = one.sha256 == other.sha256 or (one.group and one.group == other.group)
-            assert one.split == other.split or not tied
+            shared = protocol == "official" and one.sha256 != other.sha256
+            shared = shared and {one.split, other.split} == {"train", "test"}
+            assert one.split == other.split or shared or not tied(one, other)
 
 
 @st.composite
@@ -64,34 +73,72 @@ def datasets(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@given(datasets(), st.floats(0.05, 0.8), st.integers(0, 10), st.integers(0, 3), st.randoms())
+@given(
+    datasets(),
+    st.sampled_from(["official", "patient_disjoint"]),
+    st.floats(0.05, 0.8),
+    st.integers(0, 10),
+    st.integers(0, 3),
+    st.randoms(),
+)
 def test_splits_of_any_dataset(
-    records: list[Record], fraction: float, cap: int, seed: int, shuffle: random.Random
+    records: list[Record],
+    protocol: Any,
+    fraction: float,
+    cap: int,
+    seed: int,
+    shuffle: random.Random,
 ) -> None:
+    """Against brute force."""
     chosen = {"val_fraction": fraction, "max_val_anomalous": cap, "split_seed": seed}
-    splits = assign(records, **chosen)
+    splits = assign(records, protocol, **chosen)
     found = splits.records
-    assert_disjoint(found)
+    assert_disjoint(found, protocol)
     shuffled = list(records)
     shuffle.shuffle(shuffled)
-    assert assign(shuffled, **chosen) == splits
-
+    assert assign(shuffled, protocol, **chosen) == splits
     before = {record.source: record for record in records}
     assert all(replace(r, split=before[r.source].split) == before[r.source] for r in found)
-    assert len({record.source for record in found}) == len(found)
-    assert names(found, "test", 0) == names(records, "test", 0)
-    assert names(found, "test", 1) == names(records, "test", 1)
-    assert names(found, "train", 1) == set()
-    assert len(names(found, "validation", 1)) <= cap
-    assert names(found, "train")
-    assert names(found, "validation")
     order = ["train", "validation", "test"]
     keys = [(order.index(record.split), record.source) for record in found]
-    assert keys == sorted(keys)
-    dropped = splits.dropped_duplicates + splits.dropped_groups + splits.dropped_anomalies
-    assert len(found) + dropped == len(records)
-    out = names(records, "train", 1) - names(found, "validation", 1)
-    assert splits.dropped_anomalies == len(out)
+    assert keys == sorted(set(keys))
+
+    assert names(found, "test", 0) == names(records, "test", 0)
+    assert names(found, "test", 1) == names(records, "test", 1)
+    test = [record for record in records if record.split == "test"]
+    copies, patients = (
+        {
+            record.source
+            for record in records
+            if (record.split, record.gt_label) == ("train", 0)
+            and any(getattr(record, key) == getattr(other, key) for other in test)
+            and getattr(record, key) is not None
+        }
+        for key in ("sha256", "group")
+    )
+    assert splits.dropped_duplicates == len(copies)
+    shared = len(patients - copies)
+    official = protocol == "official"
+    assert splits.dropped_groups == (0 if official else shared)
+    assert splits.shared_groups == (shared if official else 0)
+    dropped = copies if official else copies | patients
+    validated, trained = names(found, "validation"), names(found, "train")
+    assert validated | trained == names(records, "train") - dropped
+    assert validated
+    assert trained
+    assert not validated & patients
+    assert names(found, "train", 1) == set()
+    anomalies = names(found, "validation", 1)
+    kept = [r for r in found if r.split == "test" or r.source in trained]
+    free = {
+        record.source
+        for record in records
+        if (record.split, record.gt_label) == ("train", 1)
+        and not any(tied(record, other) for other in kept)
+    }
+    assert anomalies <= free
+    assert len(anomalies) == min(cap, len(free))
+    assert splits.dropped_anomalies == len(names(records, "train", 1)) - len(anomalies)
 
 
 @given(datasets(), st.floats(0.05, 0.8), st.integers(0, 3), st.randoms())
@@ -116,10 +163,7 @@ def test_share_of_single_images_is_exact_and_in_hashed_order() -> None:
     records = [image(f"{number}.png") for number in range(50)]
     for fraction, seed in ((0.15, 0), (0.2, 7), (0.5, 1)):
         found = assign(records, val_fraction=fraction, split_seed=seed)
-        order = sorted(
-            records,
-            key=lambda r: hashlib.sha256(f"{seed}:sha256 {r.sha256}".encode()).hexdigest(),
-        )
+        order = sorted(records, key=lambda r: hashed(f"{seed}:sha256 {r.sha256}"))
         expected = {record.source for record in order[: math.ceil(fraction * 50)]}
         assert names(found, "validation") == expected
         assert names(found, "train") == {r.source for r in records} - expected
@@ -146,39 +190,6 @@ def test_identical_files_tie_their_groups_together() -> None:
     assert all(unit in held for unit in units)
 
 
-def test_training_images_that_leak_into_the_test_are_dropped_and_counted() -> None:
-    records = [
-        *(image(f"{number}.png") for number in range(4)),
-        image("copy.png", content="t"),
-        image("copy_and_patient.png", group="p", content="t"),
-        image("patient.png", group="p"),
-        image("test.png", "test", content="t"),
-        image("test_anomaly.png", "test", 1, group="p"),
-    ]
-    found = assign(records)
-    assert (found.dropped_duplicates, found.dropped_groups) == (2, 1)
-    kept = names(found, "train") | names(found, "validation")
-    assert kept == {f"{number}.png" for number in range(4)}
-
-
-def test_anomalies_of_patients_in_test_or_training_never_tune_a_threshold() -> None:
-    records = [
-        *(image(f"{number}.png", group=f"n{number}") for number in range(4)),
-        image("seen.png", label=1, group="person1"),
-        image("copy.png", label=1, group="person2", content="t"),
-        image("fine.png", label=1, group="person2"),
-        image("test.png", "test", 1, group="person1", content="t"),
-    ]
-    assert names(assign(records), "validation", 1) == {"fine.png"}
-    # Patients with healthy and sick slices: validated only where the healthy ones are, too.
-    records = [image(f"{n}.png", group=f"patient {n}") for n in range(10)]
-    records += [image(f"{n}s.png", label=1, group=f"patient {n}") for n in range(10)]
-    found = assign(records, val_fraction=0.3)
-    healthy = names(found, "validation", 0)
-    assert len(healthy) == 3
-    assert {name.replace("s", "") for name in names(found, "validation", 1)} == healthy
-
-
 def test_cap_takes_whole_groups_and_cuts_only_the_last() -> None:
     records = [image(f"{number}.png") for number in range(4)]
     records += [image(f"{n:02}s.png", label=1, group=f"person{n // 5}") for n in range(50)]
@@ -190,35 +201,18 @@ def test_cap_takes_whole_groups_and_cuts_only_the_last() -> None:
     assert names(found, "validation", 1) < names(larger, "validation", 1)
 
 
-def shared_patients() -> list[Record]:
-    """Ten healthy patients of two images each; 0 to 2 are also in the test, 0 also sick."""
+def test_the_official_split_holds_out_the_share_of_all_its_normals() -> None:
+    """Ten healthy patients of two images each; 0 to 2 are also in the test."""
     records = [image(f"{n}{part}.png", group=f"p{n}") for n in range(10) for part in "ab"]
     records += [image(f"t{n}.png", "test", group=f"p{n}") for n in range(3)]
-    records += [image("copy.png", group="p9", content="t0.png")]
-    groups = enumerate(["p0", "x", "y"])
-    records += [image(f"s{n}.png", label=1, group=group) for n, group in groups]
-    return [*records, image("sick.png", "test", 1, group="p0")]
-
-
-def test_the_official_split_trains_on_patients_of_the_test_but_never_validates_on_them() -> None:
     official, disjoint = (
-        assign(shared_patients(), protocol, val_fraction=0.3)
+        assign(records, protocol, val_fraction=0.3)
         for protocol in ("official", "patient_disjoint")
     )
-    assert (official.dropped_groups, official.shared_groups) == (0, 6)
-    assert (disjoint.dropped_groups, disjoint.shared_groups) == (6, 0)
-    assert official.dropped_duplicates == disjoint.dropped_duplicates == 1
-    shared = {f"{n}{part}.png" for n in range(3) for part in "ab"}
-    for found in (official, disjoint):
-        assert names(found, "test") == {f"t{n}.png" for n in range(3)}
-        assert names(found, "validation", 1) == {"s1.png", "s2.png"}
-        assert not names(found, "validation") & shared
-    assert shared < names(official, "train")
-    assert not shared & names(disjoint, "train")
     assert len(names(official, "validation")) == 6  # 0.3 of 20
-    assert len(names(official, "train")) == 14
     assert len(names(disjoint, "validation")) == 6  # 0.3 of 14, in pairs
     assert names(disjoint, "validation") == names(official, "validation")
+    assert {f"{n}{part}.png" for n in range(3) for part in "ab"} < names(official, "train")
 
 
 def test_a_datasets_own_validation_is_kept_apart_and_capped() -> None:
@@ -248,6 +242,8 @@ def test_a_drawn_test_has_its_share_of_both_and_follows_the_seed() -> None:
     records = [replace(r, mask=f"m{r.source}") if r.gt_label else r for r in records]
     drawn = [assign(records, split_seed=seed, test_fraction=0.2) for seed in (0, 1)]
     assert [len(names(found, "test", label)) for found in drawn for label in (0, 1)] == [20, 6] * 2
+    order = sorted((hashed(f"test 0:sha256 {r.sha256}"), r.source) for r in records[:100])
+    assert names(drawn[0], "test") == {name for _, name in order[:20]}
     assert names(drawn[0], "test") != names(drawn[1], "test")
     assert names(drawn[0], "validation") != names(drawn[1], "validation")
     assert len(names(drawn[0], "validation")) == 12  # 0.15 of 80

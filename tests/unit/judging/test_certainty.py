@@ -40,13 +40,16 @@ def test_an_image_at_the_limit_is_certain_and_the_limit_sees_no_test_image():
     found = certainty(np.array([0, 0, 1, 0, 1]), members, test, np.array([True, False]))
     assert (found["wrong_certain"], found["right_certain"]) == (1, 1)
     assert (found["error_rate_certain"], found["error_rate_uncertain"]) == (0.5, None)
-    members[3:] *= 5
+    members[3:] *= 1.5  # the median of all five is at their height
     found = certainty(np.array([0, 0, 1, 0, 1]), members, test, np.array([True, False]))
     assert (found["wrong_uncertain"], found["right_uncertain"]) == (1, 1)
     assert found["error_rate_certain"] is None
 
 
 def test_what_cannot_be_computed_is_none():
+    alone = certainty(LABEL, MEMBERS[:, :1], TEST, WRONG)
+    assert alone["aurc"] is None, "a study of one seed"
+    assert len(alone["member_auroc"]) == 1
     found = certainty(LABEL, MEMBERS, TEST, None)
     assert found == no_certainty() | {"member_auroc": found["member_auroc"]}
     assert len(found["member_auroc"]) == 2

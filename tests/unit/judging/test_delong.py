@@ -113,18 +113,6 @@ def test_the_published_example():
     assert found.p_value == pytest.approx(0.4561, abs=5e-5)
 
 
-def test_what_must_not_change_the_result():
-    gt_label, scores = draw(3)
-    first, second = scores.T
-    found = compare_aurocs(gt_label, first, second)
-    swapped = compare_aurocs(gt_label, 1e6 * second - 3, np.exp(first))
-    assert (swapped.difference, swapped.low) == (-found.difference, -found.high)
-    assert swapped.p_value == found.p_value
-    # The same seed thrice is no more evidence.
-    thrice = compare_aurocs(gt_label, scores[:, [0, 0, 0]], scores[:, [1, 1]])
-    assert thrice.p_value == pytest.approx(found.p_value)
-
-
 def test_what_cannot_be_tested_is_no_number():
     gt_label, scores = draw(6)
     first = scores[:, 0]

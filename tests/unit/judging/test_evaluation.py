@@ -119,7 +119,7 @@ def test_what_the_variants_of_a_table_share():
     table = score_table()
     trainings = [
         {"fit_seconds": 1.5, "best_epoch": 7, "peak_rss_mib": 900.5},
-        {"fit_seconds": 2.0, "best_epoch": None, "peak_rss_mib": 800.0},
+        {"fit_seconds": 2.0, "best_epoch": None, "peak_rss_mib": None},
     ]
     found = judge(table, variant(), trainings=trainings)
     for name, aurocs in found.pop("components").items():
@@ -154,6 +154,8 @@ def test_every_variant_is_judged_as_if_it_were_alone():
     assert (found["3"]["image_auroc"], found["4"]["image_auroc"]) == (1, 0)
     assert "the map was not made" in found["0"]["reasons"]["aupro"]
     assert found["1"]["f1"] != found["0"]["f1"] != found["2"]["f1"]
+    flow = judge_one(table, variant("flow", map="difference"), pixel=PIXEL)
+    assert flow["aupro"] == 0.4  # it makes no other map
 
 
 @pytest.mark.parametrize("rule", ["f1_max", "normal_quantile"])
@@ -265,6 +267,9 @@ def test_a_fusion_says_whether_it_is_certain():
     risk = wrong.to_numpy()[order].cumsum() / np.arange(1, len(order) + 1)
     assert sure["aurc"] == pytest.approx(risk.mean())
     assert found["reasons"].keys() == NO_MASKS
+    tied = table.assign(**{name: table[name].round() for name in COMPONENTS})
+    tied = judge_one(tied, variant("fusion"))  # a score at the threshold is anomalous here too
+    assert tied["certainty"]["error_rate"] == pytest.approx(1 - tied["accuracy"])
     few = judge_one(score_table(val_normal=0), variant("fusion"))
     assert few["certainty"]["member_auroc"] == []
     same = judge_one(

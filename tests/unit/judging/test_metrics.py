@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
@@ -15,7 +13,6 @@ from aeflow.judging.metrics import (
     image_auroc,
     missing_class,
     ranking_metrics,
-    roc_vertices,
     threshold_curve,
     threshold_metrics,
 )
@@ -107,26 +104,6 @@ def test_hand_computation():
     assert ranking_metrics(curve)["oracle_f1"] == 2 / 3
 
 
-@settings(derandomize=True, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(-4, 4)), min_size=2, max_size=40).map(
-        lambda rows: np.array(rows).T
-    )
-)
-def test_roc_vertices_keep_the_curve_and_nothing_else(rows):
-    gt_label, pred_score = rows
-    assume(0 < gt_label.sum() < gt_label.size)
-    roc = roc_vertices(threshold_curve(gt_label, pred_score))
-    fpr, tpr = np.array(roc["fpr"]), np.array(roc["tpr"])
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(image_auroc(gt_label, pred_score), abs=1e-12)
-    turn = np.diff(fpr)[:-1] * np.diff(tpr)[1:] - np.diff(tpr)[:-1] * np.diff(fpr)[1:]
-    assert (np.abs(turn) > 1e-12).all()
-    full = zip(*sklearn_metrics.roc_curve(gt_label, pred_score)[:2], strict=True)
-    ours = set(zip(fpr.round(9), tpr.round(9), strict=True))
-    assert ours <= {(round(x, 9), round(y, 9)) for x, y in full}
-
-
 @pytest.mark.parametrize(
     ("gt_label", "missing"),
     [([], "images"), ([0, 0], "anomalous images"), ([1], "normal images"), ([0, 1], None)],
@@ -195,30 +172,3 @@ def test_bootstrap_without_threshold_or_replicates_and_with_more_confidence():
     )
     for name, (low, high) in narrow.items():
         assert wide[name][0] < low < high < wide[name][1]
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    """True AUROC of N(0,1) against N(1,1) is Phi(1/sqrt 2); sensitivity at 0.5 is Phi(0.5).
-
-    F1 and accuracy are then the same number, as the classes are equally many. Precision over
-    recall is integrated at the normal quantiles. Not oracle_f1: a highest value is biased upward.
-    """
-    right = stats.norm.cdf(0.5)
-    recall = (np.arange(10_000) + 0.5) / 10_000
-    false_alarms = stats.norm.sf(stats.norm.isf(recall) + 1)
-    truth = {
-        "image_auroc": stats.norm.cdf(1 / np.sqrt(2)),
-        "image_aupr": (recall / (recall + false_alarms)).mean(),
-        **dict.fromkeys(("sensitivity", "specificity", "f1", "accuracy"), right),
-    }
-    evaluation = EvaluationSettings(bootstrap_replicates=200, confidence=0.9)
-    repeats = 300
-    covered = dict.fromkeys(truth, 0)
-    for seed in range(repeats):
-        curve = threshold_curve(*draw(1000 + seed, normal=80, anomalous=80))
-        intervals = bootstrap_intervals(curve, 0.5, evaluation)
-        for name, value in truth.items():
-            covered[name] += intervals[name][0] <= value <= intervals[name][1]
-    # The binomial sd of a share of 300 at 0.9 is 0.017; the bounds leave 3 of them.
-    for name, count in covered.items():
-        assert 0.85 < count / repeats < 0.95, name

@@ -37,12 +37,17 @@ def test_the_quantile_is_of_normals_alone_and_interpolated():
     assert fitted.value == 3.25  # position 0.75 * 3 = 2.25 among 1, 2, 3, 4
 
 
-@pytest.mark.parametrize(("normals", "warned"), [(20, True), (21, False)])
-def test_f1_max_without_anomalies_falls_back_and_few_normals_are_warned_of(normals, warned):
+@pytest.mark.parametrize(
+    ("normals", "quantile", "warned"),
+    [(20, 0.95, True), (21, 0.95, False), (4, 0.75, True), (5, 0.75, False)],
+)
+def test_f1_max_without_anomalies_falls_back_and_few_normals_are_warned_of(
+    normals, quantile, warned
+):
     scores = np.arange(float(normals))
-    fitted = fit_threshold(np.zeros(normals, int), scores, F1_MAX)
-    assert (fitted.value, fitted.rule) == (np.quantile(scores, 0.95), "normal_quantile")
-    sentence = f"The 0.95 quantile of {normals} validation normals lies between the two highest"
+    fitted = fit_threshold(np.zeros(normals, int), scores, ThresholdSettings(quantile=quantile))
+    assert (fitted.value, fitted.rule) == (np.quantile(scores, quantile), "normal_quantile")
+    sentence = f"The {quantile} quantile of {normals} validation normals lies between the two"
     assert (fitted.warning or "").startswith(sentence) == warned == bool(fitted.warning)
 
 

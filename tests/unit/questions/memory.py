@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from aeflow.core.types import Split
+from aeflow.core.types import SCORE_TABLE_COLUMNS, Split
 from aeflow.display.table import DisplayTable, typed
 from aeflow.questions.source import Published
 from aeflow.report.contents import TABLES
+from aeflow.scoring.predictions import SeedScores
+from aeflow.study.cells import Cell
 from aeflow.study.study import Study
 
 Run = dict[str, Any]
@@ -30,6 +33,12 @@ def make_run(**changes: Any) -> Run:
         "per_defect": {"crack": {"n": 40, "image_auroc": 0.8}},
     }
     return run | changes
+
+
+def small_study(**content: Any) -> Study:
+    """A study of one dataset, `tiles`, with two seeds, unless told otherwise."""
+    default = {"datasets": [{"name": "tiles", "card": "btad"}], "seeds": [0, 1]}
+    return Study.model_validate(default | content)
 
 
 class Memory:
@@ -70,3 +79,35 @@ class Memory:
         module = import_module(f"aeflow.questions.{TABLES[name].module}")
         display: DisplayTable = getattr(module, f"{name}_display")(self.table(name), self)
         return display
+
+
+class FigureMemory(Memory):
+    """What figures read besides: score tables, a gallery, trainings.
+
+    The column `score` of a score table is what predictions give.
+    """
+
+    def __init__(
+        self, *runs: Run, scores: Sequence[pd.DataFrame] = (), gallery: Any = None
+    ) -> None:
+        super().__init__(*runs)
+        self.cells = [Cell(*(run[name] for name in Cell._fields)) for run in runs]
+        self._scores = dict(zip(self.cells, scores, strict=True))
+        self._gallery = gallery
+
+    def scores(self, cell: Cell) -> pd.DataFrame:
+        return self._scores[cell].drop(columns="score")
+
+    def predictions(self, split: Split) -> Any:
+        found: dict[str, Any] = {}
+        for (dataset, category, variant, _), table in self._scores.items():
+            own = table[table["split"] == split]
+            categories = found.setdefault(dataset, {}).setdefault(variant, {})
+            before = [categories[category].score] if category in categories else []
+            score = np.column_stack([*before, own["score"]])
+            categories[category] = SeedScores(own[[*SCORE_TABLE_COLUMNS]], score)
+        return found
+
+    def gallery(self, cell: Cell) -> Any:
+        assert cell in self.cells
+        return self._gallery

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from aeflow.questions.ablations import ablations_display, ablations_table, plot_ablations
-from tests.unit.questions.small_source import SmallSource, small_study
+from tests.unit.questions.memory import Memory, make_run, small_study
 
 AUROCS = {"aeflow": (0.8, 0.9), "aeflow_width64": (0.7, 0.72), "aeflow_width_none": (0.8, 0.9)}
 WIDTH = {"name": "width", "of": "aeflow", "key": "flow.hidden_channels", "values": [64, None]}
@@ -13,15 +13,15 @@ BETA = {"name": "beta", "of": "aeflow", "key": "score.beta", "values": [0.5]}
 def source_of(aurocs, *ablations):
     """Two seeds and two categories, 0.1 below and above the seed's mean."""
     runs = [
-        {
-            **{"dataset": "tiles", "variant": variant, "seed": seed, "category": category},
-            **{"image_auroc": auroc + shift, "fit_seconds": 10.0 + seed, "val_auroc": None},
-        }
+        make_run(
+            **{"variant": variant, "seed": seed, "category": category, "val_auroc": None},
+            **{"image_auroc": auroc + shift, "fit_seconds": 10.0 + seed},
+        )
         for variant, both in aurocs.items()
         for seed, auroc in enumerate(both)
         for category, shift in (("a", -0.1), ("b", 0.1))
     ]
-    return SmallSource(small_study(ablations=[*ablations, BETA]), runs)
+    return Memory(*runs, study=small_study(ablations=[*ablations, BETA]))
 
 
 @pytest.fixture
@@ -57,14 +57,16 @@ def test_a_value_without_runs_has_no_numbers():
     source = source_of({"aeflow": (0.8, 0.9)}, WIDTH)
     table = ablations_table(source)
     assert table[["n_seeds", "image_auroc_mean"]].isna().all(axis=None)
-    assert ablations_display(table, source).cells["Value"].tolist() == ["64", "null (default)"]
+    cells = ablations_display(table, source).cells
+    assert cells["Value"].tolist() == ["64", "null (default)"]
+    assert not {"Seeds", "AUROC", "Fit (s)"} & set(cells)
     plot_ablations(source, "tiles")
 
 
 def test_the_figure_shows_means_seeds_and_the_own_value(source):
     figure = plot_ablations(source, "tiles").figure
     above, below = figure.axes
-    assert above.get_title(loc="left") == "width, of aeflow"
+    assert above.get_title() == "width, of aeflow"
     drawn = {tuple(np.asarray(line.get_ydata(), dtype=float).round(6)) for line in above.lines}
     assert {(71.0, 85.0), (70.0, 72.0), (80.0, 90.0)} <= drawn
     assert [label.get_text() for label in below.get_xticklabels()] == ["64", "null"]
@@ -84,7 +86,7 @@ def test_further_keys_part_the_panels_and_stand_in_the_table():
     assert table["is_default"].tolist() == [False, True, False, False]
     assert "With" in ablations_display(table, source).cells
     axes = plot_ablations(source, "tiles").figure.axes
-    titles = [panel.get_title(loc="left") for panel in axes[:2]]
+    titles = [panel.get_title() for panel in axes[:2]]
     assert titles == [f"width, of aeflow\nflow.subnet={net}" for net in ("conv", "resnet")]
     assert axes[0].lines
     assert axes[1].lines

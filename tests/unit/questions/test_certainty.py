@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from aeflow.questions.certainty import CERTAINTY_COLUMNS, certainty_display, certainty_table
-from tests.unit.questions.small_source import SmallSource, small_study
+from tests.unit.questions.memory import Memory, make_run, small_study
 
 FUSIONS = [
     {"name": "aeflow"},
@@ -11,15 +11,14 @@ FUSIONS = [
     {"name": "ensemble", "method": "fusion", "members": ["aeflow"]},
     {"name": "both", "method": "fusion", "members": ["aeflow", "flow"]},
 ]
-FIRST = {
-    **{"dataset": "tiles", "category": "01", "variant": "ensemble", "seed": 0, "reasons": {}},
-    **{"method": "fusion", "image_auroc": 0.9, "f1": 0.8},
+FIRST = make_run(
+    **{"category": "01", "variant": "ensemble", "method": "fusion", "image_auroc": 0.9, "f1": 0.8},
     **{"n_test_normal": 3, "n_test_anomalous": 5},
-    "certainty": {
-        **{"right_certain": 3, "wrong_certain": 1, "right_uncertain": 2, "wrong_uncertain": 2},
+    certainty={
+        **{"right_certain": 2, "wrong_certain": 1, "right_uncertain": 3, "wrong_uncertain": 2},
         **{"aurc": 0.3, "aurc_optimal": 0.1, "aurc_excess": 0.2, "member_auroc": [0.7, 0.8]},
     },
-}
+)
 # No test image is uncertain.
 SECOND = FIRST | {
     **{"category": "02", "image_auroc": 0.7, "f1": 1.0, "n_test_normal": 1, "n_test_anomalous": 1},
@@ -32,8 +31,8 @@ COUNTS = ["right_certain", "wrong_certain", "right_uncertain", "wrong_uncertain"
 
 
 def source_of(*runs, **content):
-    other = FIRST | {"variant": "aeflow", "method": "aeflow", "certainty": None}
-    return SmallSource(small_study(variants=FUSIONS, seeds=[0, 1, 2], **content), [other, *runs])
+    study = small_study(variants=FUSIONS, seeds=[0, 1, 2], **content)
+    return Memory(make_run(), *runs, study=study)
 
 
 def rows_of(*runs):
@@ -45,12 +44,12 @@ def rows_of(*runs):
 def test_categories_are_averaged_and_counts_summed():
     (row,) = rows_of(FIRST, SECOND)
     assert (row["n_members"], row["n_categories"], row["n_test"]) == (3, 2, 10)
-    assert [row[name] for name in COUNTS] == [5, 1, 2, 2]
+    assert [row[name] for name in COUNTS] == [4, 1, 3, 2]
     expected = {
         **{"image_auroc": 0.8, "f1": 0.9, "aurc": 0.15, "aurc_optimal": 0.05, "aurc_excess": 0.1},
         # Of the members' means over categories, 0.8 and 0.7.
         **{"member_auroc_lowest": 0.7, "member_auroc_highest": 0.8, "member_auroc_mean": 0.75},
-        **{"error_rate": 0.3, "error_rate_certain": 1 / 6, "error_rate_uncertain": 0.5},
+        **{"error_rate": 0.3, "error_rate_certain": 0.2, "error_rate_uncertain": 0.4},
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert row["reason"] == ""
@@ -63,24 +62,19 @@ def test_a_fusion_of_variants_has_seeds_to_sum_over():
     runs = [run | {"variant": "both"} for run in (FIRST, FIRST | {"seed": 1, "image_auroc": 0.5})]
     (row,) = rows_of(*runs)
     assert (row["n_members"], row["n_seeds"], row["n_categories"], row["n_test"]) == (2, 2, 1, 16)
-    assert [row[name] for name in COUNTS] == [6, 2, 4, 4]
+    assert [row[name] for name in COUNTS] == [4, 2, 6, 4]
     assert row["image_auroc"] == pytest.approx(0.7)
     source = source_of(*runs)
     shown = certainty_display(certainty_table(source), source)
     assert shown.cells["Seeds"].tolist() == ["2"]
 
 
-@pytest.mark.parametrize(
-    "lacking",
-    [
-        {"reasons": {"image_auroc": "One class.", "certainty": "One class."}},
-        {"reason": "One class."},
-    ],
-)
-def test_what_one_category_lacks_is_empty_with_a_reason(lacking):
-    nothing = dict.fromkeys(FIRST["certainty"]) | {"member_auroc": []}
+@pytest.mark.parametrize("known", [{"member_auroc": []}, None])
+def test_what_one_category_lacks_is_empty_with_a_reason(known):
     metrics = dict.fromkeys(("image_auroc", "f1", "n_test_normal", "n_test_anomalous"))
-    source = source_of(FIRST, SECOND | metrics | {"certainty": nothing} | lacking)
+    reasons = {"image_auroc": "One class.", "certainty": "One class.", "aupro": "No masks."}
+    nothing = known and dict.fromkeys(FIRST["certainty"]) | known
+    source = source_of(FIRST, SECOND | metrics | {"certainty": nothing, "reasons": reasons})
     table = certainty_table(source)
     kept = ["dataset", "variant", "reason", "n_members", "n_seeds", "n_categories"]
     assert table.drop(columns=kept).isna().all(axis=None)
@@ -97,8 +91,8 @@ def test_the_table_for_people():
     shown = certainty_display(table, source)
     assert shown.cells["Members"].tolist() == ["3", "2"]
     assert shown.cells["Members, lowest to highest"].tolist() == ["70.0–80.0"] * 2
-    assert shown.cells.loc[0, ["Right, certain", "Wrong, uncertain"]].tolist() == ["3", "2"]
-    assert shown.cells.loc[0, "Errors of the certain"] == "25.0"
+    assert shown.cells.loc[0, ["Right, certain", "Wrong, uncertain"]].tolist() == ["2", "2"]
+    assert shown.cells.loc[0, "Errors of the certain"] == "33.3"
     assert shown.bold["AUROC"].tolist() == [True, False]
     assert "Seeds" not in shown.cells
     assert "198" not in shown.note

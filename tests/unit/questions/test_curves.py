@@ -1,40 +1,39 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import style
 from matplotlib.colors import to_rgba
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from aeflow.display.figure import STYLE
 from aeflow.questions.curves import plot_roc, plot_scores, plot_training
 from aeflow.study.cells import Cell
-from tests.unit.questions.small_source import SmallSource, small_study
+from tests.unit.questions.memory import FigureMemory, make_run
 
 
 def score_table(seed=0, n=120):
-    """A third of the images validation, two thirds normal; anomalies score higher."""
+    """A third of the images validation, three fifths normal; anomalies score higher."""
     generator = np.random.default_rng(seed)
     table = pd.DataFrame({"image_id": [f"{index:03d}" for index in range(n)]})
     table["split"] = np.where(np.arange(n) % 3, "test", "validation")
-    table["gt_label"] = np.arange(n) % 4 // 2
+    table["gt_label"] = np.arange(n) % 5 // 3
     table["defect"] = np.where(table["gt_label"] == 1, "crack", "good")
     for name in ("nll", "mse", "score"):
         table[name] = generator.normal(size=n) + table["gt_label"]
     return table
 
 
-def run_of(cell, table, **changes):
-    test = table[table["split"] == "test"]
-    found = {"specificity": 0.7, "sensitivity": 0.5, "threshold": 1.25}
-    if test["gt_label"].any():
-        found["image_auroc"] = roc_auc_score(test["gt_label"], test["score"])
-    return cell._asdict() | {"image_auroc": None, "components": {}} | found | changes
-
-
-def source_of(tables, changes=lambda cell: {}, **content):
-    names = dict.fromkeys(cell.variant for cell in tables)
-    study = small_study(variants=[{"name": name} for name in names], **content)
-    runs = [run_of(cell, table, **changes(cell)) for cell, table in tables.items()]
-    return SmallSource(study, runs, tables)
+def source_of(tables, changes=lambda cell: {}):
+    runs = []
+    for cell, table in tables.items():
+        test = table[table["split"] == "test"]
+        known = test["gt_label"].any()
+        auroc = roc_auc_score(test["gt_label"], test["score"]) if known else None
+        runs.append(make_run(**cell._asdict(), image_auroc=auroc, specificity=0.7) | changes(cell))
+    return FigureMemory(*runs, scores=list(tables.values()))
 
 
 def legend_texts(figure):
@@ -42,7 +41,7 @@ def legend_texts(figure):
 
 
 def titles(figure):
-    return [axes.get_title(loc="left") for axes in figure.axes]
+    return [axes.get_title() for axes in figure.axes]
 
 
 def test_roc_of_two_seeds_and_two_categories():
@@ -57,7 +56,7 @@ def test_roc_of_two_seeds_and_two_categories():
     (thick,) = [line for line in lines if line.get_label().startswith("aeflow")]
     thin = [line for line in lines if line.get_linewidth() < 0.7]
     dots = [line.get_xydata()[0] for line in lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(sorted(map(tuple, dots)), [[0.3, 0.6], [0.3, 0.7]])
+    np.testing.assert_allclose(dots, [[0.3, 0.7], [0.3, 0.6]])
 
     def direct(cell):
         test = tables[cell][tables[cell]["split"] == "test"]
@@ -65,7 +64,7 @@ def test_roc_of_two_seeds_and_two_categories():
         return np.interp(np.linspace(0, 1, 401), fpr, tpr)
 
     seeds = [
-        np.mean([direct(Cell("tiles", c, "aeflow", s)) for c in "ab"], axis=0) for s in (0, 1)
+        np.mean([direct(Cell("tiles", c, "aeflow", s)) for c in "ab"], axis=0) for s in (1, 0)
     ]
     for line, expected in zip([*thin, thick], [*seeds, np.mean(seeds, axis=0)], strict=True):
         np.testing.assert_allclose(line.get_ydata(), [0, *expected])
@@ -78,9 +77,9 @@ def test_roc_of_two_seeds_and_two_categories():
 
 def test_roc_lines_of_many_variants_differ_and_nothing_is_pushed_out(tmp_path):
     names = [f"variant_with_a_long_name_{index}" for index in range(15)]
-    drawing = plot_roc(
-        source_of({Cell("tiles", "all", name, 0): score_table() for name in names}), "tiles"
-    )
+    source = source_of({Cell("tiles", "all", name, 0): score_table() for name in names})
+    with style.context(STYLE):
+        drawing = plot_roc(source, "tiles")
     lines = [line for line in drawing.figure.axes[0].lines if line.get_label().startswith("v")]
     assert len({(to_rgba(line.get_color()), line.get_linestyle()) for line in lines}) == 15
     drawing.save(tmp_path / "roc.png", tmp_path / "roc.svg")
@@ -89,12 +88,18 @@ def test_roc_lines_of_many_variants_differ_and_nothing_is_pushed_out(tmp_path):
         assert (edge == 255).all()
 
 
-def test_roc_of_one_class_says_so_and_ablations_have_none():
+def test_roc_of_one_class_says_so():
     normals = score_table()[lambda table: table["gt_label"] == 0]
     first, second = Cell("tiles", "all", "aeflow", 0), Cell("tiles", "all", "flow", 0)
     figure = plot_roc(source_of({first: normals}), "tiles").figure
     assert not figure.legends
     assert "one class" in figure.axes[0].texts[0].get_text()
+    parts = {
+        Cell("tiles", "a", "aeflow", 0): normals,
+        Cell("tiles", "b", "aeflow", 0): score_table(),
+    }
+    figure = plot_roc(source_of(parts), "tiles").figure
+    assert legend_texts(figure) == ["aeflow"], "a mean over one of two categories is no mean"
     # Beside a variant that has a curve it is left out, and so is a threshold that there is not.
     tables = {first: normals, second: score_table()}
     source = source_of(tables, lambda cell: {"specificity": None, "image_auroc": 0.8})
@@ -102,10 +107,6 @@ def test_roc_of_one_class_says_so_and_ablations_have_none():
     assert legend_texts(figure) == ["flow  80.0"]
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert np.isnan([dot.get_xdata() for dot in dots]).all()
-    depth = {"name": "depth", "of": "flow", "key": "flow.steps", "values": [1]}
-    source = source_of({second: score_table()}, ablations=[depth])
-    source.runs().append(run_of(second._replace(variant="flow_depth1"), score_table()))
-    assert len(legend_texts(plot_roc(source, "tiles").figure)) == 1
 
 
 CELL = Cell("tiles", "all", "aeflow", 0)
@@ -115,6 +116,7 @@ AUROCS = {name: {"test_auroc": auroc} for name, auroc in (("nll", 0.75), ("mse",
 def test_score_histograms():
     table = score_table()
     table["score"] *= 10
+    table.loc[1, "nll"] = 100
     source = source_of({CELL: table}, lambda cell: {"components": AUROCS, "image_auroc": 0.8})
     drawing = plot_scores(source, *CELL[:3])
     figure = drawing.figure
@@ -157,7 +159,7 @@ def training(seed, best_epoch, parts=("loss", "flow_nll", "reconstruction")):
 
 
 def test_training_curves_mark_the_kept_epoch_of_each_seed():
-    source = SmallSource(small_study(), histories=[training(0, 4), training(1, 2)])
+    source = SimpleNamespace(trainings=lambda: [training(0, 4), training(1, 2)])
     drawing = plot_training(source, "tiles", "all", "aeflow")
     assert titles(drawing.figure)[::2] == ["Loss", "Reconstruction error"]
     assert len(drawing.figure.axes) == 3
@@ -169,6 +171,6 @@ def test_training_curves_mark_the_kept_epoch_of_each_seed():
 
 
 def test_a_part_that_a_variant_lacks_has_no_panel():
-    source = SmallSource(small_study(), histories=[training(0, 1, ("loss", "reconstruction"))])
+    source = SimpleNamespace(trainings=lambda: [training(0, 1, ("loss", "reconstruction"))])
     figure = plot_training(source, "tiles", "all", "aeflow").figure
     assert titles(figure) == ["Loss", "Reconstruction error"]

@@ -1,3 +1,4 @@
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,12 +6,11 @@ from matplotlib.image import AxesImage
 
 from aeflow.core.errors import DataError
 from aeflow.questions.panels import choose_cases, plot_panels
-from aeflow.study.cells import Cell
-from tests.unit.questions.small_source import SmallSource, small_study
+from tests.unit.questions.memory import FigureMemory, make_run
 
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.9, 0.2, 0.3, 0.45, 0.8, 0.15, 0.7, 0.25, 0.52])
-CELL = Cell("tiles", "all", "aeflow", 0)
+COLUMN = ("tiles", "all", "aeflow")
 
 
 def test_the_cases_are_the_extremes_and_the_nearest():
@@ -56,12 +56,11 @@ def source_of(gallery, threshold=0.5):
     table = pd.DataFrame({"image_id": names, "split": "test", "gt_label": 0, "defect": "good"})
     table["score"] = np.random.default_rng(2).normal(size=len(names)).round(3)
     table.loc[table["image_id"] == "tiles/004", "score"] = 0.5
-    run = CELL._asdict() | {"threshold": threshold}
-    return SmallSource(small_study(), [run], {CELL: table}, gallery=gallery)
+    return FigureMemory(make_run(threshold=threshold), scores=[table], gallery=gallery)
 
 
 def draw(gallery, n_columns=6):
-    figure = plot_panels(source_of(gallery), *CELL[:3]).figure
+    figure = plot_panels(source_of(gallery), *COLUMN).figure
     return np.array(figure.axes[: 10 * n_columns]).reshape(10, n_columns)
 
 
@@ -71,17 +70,20 @@ def shown(axes):
 
 
 def test_rows_show_the_images_their_label_names(gallery):
-    scores = source_of(gallery).predictions("test", [CELL])["tiles"]["aeflow"]["all"]
+    scores = source_of(gallery).predictions("test")["tiles"]["aeflow"]["all"]
     by_image = dict(zip(scores.images["image_id"], scores.score[:, 0], strict=True))
     grid = draw(gallery)
     titles = ["input", "reconstruction", "difference", "flow map", "overlay", "mask"]
     assert [axes.get_title() for axes in grid[0]] == titles
+    drawn = np.array([shown(row[3]) for row in grid])
+    ends = np.percentile(drawn, [0.5, 99.5])
     for row in grid:
         why, defect, name, numbers = row[0].get_ylabel().split("\n")
         index = list(gallery["image_id"]).index(f"tiles/{name}")
         for axes, array in zip(row, ("image", "reconstruction", "difference"), strict=False):
             np.testing.assert_array_equal(shown(axes), gallery[array][index])
         np.testing.assert_array_equal(shown(row[3]), gallery["flow_map"][index])
+        assert row[3].images[0].get_clim() == pytest.approx(ends)
         assert defect == gallery["defect"][index]
         assert why.startswith(("anomaly", "nearest") if gallery["gt_label"][index] else ("n",))
         _, score, comparison, threshold = numbers.replace("−", "-").split()
@@ -94,15 +96,16 @@ def test_rows_show_the_images_their_label_names(gallery):
             assert row[5].texts[0].get_text() == "no mask"
 
 
-def test_one_scale_for_all_rows_and_an_overlay_that_starts_at_nothing(gallery):
-    gallery["flow_map"][0] *= 100
-    gallery["flow_map"][:, :16] = -1
+def test_one_scale_for_all_rows_and_an_overlay_by_it(gallery):
+    gallery["flow_map"][:, :16], gallery["flow_map"][:, 16:] = -1, 7
     gallery["difference"][:] = 0  # a map of one value still has a scale
     grid = draw(gallery)
     for column in (2, 3):
         assert len({axes.images[0].get_clim() for axes in grid[:, column]}) == 1
     for row in grid:
-        np.testing.assert_allclose(shown(row[4])[:16], shown(row[0])[:16] / 255)
+        image, highest = shown(row[0]) / 255, matplotlib.colormaps["inferno"](1.0)[:3]
+        np.testing.assert_allclose(shown(row[4])[:16], image[:16])
+        np.testing.assert_allclose(shown(row[4])[16:], 0.4 * image[16:] + 0.6 * np.array(highest))
 
 
 def test_what_there_is_not_has_no_column(gallery):
@@ -110,11 +113,11 @@ def test_what_there_is_not_has_no_column(gallery):
     del gallery["reconstruction"], gallery["difference"]
     grid = draw(gallery, 3)
     assert [axes.get_title() for axes in grid[0]] == ["input", "flow map", "overlay"]
-    figure = plot_panels(source_of(gallery, None), *CELL[:3]).figure
+    figure = plot_panels(source_of(gallery, None), *COLUMN).figure
     assert all("≥" not in axes.get_ylabel() for axes in figure.axes)
 
 
 def test_an_image_without_scores_is_named(gallery):
     gallery["image_id"][5] = "tiles/012"
     with pytest.raises(DataError, match="lacks tiles/012"):
-        plot_panels(source_of(gallery), *CELL[:3])
+        plot_panels(source_of(gallery), *COLUMN)

@@ -14,7 +14,7 @@ from aeflow.display.figure import Caption, Drawing
 from aeflow.display.table import plain, read_table
 from aeflow.report import contents
 from aeflow.report.contents import FIGURES, TABLES, Entry
-from aeflow.study.cells import Cell, path
+from aeflow.study.cells import path
 from tests.unit.report.conftest import ROOT
 from tests.unit.small_results import small_study
 
@@ -64,8 +64,7 @@ def test_a_table_is_made_from_its_inputs_alone_shown_and_read_back(
 def test_a_figure_is_drawn_from_its_inputs_alone(study, name, folder, tmp_path, monkeypatch):
     of = first_of(study, name)
     bring(contents.inputs(study, name, of), folder, tmp_path)
-    if "galleries" in FIGURES[name].reads:  # a receipt stands for it
-        bring([path(study, "gallery", Cell(*of.split("+"), 0))], folder, tmp_path)
+    bring(contents.galleries(study, name, of), folder, tmp_path)  # receipts stand for them
     monkeypatch.chdir(tmp_path)
     drawing = contents.draw(study, name, of)
     assert drawing.caption.dataset == of.split("+")[0]
@@ -136,7 +135,6 @@ def test_a_new_table_and_figure_are_functions_and_lines(study, monkeypatch):
     table = contents.maker(study)("sizes")
     assert contents.show(study, "sizes", table).cells.to_numpy().tolist() == [["18"]]
     assert contents.draw(study, "sizes", "tiles").caption.title == "Sizes"
-    assert "sizes" in contents.tables(study)
     assert ("sizes", "chest_xray") in contents.figures(study)
     files = [file.as_posix() for file in contents.page_inputs(study)]
     assert "results/small/tables/sizes.csv" in files

@@ -11,7 +11,7 @@ from aeflow.display.table import read_table
 from aeflow.report import contents
 from aeflow.report.page import build_page, write_incomplete
 from aeflow.study.cells import Cell
-from tests.unit.small_results import STRANGE
+from tests.unit.small_results import STRANGE, small_study
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -48,8 +48,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def test_the_page_is_whole_and_needs_nothing_else(study):
-    text = build_page(study)
+@pytest.fixture(scope="module")
+def text(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return build_page(small_study())
+
+
+def test_the_page_is_whole_and_needs_nothing_else(study, text):
     page = Page(text)
     assert len(page.images) == len(contents.figures(study))
     kinds = {image["src"].partition(",")[0] for image in page.images}
@@ -65,8 +71,8 @@ def test_the_page_is_whole_and_needs_nothing_else(study):
     assert build_page(study) == text
 
 
-def test_what_is_told(study):
-    page = Page(build_page(study)).text
+def test_what_is_told(text):
+    page = Page(text).text
     for expected in (
         "4 variants on 2 datasets, 1 or 2 seeds each.",
         "Does it reproduce? Read this comparison with care.",
@@ -86,8 +92,7 @@ def test_what_is_told(study):
     assert "This study is incomplete" not in page
 
 
-def test_figures_stand_with_their_question_or_their_dataset(study):
-    text = build_page(study)
+def test_figures_stand_with_their_question_or_their_dataset(text):
     order = [text.index(f'id="{name}"') for name in ("claims", "parts", "dataset-chest_xray")]
     order += [text.index('id="dataset-tiles"'), text.index('id="cost"')]
     places = {
@@ -110,6 +115,21 @@ def test_a_missing_figure_is_named(study, monkeypatch):
     monkeypatch.setattr(contents, "figures", lambda study: [("roc", "elsewhere")])
     with pytest.raises(DataError, match=r"roc-elsewhere\.svg is missing"):
         build_page(study)
+
+
+def test_a_table_that_cannot_be_made_leaves_the_others(incomplete, monkeypatch, tmp_path):
+    """Where a job of a table failed, and no cell."""
+
+    def fail(source):
+        raise DataError("A score has no scale.")
+
+    monkeypatch.setattr("aeflow.questions.variants.comparison_table", fail)
+    page, _ = incomplete()
+    assert "This study is incomplete" in page.text
+    assert "Tests against the reference It could not be made. A score has no scale." in page.text
+    assert page.images == []
+    assert not (tmp_path / "comparison.csv").exists()
+    assert not read_table(tmp_path / "main.csv")["image_auroc_mean"].isna().any()
 
 
 LOG = """2026-01-01 10:00:00 Traceback (most recent call last):

@@ -1,6 +1,7 @@
 """Cells, the files of each step, and what each step may know of the configuration."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,24 @@ FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
 def test_a_setting_reaches_the_steps_that_depend_on_it(changes: Any, jobs: set[Any]) -> None:
     before, after = recorded(study()), recorded(study(**changes))
     assert {job for job in before if before[job] != after[job]} == jobs
+
+
+@pytest.mark.parametrize(
+    ("step", "modules"),
+    [
+        ("prepare_images", ["data/prepare", "data/records"]),
+        ("fetch_weights", ["encoder/weights"]),
+    ],
+)
+def test_what_a_step_reads_of_a_card_is_recorded(step: str, modules: list[str]) -> None:
+    """The name aside, which stands in every path, and where files are fetched."""
+    given = {"dataset": "small", "category": "all", "encoder": "efficientnet_lite0"}
+    found = asked(study(), step, given).recorded()
+    code = "".join(Path("aeflow", f"{module}.py").read_text() for module in modules)
+    read = set(re.findall(r"\bcard\.(\w+)", code)) - {"name", "check_categories", "weights"}
+    assert len(read) > 2
+    assert read <= found.get("card", found).keys()
+    assert "card" in found or found["sha256"]
 
 
 def test_an_archive_is_known_by_its_bytes_and_not_by_its_place() -> None:

@@ -34,10 +34,15 @@ def test_every_overlay_is_a_study(path: Path) -> None:
 def test_overlays_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
     """As Snakemake does."""
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
-    first.write_text("study: ours\nseeds: [7]\nflow: {steps: 3, clamp: 1.5}\nablations: []\n")
+    first.write_text("study: ours\nseeds: [7, 8]\nflow: {steps: 3, clamp: 1.5}\nablations: []\n")
     second.write_text("flow: {steps: 4}\n")
     study = load_study([first, second])
-    assert (study.study, study.seeds, study.flow.steps, study.flow.clamp) == ("ours", [7], 4, 1.5)
+    assert (study.study, study.seeds, study.flow.steps, study.flow.clamp) == (
+        "ours",
+        [7, 8],
+        4,
+        1.5,
+    )
     assert study.flow.subnet == Study().flow.subnet
     assert [entry.name for entry in study.datasets] == [e.name for e in load_study().datasets]
     second.write_text("flwo: {}\n")

@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
+from aeflow.core.files import write_text
 from aeflow.core.receipts import read_receipt, write_receipt
-from aeflow.core.schema import validate
+from aeflow.core.schema import load_yaml, validate
 from aeflow.study.cells import Cell, asked, path
 from aeflow.study.study import Study
 
+ROOT = Path(__file__).parents[3]
 IMPORTS = """
 import logging
 import sys
 from pathlib import Path
 
 from aeflow.core.errors import DataError
-from aeflow.study.asked import JudgeAsked, ScoreAsked, WeightsAsked
+from aeflow.study.asked import FetchAsked, JudgeAsked, ScoreAsked, WeightsAsked
 from aeflow.study.job import job
 from aeflow.study.study import Study
 """
@@ -51,6 +53,11 @@ def fetch_weights(asked: WeightsAsked, weights: Path) -> dict:
     weights.write_text(asked.encoder)
     return {"sha256": {"weights": "f" * 64}, "library": "timm"}
 """
+FETCH = """
+def fetch_data(asked: FetchAsked, archive: Path) -> dict:
+    archive.parent.mkdir(parents=True)
+    archive.write_text(asked.card.name)
+"""
 TABLE = """
 def make_table(study: Study, table: str, csv: Path, workers: int, more: Path | None = None):
     print(study.study, table, csv, workers + 1, more)
@@ -71,13 +78,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         "seeds": [0],
     }
     found = validate(Study, content, "study")
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     where = {"dataset": "d", "category": "all"}
     made = {path(found, name, where): hashed(name) for name in ("images", "masks", "index")}
     for file in made:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(file.stem)
+        file.write_text("pulled")
     write_receipt(
         path(found, "prepared", where), made=made, origin={}, settings={}, facts={"counts": {}}
     )
@@ -113,7 +120,7 @@ def test_a_script_is_given_its_files_and_its_receipt_says_what_it_did(study: Stu
         "results/s/scores/d/all/base/seed0.csv": hashed(".csv"),
         "results/s/galleries/d/all/base/seed0.npz": hashed(".npz"),
     }
-    # Payload by the receipt that names it: it is large, and may be what was pulled.
+    # Payload as the receipt names it: it is large, and not read once more.
     prepared = {f"data/prepared/d/all/{n}.npy": hashed(n) for n in ("images", "masks")}
     assert receipt.origin == prepared | {"data/prepared/d/all/index.csv": hashed("index")}
     assert receipt.settings == asked(study, "score_images", BASE._asdict()).recorded()
@@ -146,6 +153,15 @@ def test_digests_that_a_script_knows_are_not_computed_again(study: Study) -> Non
     receipt = read_receipt(Path("data/receipts/weights/resnet18.json"))
     assert receipt.made == {"data/weights/resnet18.safetensors": "f" * 64}
     assert receipt.facts == {"library": "timm"}
+
+
+@pytest.mark.usefixtures("study")
+def test_a_file_comes_before_the_wildcard_of_its_name() -> None:
+    card = load_yaml(ROOT / "config/datasets/folder_mvtec.yaml")
+    card |= {"name": "d", "files": [{"name": "d.zip"}]}
+    write_text(Path("config/datasets/d.yaml"), json.dumps(card))
+    assert run(FETCH, "--archive", "d").stderr == ""
+    assert Path("data/raw/d.zip").read_text() == "d"
 
 
 @pytest.mark.usefixtures("study")

@@ -8,6 +8,7 @@ import pytest
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.schema import validate
+from aeflow.study.settings import FitSettings
 from aeflow.study.study import Study, read_study
 
 
@@ -136,6 +137,17 @@ def test_variants_that_differ_in_score_alone_share_a_training() -> None:
         found.trained_as("d", "only_e")
     with pytest.raises(ConfigError, match="no variant 'b'"):
         found.trained_as("d", "b")
+
+
+def test_variants_that_differ_in_anything_else_are_trained_by_themselves() -> None:
+    keys: dict[str, dict[str, Any]] = {
+        **{"encoder": {"stage": 2}, "flow": {"clamp": 1.0}, "decoder": {"output": "tanh"}},
+        **{"loss": {"alpha": 0.1}, "training": {"lr": 0.1}},
+    }
+    assert keys.keys() == FitSettings.model_fields.keys()
+    changed = [{"name": section, "settings": {section: keys[section]}} for section in keys]
+    found = study(datasets=[{"name": "d"}], variants=[{"name": "a"}, *changed])
+    assert [found.trained_as("d", section) for section in keys] == list(keys)
 
 
 def test_seeds_are_drawn_where_anything_is_random() -> None:

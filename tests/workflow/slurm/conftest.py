@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Repository, digest
+from tests.workflow.conftest import Repository, digest, once
 from tests.workflow.slurm.private_slurm import LONG, TRAINED, OnSlurm, PrivateSlurm
 
 
@@ -38,8 +38,10 @@ def cluster(slurm: PrivateSlurm, finished_tiny: Repository, tmp_path: Path) -> I
 @pytest.fixture(scope="session")
 def undisturbed(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the long training's checkpoint, trained here in one go."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
-    (folder / "long.yaml").write_text(LONG)
-    Repository(folder).snakemake("--", TRAINED, overlay="long.yaml")
-    return digest(folder / TRAINED)
+
+    def train(folder: Path) -> None:
+        shutil.copytree(finished_tiny.folder, folder, dirs_exist_ok=True)
+        (folder / "long.yaml").write_text(LONG)
+        Repository(folder).snakemake("--", TRAINED, overlay="long.yaml")
+
+    return digest(once(tmp_path_factory, "undisturbed", train) / TRAINED)

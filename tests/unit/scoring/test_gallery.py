@@ -23,7 +23,7 @@ def make_arrays(count: int) -> dict[str, Any]:
         "image": image,
         "reconstruction": image[:, ::-1],
         "difference": generator.integers(0, 90, (count, 128, 128)).astype(np.uint8),
-        "flow_map": -generator.random((count, 16, 16)),
+        "padim_map": -generator.random((count, 16, 16)),
         "mask": generator.random((count, 128, 128)) > 0.5,
     }
 
@@ -40,9 +40,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert np.array_equal(gallery["mask"], arrays["mask"])
     assert np.abs(gallery["difference"] - arrays["difference"] / 255).mean() < 0.05
     expected = transform.resize(
-        arrays["flow_map"][0], (128, 128), order=1, mode="edge", anti_aliasing=False
+        arrays["padim_map"][0], (128, 128), order=1, mode="edge", anti_aliasing=False
     )
-    assert np.abs(gallery["flow_map"][0] - expected).max() < 2e-3
+    assert np.abs(gallery["padim_map"][0] - expected).max() < 2e-3
 
 
 def test_forty_pictures_of_gravel_stay_below_a_megabyte(tmp_path: Path) -> None:
@@ -66,32 +66,22 @@ def test_a_damaged_gallery_is_named(tmp_path: Path) -> None:
         read_gallery(path)
 
 
-def test_extremes_and_borderline_images_of_both_classes_are_chosen() -> None:
-    values = np.arange(40.0)
-    test = pd.DataFrame(
-        {
-            "image_id": [str(k) for k in range(40)],
-            "split": "test",
-            "gt_label": [0] * 20 + [1] * 20,
-            "defect": "x",
-            "nll": values,
-        }
-    )
-    positions, reasons = choose_images(test)
-    # The middle between the medians 9.5 and 29.5 is 19.5: 19 of the normals, 20 of the others.
-    assert positions == [0, 1, 18, 19, 20, 21, 38, 39]
-    assert reasons[0] == reasons[4] == "lowest nll"
-    assert reasons[3] == "highest nll"
-
-
-def test_one_class_alone_is_enough() -> None:
-    test = pd.DataFrame(
-        {
-            "image_id": ["a", "b"],
-            "split": "test",
-            "gt_label": 0,
-            "defect": "good",
-            "nll": [1.0, 2.0],
-        }
-    )
-    assert choose_images(test)[0] == [0, 1]
+@pytest.mark.parametrize(
+    ("labels", "positions", "reasons"),
+    [
+        # The middle between the medians 9.5 and 29.5 is 19.5: 19 of the normals, 20 of the others.
+        (
+            [0] * 20 + [1] * 20,
+            [0, 1, 18, 19, 20, 21, 38, 39],
+            ["lowest", "lowest", "highest", "highest"] * 2,
+        ),
+        ([0, 0], [0, 1], ["lowest", "lowest"]),  # one class alone is enough
+    ],
+)
+def test_extremes_and_borderline_images_of_both_classes_are_chosen(
+    labels: list[int], positions: list[int], reasons: list[str]
+) -> None:
+    count = len(labels)
+    identity = {"image_id": [str(k) for k in range(count)], "split": "test", "gt_label": labels}
+    test = pd.DataFrame({**identity, "defect": "x", "nll": np.arange(float(count))})
+    assert choose_images(test) == (positions, [f"{reason} nll" for reason in reasons])

@@ -10,7 +10,8 @@ import torch
 
 from aeflow.core.errors import ConfigError
 from aeflow.study.settings import TrainingSettings
-from aeflow.training.devices import autocast, choose_device, free_gpu, set_up
+from aeflow.training import devices
+from aeflow.training.devices import choose_device, free_gpu, set_up
 
 
 @pytest.fixture
@@ -77,9 +78,15 @@ def test_processes_take_different_gpus_until_they_end() -> None:
             process.communicate()
 
 
-def test_set_up_seeds_and_fixes_threads_and_kernels(torch_as_it_was: None) -> None:
+@pytest.mark.parametrize("peer", [False, True])
+def test_set_up_seeds_and_fixes_threads_and_kernels(
+    torch_as_it_was: None, monkeypatch: pytest.MonkeyPatch, peer: bool
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(devices, "keep_freed_memory", lambda: kept.append(True))
     settings = TrainingSettings(device="cpu", threads=1)
-    assert set_up(settings, seed=5) == torch.device("cpu")
+    assert set_up(settings, seed=5, peer=peer) == torch.device("cpu")
+    assert kept == ([] if peer else [True])  # PatchCore would need ten times the memory
     first = torch.rand(3)
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
@@ -87,12 +94,3 @@ def test_set_up_seeds_and_fixes_threads_and_kernels(torch_as_it_was: None) -> No
     assert torch.equal(torch.rand(3), first)
     set_up(settings, seed=6)
     assert not torch.equal(torch.rand(3), first)
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
-)
-def test_autocast_follows_the_precision(precision: str, dtype: torch.dtype) -> None:
-    a = torch.ones(2, 2)
-    with autocast(TrainingSettings(precision=precision), torch.device("cpu")):
-        assert (a @ a).dtype == dtype

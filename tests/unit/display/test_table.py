@@ -1,0 +1,137 @@
+"""Tables are read as they were written, whatever their labels."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aeflow.core.errors import DataError
+from aeflow.display.table import (
+    DisplayTable,
+    best,
+    by_variant,
+    interval,
+    number,
+    percent,
+    plain,
+    points,
+    read_table,
+    typed,
+    write_table,
+)
+
+NAN = float("nan")
+STRANGE = [
+    *("01", "NA", "", "nan", "True", "1e5", "a|b", "two\nlines", 'a, "b"', "[x]", " x "),
+    *("=1+1", "@x", "'quoted", "''", "+x", "-cmd|' /C calc'!A0", "-0.5", "\tx", "#x", "50 % & _"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((percent(0.8312, 0.0044), "83.1 ± 0.4"), (percent(0.5), "50.0"), (percent(NAN), "")),
+        *((interval(0.75, 0.85), "75.0–85.0"), (interval(NAN, NAN), ""), (points(-0.12), "−12.0")),
+        *((points(0.05), "+5.0"), (points(NAN), ""), (number(-0.000123456), "-0.0001235")),
+        *((number(12.345, 1), "12.3"), (number(NAN), ""), (number(pd.NA), ""), (number(7), "7")),
+    ],
+)
+def test_formats(text, expected):
+    assert text == expected
+
+
+def strange_table():
+    count = len(STRANGE)
+    values = np.random.default_rng(0).random(count) * 10.0 ** np.arange(-8, count - 8)
+    return typed(
+        pd.DataFrame(
+            {
+                **{"defect": STRANGE, "reason": STRANGE[::-1], "chosen": [True, False, True] * 7},
+                **{"n_seeds": [None, 2, 3] * 7, "beta": values, "f1": [0.1 + 0.2, None, 1] * 7},
+            }
+        )
+    )
+
+
+def written(table, folder):
+    files = [folder / f"t.{ending}" for ending in ("csv", "md", "tex")]
+    write_table(table, plain(table.astype("str"), "First.\nSecond."), *files)
+    return files
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    table = strange_table()
+    csv, md, tex = written(table, tmp_path)
+    pd.testing.assert_frame_equal(read_table(csv), table)
+    kinds = {name: str(kind) for name, kind in table.dtypes.items()}
+    assert (kinds["n_seeds"], kinds["chosen"], kinds["beta"]) == ("Int64", "bool", "float64")
+    # A spreadsheet takes none of it for a formula.
+    raw = pd.read_csv(csv, dtype=str, keep_default_na=False)["defect"]
+    assert not raw.str.match(r"[=@\t]|[+-](?![\d.]+$)").any()
+    rows = md.read_text().split("\n\n")[0].splitlines()
+    assert len(rows) == len(table) + 2
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {table.shape[1] + 1}
+    assert md.read_text().endswith("\n\nFirst.\n\nSecond.\n")
+    rows = [row for row in tex.read_text().splitlines() if row.endswith(r"\\")]
+    assert len(rows) == len(table) + 1
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {table.shape[1] - 1}
+    assert not any(row.startswith("[") for row in rows)  # would be an option of the row before
+
+
+def test_an_empty_table_keeps_its_columns(tmp_path):
+    table = strange_table()[:0]
+    csv, md, _ = written(table, tmp_path)
+    pd.testing.assert_frame_equal(read_table(csv), table)
+    assert "defect" in md.read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "f1,aupro\n1,2\n1,2,3\n", "f1\n<<<<<<< HEAD\n0.5\n", "n_seeds\n1.5\n", "f1\n\xff\n"],
+)
+def test_a_damaged_table_is_named(tmp_path, content):
+    file = tmp_path / "main.csv"
+    with pytest.raises(DataError, match=r"main\.csv is missing"):
+        read_table(file)
+    file.write_bytes(content.encode("latin1"))
+    with pytest.raises(DataError, match=r"(?s)main\.csv holds what no rule writes .* restore it"):
+        read_table(file)
+
+
+def test_markdown_and_latex_say_the_same():
+    cells = pd.DataFrame({"Name_1": ["a_b|c", "50% & #1"], "Value": ["1.0 ± 0.5", r"x\y^{~}$"]})
+    marks = pd.DataFrame({"Name_1": [False, False], "Value": [True, False]})
+    table = DisplayTable(cells, marks, "First.\nSecond.")
+    markdown, latex = table.markdown(), table.latex()
+    assert r"a_b\|c" in markdown
+    assert "**1.0 ± 0.5**" in markdown
+    assert r"Name\_1 & Value \\" in latex
+    assert r"a\_b|c & \textbf{1.0 $\pm$ 0.5} \\" in latex
+    assert r"50\% \& \#1 & x\textbackslash{}y\textasciicircum{}\{\textasciitilde{}\}\$ \\" in latex
+    assert latex.startswith("% Needs booktabs.\n% First.\n% Second.\n\\begin{tabular}{ll}")
+    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert "longtable" in DisplayTable(cells, marks, long=True).latex()
+    assert table.noting("Third.").note == "First.\nSecond.\nThird."
+    assert plain(cells).noting("Only.").note == "Only."
+
+
+def test_columns_without_content_are_left_out_but_an_empty_table_keeps_its_header():
+    assert list(plain(pd.DataFrame({"A": ["x"], "B": [""]})).cells.columns) == ["A"]
+    assert list(plain(pd.DataFrame({"A": [], "B": []})).cells.columns) == ["A", "B"]
+
+
+def test_the_best_of_a_group_is_that_of_what_is_printed():
+    table = pd.DataFrame({"f1": [0.9001, 0.9004, 0.5, 0.7, NAN]})
+    groups = pd.Series(["a", "a", "a", "b", "c"])
+    assert best(table, ["f1"], groups)["f1"].tolist() == [True, True, False, False, False]
+
+
+def test_a_column_per_variant():
+    rows = [("x", "b", 0.5, 0.1), ("y", "b", 0.25, NAN), ("x", "a", 0.75, NAN)]
+    table = pd.DataFrame(rows, columns=["defect", "variant", "f1_mean", "f1_sd"])
+    cells, values = by_variant(table, {"defect": "Defect"}, "f1")
+    assert cells.to_dict("list") == {
+        **{"Defect": ["x", "y"], "b": ["50.0 ± 10.0", "25.0"], "a": ["75.0", ""]},
+    }
+    assert values["b"].tolist() == [0.5, 0.25]

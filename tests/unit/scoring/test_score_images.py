@@ -1,0 +1,169 @@
+"""Scoring: order, independence of batches, whose masks count, and the gallery of any method."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from aeflow.core.types import FlowScore, Method, ReconstructionScore, Split
+from aeflow.encoder.features import FeatureSource
+from aeflow.methods.aeflow import Detector
+from aeflow.models.aeflow import AEFlow
+from aeflow.models.losses import flow_nll
+from aeflow.scoring import score_images as scoring
+from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.score_images import save_gallery, score_images
+from tests.unit.tiny import TinyStudy, tiny_settings
+
+CPU = torch.device("cpu")
+COLUMNS = ["image_id", "split", "gt_label", "defect", *FlowScore, *ReconstructionScore]
+
+
+def detector_on(tiny: TinyStudy) -> Detector:
+    tiny.save()
+    torch.manual_seed(0)
+    source = FeatureSource(tiny.images, CPU, cache=tiny.features)
+    settings = tiny_settings(flow={"steps": 3, "subnet": "resnet"})
+    detector = Detector(source, settings, Method.AEFLOW)
+    detector.module.eval()
+    return detector
+
+
+def score(tiny: TinyStudy) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
+    detector = detector_on(tiny)
+    return score_images(tiny.prepared, detector, 0.3)
+
+
+def test_a_row_per_validation_and_test_image_with_its_own_scores(tiny: TinyStudy) -> None:
+    detector = detector_on(tiny)
+    before = {name: tensor.clone() for name, tensor in detector.module.state_dict().items()}
+    table, _ = score_images(tiny.prepared, detector, 0.3)
+    assert all(torch.equal(before[name], t) for name, t in detector.module.state_dict().items())
+    assert list(table.columns) == COLUMNS
+    kept = [(number, row) for number, row in enumerate(tiny.rows) if row["split"] != "train"]
+    for column in COLUMNS[:4]:
+        assert list(table[column]) == [row[column] for _, row in kept]
+    assert "NA" in set(table["defect"])
+    assert np.isfinite(table[COLUMNS[4:]].to_numpy(np.float64)).all()
+    numbers = [number for number, _ in kept]
+    z = torch.from_numpy(tiny.features[numbers]).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(tiny.images[numbers]).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        out = detector.module(z)
+        nll, mse = (
+            flow_nll(out.z, out.log_det),
+            F.mse_loss(out.reconstruction, x, reduction="none"),
+        )
+    np.testing.assert_allclose(table["nll"], nll, rtol=1e-5)
+    np.testing.assert_allclose(table["mse"], mse.mean((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_score_does_not_depend_on_the_batch(
+    tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    whole, pixel = score(tiny)
+    monkeypatch.setattr(scoring, "BATCH", batch)
+    parts, pixel_parts = score(tiny)
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-5, atol=1e-8)
+    for name, metrics in pixel.items():
+        assert pixel_parts[name] == pytest.approx(metrics, rel=1e-5)
+
+
+def test_pixel_metrics_are_those_of_test_images_whose_mask_is_known(tiny: TinyStudy) -> None:
+    """Three anomalous images have a mask; normal test images have an empty one."""
+    detector = detector_on(tiny)
+    _, pixel = score_images(tiny.prepared, detector, 0.3)
+    rows, truth = [], []
+    for number, row in enumerate(tiny.rows):
+        if row["split"] == "test" and (row["gt_label"] == 0 or row["mask_row"] != ""):
+            masked = row["mask_row"] != ""
+            rows.append(number)
+            truth.append(tiny.masks[row["mask_row"]] if masked else np.zeros((32, 32)))
+    assert len(rows) == 6
+    x = torch.from_numpy(tiny.images[rows]).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        out = detector.module(torch.from_numpy(tiny.features[rows]).permute(0, 3, 1, 2).float())
+    density = -torch.exp(-0.5 * (out.z**2).mean(1, keepdim=True))
+    large = F.interpolate(density, (32, 32), mode="bilinear", align_corners=False)
+    maps = {"flow": large[:, 0], "difference": (x - out.reconstruction).abs().mean(1)}
+    assert pixel.keys() == maps.keys()
+    for name, values in maps.items():
+        expected = roc_auc_score(np.stack(truth).ravel(), values.ravel())
+        assert pixel[name]["pixel_auroc"] == pytest.approx(expected, abs=1e-5)
+        assert pixel[name]["aupro"] is not None
+
+
+def test_other_images_never_enter_the_pixel_metrics(tiny: TinyStudy) -> None:
+    _, before = score(tiny)
+    draw = np.random.default_rng(4)
+    for number, row in enumerate(tiny.rows):
+        if row["split"] != "test" or row["defect"] == "NA":
+            tiny.features[number] = draw.normal(size=tiny.features[number].shape) * 9
+            tiny.images[number] = 255 - tiny.images[number]
+    assert score(tiny)[1] == before
+    for row in tiny.rows:
+        row["mask_row"] = ""
+    tiny.masks = tiny.masks[:0]
+    assert score(tiny)[1] == {}
+
+
+@pytest.mark.parametrize("side", [32, 256])
+def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path: Path) -> None:
+    """Pictures larger than 128 pixels are averaged down."""
+    tiny.images = tiny.images.repeat(side // 32, 1).repeat(side // 32, 2)
+    tiny.masks = np.roll(tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2), 1, axis=2)
+    tiny.features = tiny.features.repeat(side // 32, 1).repeat(side // 32, 2)
+    detector, prepared = detector_on(tiny), tiny.prepared
+    table, _ = score_images(prepared, detector, 0.3)
+    save_gallery(tmp_path / "g.npz", prepared, detector, table)
+    gallery = read_gallery(tmp_path / "g.npz")
+    rows = prepared.rows(Split.TEST)
+    assert list(gallery["image_id"]) == list(prepared.index["image_id"].iloc[rows])
+    assert list(gallery["score_nll"]) == list(table["nll"][table["split"] == "test"])
+    shown, step = min(side, 128), max(side // 128, 1)
+    with torch.no_grad():
+        images = detector._source.images(rows)
+        out: AEFlow = detector.module(detector._source.features(rows))
+
+    def small(values: torch.Tensor) -> np.ndarray:
+        return F.avg_pool2d(values, step).permute(0, 2, 3, 1).numpy()
+
+    difference = (images - out.reconstruction).abs().mean(1, keepdim=True)
+    for name, expected in (("image", images), ("reconstruction", out.reconstruction)):
+        assert gallery[name].shape == (7, shown, shown, 3)
+        assert np.abs(gallery[name] / 255 - small(expected)).mean() < 0.03  # JPEG
+    assert np.abs(gallery["difference"] - small(difference)[..., 0]).mean() < 0.03
+    assert gallery["flow_map"].shape == (7, shown, shown)
+    for row, mask, known in zip(rows, gallery["mask"], gallery["has_mask"], strict=True):
+        whole = prepared.mask(int(row))
+        assert known == (whole is not None)
+        if known:  # half a pixel is enough
+            share = small(torch.from_numpy(whole).float()[None, None])[0, ..., 0]
+            assert np.array_equal(mask, share >= 0.5)
+
+
+def test_every_file_has_the_same_bytes_under_any_hash_seed(tiny: TinyStudy) -> None:
+    code = """
+import sys
+from pathlib import Path
+from tests.unit.tiny import fit_tiny, score_tiny
+out, *paths = map(Path, sys.argv[1:])
+fit_tiny(paths, out)
+score_tiny(paths, out)
+"""
+    found = []
+    for seed in ("0", "1"):
+        out = tiny.folder.parent / seed
+        command = [sys.executable, "-c", code, str(out), *map(str, tiny.paths())]
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
+        names = ("model.safetensors", "history.csv", "scores.csv", "gallery.npz")
+        found.append([(out / name).read_bytes() for name in names])
+    assert found[0] == found[1]
