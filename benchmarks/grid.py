@@ -28,11 +28,10 @@ def measure(quick: bool) -> list[Measurement]:
     with chdir(ROOT):
         study = load_study()
         trained = trained_alone(study, DATASET)
-        shared = len({table_of(study, cell) for cell in trained})
-        extractions = len({path(study, "features", cell) for cell in trained})
+        trainings, extractions = shared(study, trained)
     of = f"default grid on {DATASET}"
     return [
-        _against(f"{of}: trainings, each scored", shared, len(trained)),
+        _against(f"{of}: trainings, each scored", trainings, len(trained)),
         _against(f"{of}: extractions", extractions, len(trained)),
         plan(values=2 if quick else 82, repeats=1 if quick else 3),
     ]
@@ -46,6 +45,12 @@ def trained_alone(study: Study, dataset: str) -> list[Cell]:
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
     names = {v.name for v in study.all_variants if v.method.ours} - scores
     return [c for c in study_cells(study) if c.dataset == dataset and c.variant in names]
+
+
+def shared(study: Study, cells: list[Cell]) -> tuple[int, int]:
+    """Return how many trainings and feature extractions the workflow needs for cells."""
+    trainings = {table_of(study, cell) for cell in cells}
+    return len(trainings), len({path(study, "features", cell) for cell in cells})
 
 
 def _against(name: str, ours: int, naive: int) -> Measurement:
