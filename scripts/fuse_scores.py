@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from aeflow.scoring.combine import fused_table
-from aeflow.scoring.score_tables import read_scores, write_scores
 from aeflow.study.asked import FuseAsked
 from aeflow.study.job import job
 
@@ -13,6 +11,9 @@ def fuse_scores(
     asked: FuseAsked, members: list[Path], statistics: Path | None, scores: Path
 ) -> dict[str, Any]:
     """Write the score table; there is no map of several models, hence no pixel metrics."""
+    from aeflow.scoring.combine import fused_table
+    from aeflow.scoring.score_tables import read_scores, write_scores
+
     tables = [read_scores(path) for path in members]
     known = read_scores(statistics) if statistics else None
     write_scores(scores, fused_table(tables, asked.members, known))
