@@ -1,7 +1,5 @@
-"""Evaluation: metrics, intervals and a sweep of beta from a score table, without torch."""
+"""Evaluation: metrics and intervals of the variants that read one score table."""
 
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -13,36 +11,22 @@ from aeflow.core.types import Method
 from aeflow.judging.evaluation import judge_table
 from aeflow.study.asked import JudgeAsked, VariantAsked
 from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from benchmarks.comparison import Measurement, compare
-from benchmarks.quantities import Action
+from benchmarks.measure import Action, Measurement, compare
 
-BETAS = [step / 10 for step in range(11)]
 # Chest X-ray: split, label, images.
 PARTS = (("validation", 0, 202), ("validation", 1, 400), ("test", 0, 234), ("test", 1, 390))
-IMPORT = "import sys, aeflow.judging.evaluation; sys.exit('torch' in sys.modules)"
 
 
 def measure(quick: bool) -> list[Measurement]:
-    """Measure `judge_table` against scikit-learn in a loop, and what an import costs."""
+    """Measure `judge_table` against scikit-learn in a loop, and for many variants."""
     replicates, repeats = (10, 1) if quick else (1000, 3)
     table = score_table()
-    tests = sum(count for split, _, count in PARTS if split == "test")
-    name = f"{tests} test images, {replicates} bootstrap replicates"
-    ours = partial(evaluate, table, replicates)
+    name = f"624 test images, {replicates} bootstrap replicates"
+    one, eleven = partial(judge, table, replicates, 1), partial(judge, table, replicates, 11)
+    plain = partial(judge_in_a_loop, table, replicates)
     return [
-        compare(
-            f"evaluation, {name}",
-            partial(ours, [0.9]),
-            partial(evaluate_in_a_loop, table, replicates),
-            repeats=repeats,
-        ),
-        compare(f"{len(BETAS)} values of beta, {name}", partial(ours, BETAS), repeats=repeats),
-        compare(
-            "import of aeflow.judging.evaluation (reference: of torch)",
-            partial(import_anew, IMPORT),
-            partial(import_anew, "import torch"),
-            repeats=repeats,
-        ),
+        compare(f"evaluation, {name}", one, plain, repeats=repeats),
+        compare(f"11 variants of one score table, {name}", eleven, repeats=repeats),
     ]
 
 
@@ -58,27 +42,27 @@ def score_table() -> pd.DataFrame:
     return table
 
 
-def evaluate(table: pd.DataFrame, replicates: int, betas: list[float]) -> Action:
-    """Return ours: all metrics of a variant for each beta, with their intervals."""
-    variants = {
-        str(beta): VariantAsked(
+def judge(table: pd.DataFrame, replicates: int, variants: int) -> Action:
+    """Return ours: all metrics with their intervals, for so many values of beta from 0.9 down."""
+    judged = {
+        str(step): VariantAsked(
             method=Method.AEFLOW,
             encoder=None,
-            score=ScoreSettings(beta=beta, scaling="standardised"),
+            score=ScoreSettings(beta=0.9 * (1 - step / 10)),
             threshold=ThresholdSettings(),
         )
-        for beta in betas
+        for step in range(variants)
     }
     evaluation = EvaluationSettings(bootstrap_replicates=replicates)
-    asked = JudgeAsked(variants=variants, evaluation=evaluation)
+    asked = JudgeAsked(variants=judged, evaluation=evaluation)
     return lambda: judge_table(table, {}, asked, n_train=0, trainings=[])
 
 
-def evaluate_in_a_loop(table: pd.DataFrame, replicates: int) -> Action:
+def judge_in_a_loop(table: pd.DataFrame, replicates: int) -> Action:
     """Return the reference: scikit-learn's functions on every replicate."""
     test = table[table["split"] == "test"]
     gt_label = test["gt_label"].to_numpy()
-    scores = 0.9 * test["density"].to_numpy() + 0.1 * test["ssim"].to_numpy()
+    scores = (0.9 * test["density"] + 0.1 * test["ssim"]).to_numpy()
     groups = [np.flatnonzero(gt_label == label) for label in (0, 1)]
 
     def action() -> None:
@@ -104,8 +88,3 @@ def _metrics(gt_label: NDArray[np.int64], scores: NDArray[np.float64]) -> list[f
         metrics.recall_score(gt_label, called),
         metrics.recall_score(gt_label, called, pos_label=0),
     ]
-
-
-def import_anew(statement: str) -> Action:
-    """Return a run of a statement in a new interpreter; it fails unless that ends with 0."""
-    return lambda: subprocess.run([sys.executable, "-c", statement], check=True)

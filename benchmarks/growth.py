@@ -9,15 +9,14 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from aeflow.study.cells import PATHS, STEPS
+
 ROOT = Path(__file__).resolve().parents[1]
-# Folder of a rule's payload: below the repository, or below the results of a study.
-PREPARED = {"prepare_images": "data/prepared", "extract_features": "data/features"}
-TRAINED = {"train_model": "models", "score_images": "scores"}
 CHAIN = ["prepare_images", "extract_features", "train_model", "score_images", "evaluate_scores"]
 NOTES = """\
 seconds, h  CPU time of a job, mean, and of all jobs. {gpu:.1f} h are of rules that ask for a GPU:
             its hours if it is no faster than the CPU of the measurement
-GB          payload, by the mean of a job
+GB          files, by the mean of a job
 days        with a training on each GPU. More than {enough:.0f} GPUs are no use: the rules of the
             login node take {local:.1f} h one after the other, the longest chain {chain:.2f} h
 Not measured: {unknown}."""
@@ -59,17 +58,17 @@ def planned_jobs(overlay: Path) -> dict[str, int]:
 
 
 def measured_jobs(results: Path) -> pd.DataFrame:
-    """Return mean CPU `seconds` of a job and mean `bytes` of its payload, a row per rule."""
-    repository = results.resolve().parents[1]
-    payload = {rule: repository / folder for rule, folder in PREPARED.items()}
-    payload |= {rule: results / folder for rule, folder in TRAINED.items()}
+    """Return mean CPU `seconds` of a job and mean `bytes` of its files, a row per rule."""
+    repository, study = results.resolve().parents[1], results.resolve().name
     rows = {}
     for of_rule in [*repository.glob("results/benchmarks/*"), *results.glob("benchmarks/*")]:
         # A rule of one job has a file there, others a folder of files.
         runs = [of_rule] if of_rule.is_file() else sorted(of_rule.rglob("*.tsv"))
         times = [pd.read_csv(path, sep="\t")["cpu_time"].mean() for path in runs]
-        files = payload[of_rule.name].rglob("*") if of_rule.name in payload else ()
-        size = sum(path.stat().st_size for path in files if path.is_file())
+        made = STEPS[of_rule.name].makes if of_rule.name in CHAIN else ()
+        patterns = [PATHS[name].replace("{study}", study) for name in made]
+        files = [file for p in patterns for file in repository.glob(re.sub(r"{\w+}", "*", p))]
+        size = sum(file.stat().st_size for file in files)
         rows[of_rule.stem] = {"seconds": pd.Series(times).mean(), "bytes": size / len(times)}
     if "train_model" not in rows:
         sys.exit(f"{results}/benchmarks has no times of trainings: run that study first.")

@@ -12,8 +12,7 @@ from PIL import Image
 from aeflow.data.prepare import prepare_images
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
-from benchmarks.comparison import Measurement, compare, threads
-from benchmarks.quantities import Action, peak_mib
+from benchmarks.measure import Action, Measurement, compare, peak_mib, threads
 
 FILE_SIDE = 224
 SIDE = DataSettings().image_size

@@ -16,7 +16,7 @@ import pandas as pd
 from aeflow.core.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("preparation", "features", "training", "scoring", "evaluation", "grid")
+TOPICS = ("startup", "preparation", "tensors", "evaluation", "grid")
 PACKAGES = ("aeflow", "FrEIA", "numpy", "pillow", "scikit-learn", "timm", "torch")
 HEADERS = ("benchmark", "ours", "reference", "ratio", "lowest", "highest", "share of peak")
 NOTES = """\
@@ -47,11 +47,10 @@ def main(arguments: list[str]) -> None:
 
 def describe_machine() -> dict[str, Any]:
     """Return what the numbers depend on besides our code."""
-    comparison = importlib.import_module("benchmarks.comparison")
     processors = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "threads": comparison.threads(),
+        "threads": importlib.import_module("benchmarks.measure").threads(),
         "cores": os.cpu_count(),
         "processor": processors[0] if processors else platform.machine(),
         "versions": {"python": platform.python_version(), **versions},

@@ -19,7 +19,6 @@ def train_model(
     history: Path,
 ) -> dict[str, Any]:
     """Write the checkpoint and the history."""
-
     from aeflow.core.files import write_text
     from aeflow.core.tensors import save_tensors
     from aeflow.data.prepared import open_prepared

@@ -1,8 +1,6 @@
 """The benchmarks run, describe themselves, and do the same work on both sides. No times here."""
 
 import mmap
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,20 +8,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from aeflow.core.files import read_json
-from aeflow.core.types import Method
-from aeflow.judging.evaluation import RANKING_METRICS, evaluate_scores
-from aeflow.study.settings import EvaluationSettings, ScoreSettings, ThresholdSettings
-from aeflow.study.study import Study
-from benchmarks import comparison, evaluation, grid, preparation, quantities, run
-from benchmarks.comparison import compare
+from aeflow.judging.metrics import RANKING_METRICS
+from aeflow.study.cells import path
+from aeflow.study.study import Study, read_study
+from benchmarks import evaluation, grid, growth, measure, preparation, run, startup
+from benchmarks.measure import compare
 
 ROOT = Path(__file__).parents[2]
-ARITHMETIC = ("features", "training", "scoring")
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +33,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def sides_in_threads(monkeypatch: pytest.MonkeyPatch, torch_as_it_was: None) -> None:
     """Spare the tests the start of two processes per comparison."""
 
-    def own_thread(build: comparison.Build) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, initializer=comparison._start, initargs=(build,))
+    def own_thread(build: measure.Build) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, initializer=measure._start, initargs=(build,))
 
-    monkeypatch.setattr(comparison, "own_process", own_thread)
-    monkeypatch.setattr(quantities, "MATRIX_SIDE", 64)
+    monkeypatch.setattr(measure, "own_process", own_thread)
+    monkeypatch.setattr(measure, "MATRIX_SIDE", 64)
 
 
 def numbers(*values: float) -> Callable[[], float]:
@@ -75,64 +73,64 @@ def test_arithmetic_counts_forward_and_backward() -> None:
 
     a, b = torch.ones(3, 4, requires_grad=True), torch.ones(4, 5, requires_grad=True)
     forward = 2 * 3 * 4 * 5
-    assert quantities.gflop(lambda: a @ b) * 1e9 == pytest.approx(forward)
-    assert quantities.gflop(lambda: (a @ b).sum().backward()) * 1e9 == pytest.approx(3 * forward)
+    assert measure.gflop(lambda: a @ b) * 1e9 == pytest.approx(forward)
+    assert measure.gflop(lambda: (a @ b).sum().backward()) * 1e9 == pytest.approx(3 * forward)
 
 
-def test_peak_memory_includes_children_and_what_was_freed() -> None:
-    size = 100 * 2**20
-    child = f"import time; kept = b'x' * {size}; time.sleep(0.2)"
+def test_peak_memory_includes_children_and_what_was_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size, samples, sample = 100 * 2**20, list[float](), measure._family_mib
+    monkeypatch.setattr(measure, "_family_mib", lambda: samples.append(sample()) or samples[-1])
+
+    def wait_for_a_sample() -> None:
+        enough = len(samples) + 2  # one may be under way
+        while len(samples) < enough:
+            time.sleep(0.01)
 
     def own() -> None:
         # Not from the heap: what an earlier test freed there may still count as ours.
         with mmap.mmap(-1, size) as kept:
             for page in range(0, size, mmap.PAGESIZE):
                 kept[page] = 1
-            time.sleep(0.2)
+            wait_for_a_sample()
 
-    before = quantities.peak_mib(lambda: None)
-    assert 90 < quantities.peak_mib(own) - before < 120
-    started = [sys.executable, "-S", "-c", child]
-    assert 90 < quantities.peak_mib(lambda: subprocess.run(started, check=True)) - before < 130
+    def child() -> None:
+        code = f"kept = b'x' * {size}; print('ready', flush=True); input()"
+        with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=PIPE, stdout=PIPE) as run:
+            assert run.stdout is not None
+            run.stdout.readline()
+            wait_for_a_sample()
+            run.communicate(b"\n")
 
-
-def test_a_child_counts_when_it_runs_a_program_of_its_own() -> None:
-    """Before that it borrows the memory of the process that starts it."""
-    forked = os.fork()
-    if forked == 0:
-        signal.pause()
-    with subprocess.Popen(["sleep", "60"]) as started:
-        found = [path.name for path in quantities._family(Path(f"/proc/{os.getpid()}"))]
-        started.kill()
-    os.kill(forked, signal.SIGKILL)
-    os.waitpid(forked, 0)
-    assert {str(os.getpid()), str(started.pid)} <= set(found)  # and helpers of earlier tests
-    assert str(forked) not in found
+    before = measure.peak_mib(wait_for_a_sample)
+    assert 90 < measure.peak_mib(own) - before < 120
+    assert 90 < measure.peak_mib(child) - before < 130
 
 
-@pytest.mark.parametrize("topic", [*ARITHMETIC, "evaluation"])
+def test_cpu_time_is_that_of_programs_that_ended() -> None:
+    busy = "import time\nwhile time.process_time() < 0.2: pass"
+    assert measure.cpu_seconds(lambda: subprocess.run([sys.executable, "-c", busy])) >= 0.2
+    assert measure.cpu_seconds(lambda: sum(range(1000))) == 0
+
+
+@pytest.mark.parametrize("topic", ["tensors", "evaluation"])
 def test_a_topic_is_measured(
-    topic: str,
-    sides_in_threads: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    topic: str, sides_in_threads: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluation, "import_anew", lambda _: lambda: None)
     run.main(["--quick", "--only", topic, "--results", str(tmp_path)])
     found = read_json(tmp_path / f"{topic}.json")
-    assert found["threads"] == 1
-    assert found["quick"] is True
+    assert (found["threads"], found["quick"]) == (1, True)
     assert {"python", "torch", "numpy", "FrEIA"} <= found["versions"].keys()
     printed = capsys.readouterr().out
     for entry in found["measurements"]:
         assert entry["name"] in printed
         assert entry["value"] > 0
-        assert (entry["reference"] is None) == ("values of beta" in entry["name"])
+        assert (entry["reference"] is None) == ("11 variants" in entry["name"])
         if entry["reference"] is not None:
             low, high = entry["ratio_range"]
             assert 0 < low <= entry["ratio"] <= high
-        assert (entry["share_of_peak"] is not None) == (topic in ARITHMETIC)
+        assert (entry["share_of_peak"] is not None) == (topic == "tensors")
 
 
 def test_the_command_works_from_any_folder(tmp_path: Path) -> None:
@@ -159,27 +157,22 @@ def test_both_sides_prepare_the_same_images(tmp_path: Path) -> None:
 def test_both_sides_extract_the_same_features(torch_as_it_was: None, tmp_path: Path) -> None:
     import torch
 
-    from benchmarks import features, scales
+    from benchmarks import tensors
 
-    scale = scales.scales(quick=True)[0]
     torch.manual_seed(0)  # as ours does
-    features.encode_one_by_one(scale, tmp_path / "plain.npy")()
-    features.extract(scale, tmp_path / "ours.npy")()
+    tensors.encode_one_by_one(tensors.TINY, tmp_path / "plain.npy")()
+    tensors.extract(tensors.TINY, tmp_path / "ours.npy")()
     ours, plain = np.load(tmp_path / "ours.npy"), np.load(tmp_path / "plain.npy")
     np.testing.assert_allclose(ours, plain.transpose(0, 2, 3, 1), atol=0.02)
     assert np.ptp(ours) > 1
 
 
 def test_every_run_of_the_training_step_trains(torch_as_it_was: None) -> None:
-    from benchmarks import scales, training
+    from benchmarks import tensors
 
-    step = training.train_on_features(scales.scales(quick=True)[0])
-    first, second = quantities.gflop(step), quantities.gflop(step)
+    step = tensors.train(tensors.TINY)
+    first, second = measure.gflop(step), measure.gflop(step)
     assert first == second > 0
-
-
-def test_evaluation_does_not_import_torch() -> None:
-    evaluation.import_anew(evaluation.IMPORT)()
 
 
 def test_both_sides_find_the_same_metrics() -> None:
@@ -187,15 +180,41 @@ def test_both_sides_find_the_same_metrics() -> None:
     test = table[table["split"] == "test"]
     scores = 0.9 * test["density"] + 0.1 * test["ssim"]
     plain = evaluation._metrics(test["gt_label"].to_numpy(), scores.to_numpy())
-    ours = evaluate_scores(
-        table,
-        {},
-        method=Method.AEFLOW,
-        score=ScoreSettings(),
-        threshold=ThresholdSettings(),
-        evaluation=EvaluationSettings(bootstrap_replicates=0),
-    )
-    assert plain[:3] == pytest.approx([ours[name] for name in RANKING_METRICS])
+    judged = evaluation.judge(table, replicates=0, variants=11)()
+    assert isinstance(judged, dict)
+    ours = list(judged["variants"].values())
+    assert plain[:3] == pytest.approx([ours[0][name] for name in RANKING_METRICS])
+    assert len({variant["image_auroc"] for variant in ours}) == 11
+
+
+def test_the_jobs_of_the_start_up_do_their_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup.write_study(tmp_path)
+    for job in startup.JOBS:
+        startup.run_job(tmp_path, job)()
+    monkeypatch.chdir(tmp_path)
+    study = read_study(Path("results/tiny/study.json"))
+    results = pd.read_csv(path(study, "csv", {"table": "results"}))
+    assert list(results["variant"]) == ["aeflow", "gradient"]
+    assert results["aupro"].notna().tolist() == [True, False]
+    figure = {"figure": "training", "of": "demo_textures+brick+aeflow"}
+    assert all(path(study, name, figure).is_file() for name in ("svg", "png"))
+
+
+def test_start_up_is_compared_with_an_import_of_torch(
+    sides_in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(startup, "run_python", lambda _, words: lambda: ran.append(words))
+    monkeypatch.setattr(startup, "cpu_seconds", lambda action: action() or float(len(ran)))
+    found = startup.measure(quick=True)
+    assert len(found) == len(startup.JOBS)
+    assert ran.count(["-c", "import torch"]) == 2 * len(
+        found
+    )  # a warm-up, and the one that counts
+    scripts = [Path(words[0]) for words in ran if words[0] != "-c"]
+    assert all(script.is_file() for script in scripts)
 
 
 def test_the_grid_counts_what_variants_share() -> None:
@@ -211,33 +230,45 @@ def test_the_grid_counts_what_variants_share() -> None:
             "ablations": [
                 {"name": "depth", "of": "aeflow", "key": "flow.steps", "values": [4, 8]},
                 {"name": "stage", "of": "aeflow", "key": "encoder.stage", "values": [2, 3]},
+                {"name": "beta", "of": "aeflow", "key": "score.beta", "values": [0.1, 0.9]},
             ],
             "seeds": [0, 1, 2],
         }
     )
+    cells = grid.trained_alone(study, "chest_xray")
+    assert len(cells) == 7 * 3
     # aeflow (with scaled, 8 steps and stage 3), flow, 4 steps, stage 2; stages 2 and 3.
-    assert grid.planned(study, "chest_xray") == grid.Work(extractions=2, trainings=4 * 3)
-    assert grid.cell_by_cell(study, "chest_xray") == grid.Work(7 * 3, 7 * 3)
+    assert grid.shared(study, cells) == (4 * 3, 2)
 
 
-def test_the_grids_images_and_cost_follow_from_the_card() -> None:
-    found = grid.images("chest_xray", "all", Study().data)
-    # 1,349 normals of which 15 % validate, 400 anomalous ones of validation, 624 of the test.
-    assert found == {"train_model": 1147, "extract_features": 2373, "score_images": 202 + 1024}
-    each = {"extract_features": 5.0, "train_model": 100.0, "score_images": 10.0}
-    assert grid.cost(grid.Work(2, 3), each) == 2 * 5 + 3 * 110
-
-
-def test_the_grid_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_grid_is_measured(tmp_path: Path) -> None:
     """The dry run is a real one, of a small grid."""
-    monkeypatch.setattr(grid, "one_job_of_each", lambda *_, **__: dict.fromkeys(grid.RULES, 1.0))
     run.main(["--quick", "--only", "grid", "--results", str(tmp_path)])
-    trainings, extractions, computed, dry = read_json(tmp_path / "grid.json")["measurements"]
+    trainings, extractions, dry = read_json(tmp_path / "grid.json")["measurements"]
     assert trainings["ratio"] == trainings["reference"] / trainings["value"] > 1
-    assert extractions["ratio"] > trainings["ratio"] > 1
-    assert trainings["ratio"] < computed["ratio"] < extractions["ratio"]
+    assert extractions["ratio"] > trainings["ratio"]
     # Of aeflow and 2 values: training, score and metrics of 2 categories and 10 seeds, and more.
     assert int(dry["name"].split()[3]) > 3 * 3 * 2 * 10
-    assert "computed from one job of each kind" in capsys.readouterr().out
+
+
+def test_growth_multiplies_planned_jobs_by_measured_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seconds in (("train_model/a", 4.0), ("train_model/b", 8.0), ("make_table/c", 1.0)):
+        file = tmp_path / "results/old/benchmarks" / f"{name}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s\tcpu_time\n9\t{seconds}\n")
+    for name in ("models/d/all/v/seed0.safetensors", "train/d/all/v/seed0.csv", "other.csv"):
+        file = tmp_path / "results/old" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(10**6))
+    plan = {"train_model": 1800, "make_table": 10, "score_images": 5}
+    monkeypatch.setattr(growth, "planned_jobs", lambda _: plan)
+    growth.main(["overlay.yaml", str(tmp_path / "results/old")])
+    rows = {
+        line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[2:5]
+    }
+    # 12 s of two jobs are 6 s each and 3 h of all; they made 2 MB, a job 1 MB.
+    assert rows["train_model"] == ["1800", "6", "3", "1.8"]
+    assert rows["make_table"][:2] == ["10", "1"]
+    assert rows["score_images"] == ["5"]

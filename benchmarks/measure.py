@@ -1,18 +1,22 @@
-"""Ours against a plain reference, as fair as a noisy machine allows."""
+"""Ours against a plain reference, as fair as a noisy machine allows (Linux only)."""
 
 import multiprocessing
 import os
+import resource
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.quantities import Action, gflop, matrix_product_gflops, seconds
+import psutil
 
+Action = Callable[[], object]
 Build = Callable[[], Action]
 Quantity = Callable[[Action], float]
+MATRIX_SIDE = 2048
 _side = threading.local()  # holds the action of a side, in that side's process
 
 
@@ -22,7 +26,7 @@ class Measurement:
 
     Attributes:
         name: what was measured.
-        unit: of `value` and `reference`: images/s, s, MiB, jobs or h (computed).
+        unit: of `value` and `reference`: images/s, s, s CPU, MiB, jobs.
         value: ours, the median of the repeats.
         reference: the plain reference's, measured in between; None where there is none.
         ratio: how many times better ours is: the median over pairs of neighbouring runs.
@@ -44,6 +48,84 @@ class Measurement:
 def threads() -> int:
     """Return the threads or worker processes that both sides may use."""
     return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def seconds(action: Action) -> float:
+    """Return the wall time of `action`, seconds."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def cpu_seconds(action: Action) -> float:
+    """Return the CPU time of the programs that `action` runs to their end, user and system."""
+    before = _cpu_of_children()
+    action()
+    return _cpu_of_children() - before
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_mib(action: Action) -> float:
+    """Return the highest memory of this process and all its children during `action`, MiB.
+
+    Sampled, proportional set size: pages that processes share are counted once.
+    """
+    done, samples = threading.Event(), [_family_mib()]
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            samples.append(_family_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        action()
+    finally:
+        done.set()
+        watcher.join()
+    return max(samples)
+
+
+def _family_mib() -> float:
+    own, total = psutil.Process(), 0
+    for process in [own, *own.children(recursive=True)]:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            # Until a child starts its program, which has another name, it borrows our memory.
+            if process == own or process.cmdline() != own.cmdline():
+                total += process.memory_full_info().pss
+    return total / 2**20
+
+
+def gflop(action: Action) -> float:
+    """Return the arithmetic of the convolutions and matrix products in `action`, 1e9 operations.
+
+    A multiply-add counts as two.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def matrix_product_gflops(_: Action) -> float:
+    """Return the speed of a float32 matrix product here, 1e9 operations per second.
+
+    The best of several, once as a product and once as the same 1x1 convolution: another library
+    computes that, on some processors twice as fast.
+    """
+    import torch
+
+    a, b = torch.rand(2, MATRIX_SIDE, MATRIX_SIDE)
+    pixels = a.view(16, -1, 1, MATRIX_SIDE).permute(0, 3, 1, 2)
+    kernel = b[:, :, None, None]
+    ways: list[Action] = [lambda: a @ b, lambda: torch.conv2d(pixels, kernel)]
+    best = min(seconds(way) for way in ways * 3)
+    return 2 * MATRIX_SIDE**3 / best / 1e9
 
 
 def own_process(build: Build) -> Executor:
@@ -81,7 +163,7 @@ def compare(
         plain: the same of the reference.
         repeats: pairs of runs.
         images: that an action handles; gives images per second instead of seconds.
-        quantity: `seconds` or `peak_mib`.
+        quantity: `seconds`, `cpu_seconds` or `peak_mib`.
         arithmetic: count the convolutions of ours and compare them with a matrix product.
     """
     with ExitStack() as stack:
@@ -99,9 +181,10 @@ def compare(
     middle = [median(values) for values in zip(*rounds, strict=True)]
     ratios = [values[1] / values[0] for values in rounds] if plain else []
     shown = [images / value for value in middle] if images else middle
+    unit = "MiB" if quantity is peak_mib else "s CPU" if quantity is cpu_seconds else "s"
     return Measurement(
         name,
-        "images/s" if images else "s" if quantity is seconds else "MiB",
+        "images/s" if images else unit,
         shown[0],
         shown[1] if plain else None,
         median(ratios) if ratios else None,
