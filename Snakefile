@@ -25,8 +25,6 @@ include: "workflow/rules/hooks.smk"
 
 onstart:
     start_study()
-    check_galleries()
-    check_slurm()
 
 
 onerror:
@@ -57,7 +55,7 @@ rule all:
         scores=[str(cells.path(STUDY, "scores", cell)) for cell in TABLES],
         tables=expand(
             "{path}.{ending}",
-            path=[f"{RESULTS}/tables/{table}" for table in contents.tables(STUDY)],
+            path=[f"{RESULTS}/tables/{table}" for table in contents.TABLES],
             ending=["csv", "md", "tex"],
         ),
         figures=expand(

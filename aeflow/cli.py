@@ -26,11 +26,7 @@ from aeflow.study.settings import DataSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command in the folder of a study; return its exit status.
-
-    Args:
-        arguments: Instead of the command line's.
-    """
+    """Run the command in the folder of a study; return its exit status."""
     parser = argparse.ArgumentParser("aeflow", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     datasets = commands.add_parser("datasets", help="list the datasets, or check one")

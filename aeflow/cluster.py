@@ -38,14 +38,7 @@ def status_command() -> str:
 
 
 def check_run(workflow: Any) -> None:
-    """Check that SLURM takes the jobs of a run, where they go there, and mend the plugin.
-
-    Args:
-        workflow: Snakemake's, before its first job.
-
-    Raises:
-        ClusterError: as `check_cluster` and `check_requests`.
-    """
+    """Check that SLURM takes the jobs of a run, where they go there, and mend the plugin."""
     if workflow.executor_plugin.name != "slurm":
         return
     check_cluster(Path.cwd())

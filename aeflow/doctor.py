@@ -8,7 +8,6 @@ again. What is absent is not judged.
 import hashlib
 import importlib.metadata
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import Receipt, read_receipt
+from aeflow.core.receipts import Receipt, differences, read_receipt
 from aeflow.core.schema import load_yaml, validate
 from aeflow.judging.evaluation import evaluate
 from aeflow.study.asked import JudgeAsked
@@ -183,30 +182,6 @@ class Doctor:
         self.findings.append(f"{place} {what}: {RESTORE}.")
 
 
-def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
-    """Yield "key: found, not wanted" of each value that differs, keys of keys with dots.
-
-    Numbers may differ by rounding: another processor adds in another order.
-    """
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in dict.fromkeys([*wanted, *found]):
-            yield from differences(
-                found.get(name), wanted.get(name), f"{key}.{name}" if key else name
-            )
-    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        for i, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            yield from differences(one, other, f"{key}[{i}]")
-    elif isinstance(found, float) and isinstance(wanted, float):
-        if not math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-12):
-            yield f"{key}: {found!r}, not {wanted!r}"
-    elif found != wanted:
-        yield f"{key}: {_short(found)}, not {_short(wanted)}"
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, dict | list) else repr(value)
-
-
 def locked_versions() -> dict[str, str]:
     """Return the versions that the lock files pin, and that of this package."""
     pinned = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
@@ -252,11 +227,7 @@ def payload_files(payload: Path) -> list[Path]:
 
 
 def dvc_md5(payload: Path) -> str:
-    """Return the `md5` of a `.dvc` file: of a file's bytes, or of a JSON list of a folder's files.
-
-    Args:
-        payload: a file or a folder.
-    """
+    """Return the `md5` of a `.dvc` file: of a file, or of a JSON list of a folder's files."""
     if payload.is_file():
         return _md5(payload)
     listed = [

@@ -82,7 +82,7 @@ def planned(study: Study, dataset: str) -> Work:
     trained = [
         variant.name
         for variant in study.variants_on(dataset)
-        if variant.method.trained and study.trained_as(dataset, variant.name) == variant.name
+        if variant.method.ours and study.trained_as(dataset, variant.name) == variant.name
     ]
     encoders = [study.fit_settings(dataset, name).encoder for name in trained]
     return Work(
@@ -93,7 +93,7 @@ def planned(study: Study, dataset: str) -> Work:
 
 def cell_by_cell(study: Study, dataset: str) -> Work:
     """Return the same for a naive run: every cell extracts, trains and scores."""
-    names = [variant.name for variant in study.variants_on(dataset) if variant.method.trained]
+    names = [variant.name for variant in study.variants_on(dataset) if variant.method.ours]
     cells = sum(len(study.seeds_of(name)) for name in names)
     return Work(cells, cells)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from aeflow.judging.evaluation import evaluate
 from aeflow.study.asked import JudgeAsked
 from aeflow.study.job import job
 
@@ -17,6 +16,8 @@ def evaluate_scores(
     statistics: Path | None,
 ) -> dict[str, Any]:
     """Return the metrics; the job's receipt is the file of metrics."""
+    from aeflow.judging.evaluation import evaluate
+
     return evaluate(asked, scores, scored, prepared, trained, statistics)
 
 

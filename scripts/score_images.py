@@ -3,10 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from aeflow.data.prepared import open_prepared
-from aeflow.methods.method import Scorer, detector_of
-from aeflow.scoring import score_images as scoring
-from aeflow.scoring.score_tables import write_scores
 from aeflow.study.asked import ScoreAsked
 from aeflow.study.job import job
 
@@ -24,6 +20,11 @@ def score_images(
     gallery: Path,
 ) -> dict[str, Any]:
     """Write the score table and the gallery; return the metrics of the maps."""
+    from aeflow.data.prepared import open_prepared
+    from aeflow.methods.method import Scorer, detector_of
+    from aeflow.scoring import score_images as scoring
+    from aeflow.scoring.score_tables import write_scores
+
     prepared = open_prepared(images, masks, index)
     scorer: Scorer
     if features and weights and model and trained:

@@ -42,11 +42,13 @@ def track(given: dict[str, list[str]]) -> None:
         else:
             small.append(name)
     track_payload(payload)
-    # No rule makes the study's own file: a run writes it before its first job.
+    # No rule makes the study's own file: a run writes it before its first job. It goes with whole
+    # results, not with what a failed run left of others.
     studies = dict.fromkeys(
         "/".join(name.split("/")[:2]) for name in files if name[:8] == "results/"
     )
-    small += [f"{folder}/study.json" for folder in studies]
+    if all(Path(name).exists() for name in small):
+        small += [f"{folder}/study.json" for folder in studies]
     track_small([*small, *(f"{name}.dvc" for name in payload), *records(files)])
 
 

@@ -3,15 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from aeflow.core.files import write_text
-from aeflow.core.tensors import save_tensors
-from aeflow.data.prepared import open_prepared
-from aeflow.methods.method import build
 from aeflow.study.asked import FitAsked
 from aeflow.study.job import job
-from aeflow.training.devices import peak_rss_mib, set_up
-from aeflow.training.state import State, fingerprint
-from aeflow.training.trainer import Trainer
 
 
 def train_model(
@@ -26,6 +19,15 @@ def train_model(
     history: Path,
 ) -> dict[str, Any]:
     """Write the checkpoint and the history."""
+
+    from aeflow.core.files import write_text
+    from aeflow.core.tensors import save_tensors
+    from aeflow.data.prepared import open_prepared
+    from aeflow.methods.method import build
+    from aeflow.training.devices import peak_rss_mib, set_up
+    from aeflow.training.state import State, fingerprint
+    from aeflow.training.trainer import Trainer
+
     method, settings = asked.method, asked.settings
     device = set_up(settings.training, asked.seed, peer=method.peer)
     prepared = open_prepared(images, masks, index)

@@ -42,11 +42,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that a file can be made in a folder, or where the folder itself is to be made.
-
-    Raises:
-        DataError: as for `writing`.
-    """
+    """Check that a file can be made in a folder, or where the folder itself is to be made."""
     with writing(folder):
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         TemporaryFile(dir=existing).close()
@@ -59,9 +55,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Whatever ends the block early, `path` is what it was before and the temporary file is
     gone. A SIGKILL may leave a hidden `.<name>.part`, never a half-written `path`; the next
     writer of `path` replaces it. One writer at a time: Snakemake locks the working folder.
-
-    Raises:
-        DataError: as for `writing`.
     """
     # numpy and matplotlib look at the suffix, so it stays the last part of the name.
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -85,11 +78,7 @@ def sha256_file(path: Path) -> str:
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Check that `needed` bytes more fit into `folder`.
-
-    Raises:
-        NoSpaceError: names both numbers.
-    """
+    """Check that `needed` bytes more fit into `folder`; NoSpaceError: names both numbers."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise NoSpaceError(
@@ -110,11 +99,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: the file is missing or no JSON.
-    """
+    """Read a JSON file; DataError: it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

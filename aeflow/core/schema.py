@@ -4,7 +4,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aeflow.core.errors import ConfigError
@@ -25,8 +24,6 @@ def validate(model: type[Model], content: Any, where: str, context: Any = None) 
     """Validate `content`, turning pydantic's report into one sentence per mistake.
 
     Args:
-        model: what it is to be.
-        content: mappings and lists as of YAML or JSON.
         where: it comes from, the start of the sentence.
         context: pydantic's, for the model's own checks.
 
@@ -76,11 +73,9 @@ def _keys_at(schema: dict[str, Any], location: list[str]) -> list[str]:
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
+    """Read a YAML file; ConfigError: it is missing or no YAML."""
+    import yaml  # not in jobs that read no YAML
 
-    Raises:
-        ConfigError: the file is missing or no YAML.
-    """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

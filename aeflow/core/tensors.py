@@ -14,11 +14,7 @@ from aeflow.core.files import atomic_path
 def save_tensors(
     path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None
 ) -> None:
-    """Write tensors atomically, with facts about them; the same content gives the same bytes.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
+    """Write tensors atomically, with facts about them; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry, since the library writes several in random order. Its `save_file` would make a
     # file that only its owner can read, and leave another one behind when it is killed.

@@ -31,19 +31,19 @@ class Method(StrEnum):
     GANOMALY = "ganomaly"
 
     @property
-    def trained(self) -> bool:
+    def ours(self) -> bool:
         """Whether a model of ours is fitted."""
         return self in (Method.AEFLOW, Method.FLOW, Method.AUTOENCODER)
 
     @property
     def peer(self) -> bool:
-        """Whether anomalib's model is fitted."""
-        return self in (Method.FASTFLOW, Method.PATCHCORE, Method.PADIM, Method.GANOMALY)
+        """Whether another model is fitted, which makes one score and gives it its name."""
+        return not self.ours and self not in (Method.GRADIENT, Method.FUSION)
 
     @property
     def fitted(self) -> bool:
         """Whether anything is fitted to training images."""
-        return self.trained or self.peer
+        return self.ours or self.peer
 
     @property
     def encoded(self) -> bool:
@@ -53,7 +53,7 @@ class Method(StrEnum):
     @property
     def file(self) -> Path:
         """The file that fits and scores it."""
-        return Path("aeflow/methods", f"{Method.AEFLOW if self.trained else self}.py")
+        return Path("aeflow/methods", f"{Method.AEFLOW if self.ours else self}.py")
 
     @property
     def has_flow(self) -> bool:
@@ -67,7 +67,7 @@ class Method(StrEnum):
 
 
 class FlowScore(StrEnum):
-    """Definitions of S_flow, all "higher is more anomalous" (spec: Anomaly score)."""
+    """Definitions of S_flow, all "higher is more anomalous" (docs/method.md)."""
 
     DENSITY = "density"
     LATENT_ENERGY = "latent_energy"
@@ -91,7 +91,7 @@ class GradientScore(StrEnum):
 
 
 class AnomalyMap(StrEnum):
-    """Maps of the image's size: the flow's local energy, and |x - x'|."""
+    """Maps of the image's size: the flow's local density, and |x - x'|."""
 
     FLOW = "flow"
     DIFFERENCE = "difference"

@@ -94,13 +94,7 @@ def sha256_member(archive: ZipFile, name: str) -> str:
 def store(archive: ZipFile, members: Iterable[Member], folder: str = "") -> int:
     """Store members uncompressed, with nothing in the zip that differs from run to run.
 
-    Args:
-        archive: Open for writing.
-        members: Whatever raises while they are read is raised here.
-        folder: That they go below; "": at the top.
-
-    Returns:
-        How many.
+    They go below `folder`, "" for the top. Returns how many they are.
     """
     count = 0
     for name, size, blocks in members:

@@ -67,16 +67,11 @@ def decode_mask(content: bytes, settings: DataSettings, size: tuple[int, int]) -
     that would vanish by this rule keeps the one pixel that most of it falls into: small defects
     are never lost, and large ones do not grow.
 
-    Args:
-        content: The file.
-        settings: As for the image.
-        size: Width and height of the file's image, pixels.
-
     Returns:
         uint8 (S, S), 1 on defects.
 
     Raises:
-        UnusableImageError: as for images, or the mask has another size than its image.
+        UnusableImageError: as for images, or it has not `size`, width and height of the image.
     """
     mask = _load(_open(content))
     if mask.size != size:

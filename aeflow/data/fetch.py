@@ -49,12 +49,8 @@ def fetch_dataset(
     downloads nothing.
 
     Args:
-        card: The dataset's card.
-        destination: The zip to write.
         mirror: AEFLOW_MIRROR, if set.
-        source: Replaces the card's files, see `replaced_files`.
-        sha256: Checksum of `source`.
-        patience: Time-outs and delays of downloads.
+        source: Replaces the card's files, see `replaced_files`; `sha256` is its checksum.
 
     Returns:
         `files`, with `name`, `sha256` and `size_bytes` of each file fetched; and where one zip was

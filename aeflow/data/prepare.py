@@ -59,10 +59,6 @@ def check_images(
 
     Returns:
         The images in use, in their splits, and the facts of a receipt.
-
-    Raises:
-        ConfigError: the dataset has no such category.
-        DataError: as `find_records` and `assign_splits`, or the archive cannot be read.
     """
     with open_zip(archive) as opened:
         records, not_used = find_records(opened, card, category)
@@ -124,11 +120,6 @@ def prepare_images(
 
     Returns:
         The facts of a receipt: what was found, what is in use, what was left out and why.
-
-    Raises:
-        ConfigError: the dataset has no such category.
-        DataError: as `check_images`, too many images are unusable, or the outputs cannot be
-            written.
     """
     side = settings.image_size
     name = f"{card.name}/{category}"

@@ -115,7 +115,9 @@ class _Files:
         """
         paths = self.matching(pattern)
         if not paths:
-            raise DataError(f"the archive has no {pattern}, the {what}.")
+            raise DataError(
+                f"the archive has no {pattern}, the {what} that the card's layout names."
+            )
         self.tables |= set(paths)
         for path in paths:
             yield from ((path, row) for row in self._read(path, columns))

@@ -49,8 +49,6 @@ def first_source(
 
     Raises:
         NoSourceError: no source had it. An interrupted download stays at `target`.
-        NoSpaceError: it would not fit.
-        OSError: it cannot be written.
     """
     reasons = []
     for source in [*([in_mirror(mirror, file.name)] if mirror else []), *file.urls]:

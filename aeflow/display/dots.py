@@ -1,19 +1,29 @@
-"""What every dot plot shares: named rows, dots and intervals, in percent."""
+"""What every dot plot shares: named rows, dots and intervals, in percent.
+
+matplotlib is imported by what draws: tables come from the same modules and need none of it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-DARK, LIGHT, GRAY = "#0072B2", "#A6CEE3", "0.45"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DARK, LIGHT, GRAY, ORANGE = "#0072B2", "#A6CEE3", "0.45", "#D55E00"
 
 
 def row_panels(
     names: Sequence[str], n_panels: int, size: tuple[float, float]
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels beside each other that share named rows, from top to bottom."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     panels = list(figure.subplots(1, n_panels, sharey=True, squeeze=False).ravel())
     panels[0].set_yticks(range(len(names)), names)

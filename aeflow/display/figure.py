@@ -1,16 +1,19 @@
 """A figure that knows its dataset, title and caption, and files that keep them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from matplotlib import style
-from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
@@ -21,7 +24,7 @@ class Caption:
     """What a figure shows.
 
     Attributes:
-        dataset: Name of the dataset; the report sorts figures by it.
+        dataset: Name of the dataset.
         title: One phrase; also the alternative text.
         text: How to read the figure, in sentences.
     """
@@ -40,6 +43,8 @@ class Drawing:
 
     def save(self, png: Path, svg: Path) -> None:
         """Write both files. They carry the caption and no date: same figure, same bytes."""
+        from matplotlib import style
+
         caption = self.caption
         texts: dict[str, Any] = {"Title": caption.title, "Description": caption.text}
         with style.context(STYLE):
@@ -75,3 +80,10 @@ def read_caption(path: Path) -> Caption:
     if not (dataset and title):
         raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
     return Caption(dataset, title, text)
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """Add one legend for all panels, each name once."""
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)

@@ -199,9 +199,7 @@ def by_variant(
     """Return a metric with a row per value of some columns, and a column per variant.
 
     Args:
-        table: those columns, variant, `<metric>_mean` and `<metric>_sd`.
         labels: the columns, and what they are called.
-        metric: a share in [0, 1].
 
     Returns:
         The cells, `labels` first, mean ± sd; and the means, which have the variants alone.

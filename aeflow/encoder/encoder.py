@@ -61,14 +61,8 @@ class Encoder(nn.Module):
 def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
     """Build an encoder from the file that `fetch_weights` wrote; no random number is drawn.
 
-    Args:
-        weights: safetensors, whose metadata name library, architecture, mean and sd.
-        stage: stage whose output is z.
-        finetune: train it too.
-
     Raises:
         ConfigError: the architecture has no such stage.
-        DataError: the file is missing or damaged.
     """
     facts = read_facts(weights)
     cut = _TimmMap if facts["library"] == "timm" else _TorchvisionMap

@@ -81,7 +81,6 @@ def open_features(
     fine-tuned; the encoder is built only in those cases.
 
     Raises:
-        ConfigError: the encoder has no such stage.
         DataError: a file is missing or damaged, or the cache does not belong to the images.
     """
     cache = open_array(features)
@@ -103,18 +102,11 @@ def extract_features(
     """Write the features of all images, float16 (N, h, w, C), and return their description.
 
     Channels are last, as the convolutions of the training want them. Features that would exceed
-    `max_gib` are not written: `out` then holds no rows, and `cached` is false.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        encoder: on `device`.
-        device: where to compute.
-        max_gib: limit of the cache.
-        out: an .npy file.
+    `max_gib` are not written: `out`, an .npy file, then holds no rows, and `cached` is false.
 
     Raises:
         ConfigError: the maps are not as large as the encoder's stride says.
-        DataError: a feature is beyond the range of half precision, or `out` cannot be written.
+        DataError: a feature is beyond the range of half precision.
     """
     side = images.shape[1] // encoder.stride
     shape = (len(images), side, side, encoder.channels)

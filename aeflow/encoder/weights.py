@@ -26,11 +26,6 @@ def fetch_weights(name: str, out: Path, mirror: str | None) -> dict[str, Any]:
     have the card's checksum. Any other timm or torchvision backbone comes from where its library
     gets it.
 
-    Args:
-        name: name of a card or of an architecture.
-        out: a safetensors file with all tensors of the backbone, under the library's names.
-        mirror: URL or folder that is tried first, by file name.
-
     Raises:
         ConfigError: there is no such encoder.
         DataError: the weights could not be had, or do not fit the architecture.

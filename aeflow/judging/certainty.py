@@ -23,10 +23,6 @@ def risk_coverage(wrong: Array, uncertainty: Array) -> Array:
     The last value is the error rate of all. Images of equal uncertainty may be in any order: the
     curve is the mean over their orders. Source: El-Yaniv and Wiener 2010; Geifman and El-Yaniv
     2017.
-
-    Args:
-        wrong: (N,) True where the fusion errs.
-        uncertainty: (N,).
     """
     _, level = np.unique(uncertainty, return_inverse=True)
     errors_of_level = np.bincount(level, weights=wrong) / np.bincount(level)
@@ -61,9 +57,7 @@ def certainty(gt_label: Array, members: Array, test: Array, wrong: Array | None)
     it need not part the test images in halves.
 
     Args:
-        gt_label: (N,) labels of validation and test images.
         members: (N, M) standardised scores (`standardised_members`).
-        test: (N,) True for test images.
         wrong: (N_test,) True where the fusion errs; None where it has no threshold.
 
     Returns:

@@ -49,11 +49,7 @@ def evaluate(
     trained: Sequence[Path],
     statistics: Path | None = None,
 ) -> dict[str, Any]:
-    """Return `judge_table` of files: score tables, and the receipts of scores, images, trainings.
-
-    Raises:
-        DataError: a file is missing or wrong.
-    """
+    """Return `judge_table` of files: tables, and receipts of scores, images, trainings."""
     return judge_table(
         read_scores(scores),
         read_receipt(scored).facts["pixel"],
@@ -79,10 +75,8 @@ def judge_table(
     begin with `oracle` are fitted on test labels, and nothing is chosen by them.
 
     Args:
-        table: of `read_scores`.
         pixel: pixel_auroc and aupro of each anomaly map; empty without masks.
         asked: the variants and how each is judged.
-        n_train: number of training images.
         trainings: facts of each training behind the table: fit_seconds, best_epoch, peak_rss_mib.
         statistics: the score table of method `gradient` of the same images, for `score.correct`.
 

@@ -154,18 +154,6 @@ def midranks(values: Array) -> Array:
     return pd.DataFrame(values).rank().to_numpy()
 
 
-def roc_vertices(curve: Curve) -> dict[str, list[float]]:
-    """Return the ROC curve from (0, 0) to (1, 1), without the points on a straight line."""
-    fp, tp = np.append(0, curve.fp), np.append(0, curve.tp)
-    run, rise = np.diff(fp), np.diff(tp)
-    corner = run[:-1] * rise[1:] != rise[:-1] * run[1:]
-    kept = np.concatenate([[True], corner, [True]])
-    return {
-        "fpr": (fp[kept] / curve.normal).tolist(),
-        "tpr": (tp[kept] / curve.anomalous).tolist(),
-    }
-
-
 def bootstrap_intervals(
     curve: Curve, threshold: float | None, evaluation: EvaluationSettings
 ) -> dict[str, list[float]]:
@@ -174,10 +162,7 @@ def bootstrap_intervals(
     Normal and anomalous images are drawn with replacement, each among themselves, as many as
     there are (Efron and Tibshirani 1993, ch. 13). The threshold stays as fitted: the intervals
     tell how far the metrics depend on the choice of test images, and on nothing else.
-
-    Args:
-        curve: the test images', without leading dimensions.
-        threshold: None leaves out the metrics that need one.
+    Without one, the metrics that need it are left out.
     """
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     levels = len(curve.threshold)

@@ -22,19 +22,12 @@ Values = NDArray[np.float32]
 
 
 class Scored(NamedTuple):
-    """What a method makes of B images.
+    """What a method makes of B images, by names; higher is more anomalous."""
 
-    Attributes:
-        components: name -> (B,) scores, raw: higher is more anomalous.
-        maps: name -> (B, H, W) at the size of the prepared images, higher is more anomalous.
-        coarse: name -> (B, h, w), the map before it was enlarged; what the gallery keeps of it.
-        reconstruction: (B, H, W, 3) in [0, 1]; None if the method makes none.
-    """
-
-    components: dict[str, NDArray[np.float64]]
-    maps: dict[str, Values]
-    coarse: dict[str, Values]
-    reconstruction: Values | None
+    components: dict[str, NDArray[np.float64]]  # (B,), raw
+    maps: dict[str, Values]  # (B, H, W) at the size of the prepared images
+    coarse: dict[str, Values]  # (B, h, w), maps before they were enlarged: the gallery's
+    reconstruction: Values | None  # (B, H, W, 3) in [0, 1]
 
 
 def scored(name: str, pred_score: Tensor, anomaly_map: Tensor | None = None) -> Scored:
@@ -52,31 +45,21 @@ class Scorer(Protocol):
 
 
 class Update(NamedTuple):
-    """Adam on some parameters (torch.optim.Adam's names), once per batch.
-
-    Attributes:
-        cosine: from `lr` down to 0 at the last step, along half a cosine.
-        clip: the largest norm of the gradient, None for any.
-    """
+    """Adam on some parameters, once per batch; names as of torch.optim.Adam."""
 
     parameters: Sequence[nn.Parameter]
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    cosine: bool = False
-    clip: float | None = None
+    cosine: bool = False  # from `lr` down to 0 at the last step, along half a cosine
+    clip: float | None = None  # the gradient's norm to this
 
 
 class Learner(Scorer, Protocol):
-    """What is fitted to normals, then scores.
+    """What is fitted to normals, then scores."""
 
-    Attributes:
-        module: all that a checkpoint holds.
-        updates: of an epoch's batch, in turn; none: there are no epochs, and `fit` is all.
-    """
-
-    module: nn.Module
-    updates: Sequence[Update] = ()
+    module: nn.Module  # all that a checkpoint holds
+    updates: Sequence[Update] = ()  # by a batch, in turn; none: no epochs, `fit` is all
 
     @property
     def parameters(self) -> int:
@@ -114,23 +97,11 @@ def build(
     features: Path,
     weights: Path,
 ) -> Learner:
-    """Build what fits and scores.
-
-    Args:
-        method: one that is fitted.
-        settings: of the cell.
-        images: (N, H, W, 3), the prepared array.
-        device: where to compute.
-        features: the cache.
-        weights: of the encoder.
-
-    Raises:
-        DataError: a file is missing, or the cache does not belong to the images.
-    """
+    """Build what fits and scores; DataError: the cache does not belong to the images."""
     from aeflow.encoder.features import open_features
 
     encoder = settings.encoder
-    if not method.trained:
+    if not method.ours:
         # Peers take the encoder as it is: they have no loss to tune it by.
         encoder = encoder.model_copy(update={"finetune": False})
     source = open_features(images, encoder, device, features, weights)

@@ -43,11 +43,7 @@ class Detector(Learner):
 
     @torch.no_grad()
     def fit(self, train: Rows) -> None:
-        """Choose the memory.
-
-        Raises:
-            TrainingError: the coreset would have fewer than two positions.
-        """
+        """Choose the memory; TrainingError: it would have fewer than two positions."""
         embedding = torch.cat([self.embedding(rows) for rows in batches(train, self._batch)])
         if int(len(embedding) * CORESET) < 2:
             raise TrainingError(

@@ -1,7 +1,4 @@
-"""Score components of an image: not combined, not standardised (spec: Anomaly score).
-
-All of them are "higher is more anomalous".
-"""
+"""Score components of an image: not combined, not standardised; higher is more anomalous."""
 
 import torch
 from torch import Tensor
@@ -22,12 +19,7 @@ def local_density(z: Tensor) -> Tensor:
 
 
 def flow_scores(z: Tensor, log_det: Tensor) -> dict[str, Tensor]:
-    """Return every definition of S_flow, each (B,).
-
-    Args:
-        z: z', (B, C, h, w).
-        log_det: (B,), nats.
-    """
+    """Return every definition of S_flow, each (B,), of z', (B, C, h, w), and log_det, (B,)."""
     latent_energy = local_energy(z).mean(dim=(1, 2))
     local = local_density(z)
     return {

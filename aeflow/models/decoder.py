@@ -12,9 +12,6 @@ def decoder_widths(channels: int, stride: int) -> list[int]:
 
     The paper's encoder (1024 channels, stride 16) gets the paper's widths; for others the width
     halves from block to block and stays at 16 or more.
-
-    Raises:
-        ValueError: the stride is no power of two.
     """
     if stride < 2 or stride & (stride - 1):
         raise ValueError(

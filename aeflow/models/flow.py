@@ -95,13 +95,7 @@ def _permute(z: Tensor, index: Tensor) -> Tensor:
 
 
 class NormalizingFlow(nn.Module):
-    """Coupling steps in a row, after a standardisation where the settings ask for one.
-
-    Args:
-        channels: C of the features.
-        side: h = w of the features.
-        settings: which steps.
-    """
+    """Coupling steps in a row, after a standardisation where the settings ask for one."""
 
     def __init__(self, channels: int, side: int, settings: FlowSettings) -> None:
         super().__init__()

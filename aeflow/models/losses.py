@@ -1,4 +1,4 @@
-"""The losses of AE-FLOW (spec: Loss)."""
+"""The losses of AE-FLOW (docs/method.md)."""
 
 import math
 from typing import Literal
@@ -16,13 +16,7 @@ def flow_nll(
 ) -> Tensor:
     """Return L_flow = -log N(z'; 0, I) - log|det dz'/dz| of each image, constant included.
 
-    Args:
-        z: z', (B, C, h, w).
-        log_det: (B,), nats.
-        scale: nats per dimension, bits per dimension, or the sum over dimensions in nats.
-
-    Returns:
-        (B,).
+    Of z', (B, C, h, w), and log_det, (B,): per dimension, or the sum over dimensions in nats.
     """
     dimensions = z[0].numel()
     nats = 0.5 * z.square().sum(dim=(1, 2, 3)) + 0.5 * dimensions * LOG_2PI - log_det
@@ -37,11 +31,7 @@ def reconstruction_loss(target: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def total_loss(flow: Tensor | None, reconstruction: Tensor | None, alpha: float) -> Tensor:
-    """Return L = alpha * L_flow + (1 - alpha) * L_recon; a part alone is the loss, unweighted.
-
-    Raises:
-        ValueError: there is no part.
-    """
+    """Return L = alpha * L_flow + (1 - alpha) * L_recon; a part alone is the loss, unweighted."""
     if flow is not None and reconstruction is not None:
         return alpha * flow + (1 - alpha) * reconstruction
     if flow is None and reconstruction is None:

@@ -4,19 +4,23 @@ Weighting is the ablations of `score.beta`, with a table and a figure of its own
 averaged first, within each seed. Every seed chooses its own beta, one for all categories.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from aeflow.core.types import FlowScore
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.dots import DARK, ORANGE
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PAPER_BETA = 0.9
 _SHARES = ["val_auroc", "image_auroc", "f1", "oracle_f1", "pixel_auroc", "aupro"]
@@ -32,8 +36,8 @@ _WHY = {
     "test_auroc": "No test AUROC: images of one class, or no result.",
 }
 _IMAGES = {
-    "val_auroc": ("validation", "#D55E00", "s", -0.14),
-    "image_auroc": ("test", "#0072B2", "o", 0.14),
+    "val_auroc": ("validation", ORANGE, "s", -0.14),
+    "image_auroc": ("test", DARK, "o", 0.14),
 }
 _PANELS_PER_ROW = 4
 _DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
@@ -115,6 +119,8 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
 
 def plot_ablations(source: Source, dataset: str) -> Drawing:
     """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
+    from matplotlib.figure import Figure
+
     table = ablations_table(source)
     own = table[table["dataset"] == dataset]
     panels = list(own.groupby(["ablation", "of", "across"], sort=False))
@@ -138,7 +144,7 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
         axes.set_axis_off()
     if not panels:
         grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-    _legend(figure, 4)
+    legend_below(figure, 4)
     text = (
         "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
         "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
@@ -171,13 +177,6 @@ def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataF
     long = values["value"].str.len().sum() > 18
     below.set_xticks(values.index, values["value"], rotation=20 if long else 0)
     below.set_xlabel(values["key"][0])
-
-
-def _legend(figure: Figure, columns: int) -> None:
-    """Add one legend for all panels, each name once."""
-    found = [axes.get_legend_handles_labels() for axes in figure.axes]
-    once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def weighting_table(source: Source) -> pd.DataFrame:
@@ -279,6 +278,8 @@ def _betas(table: pd.DataFrame, name: str) -> list[str]:
 
 def plot_weighting(source: Source, dataset: str) -> Drawing:
     """Draw AUROC over beta, a panel per definition of S_recon and scaling, a line per S_flow."""
+    from matplotlib.figure import Figure
+
     sweep = _sweep(source)
     sweep = sweep[sweep["dataset"] == dataset]
     curves = over_seeds(sweep, [*_COMBINATION, "beta"], _AUROCS).sort_values("beta")
@@ -304,7 +305,7 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
     grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
     grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
     grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
-    _legend(figure, 3)
+    legend_below(figure, 3)
     figure.suptitle(dataset, fontsize=10)
     text = (
         "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "

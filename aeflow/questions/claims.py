@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import Method
-from aeflow.display.dots import DARK, bars, keep_whole, row_panels
+from aeflow.display.dots import DARK, ORANGE, bars, keep_whole, row_panels
 from aeflow.display.figure import Caption, Drawing
 from aeflow.display.table import (
     LABELS,
@@ -31,7 +31,6 @@ _CLAIMS = [
 _ORACLE = "test (oracle)"
 _PAPER_ENCODER = "wide_resnet50_2-stage3"
 _FAITHFUL, _CHOSEN = "faithful", "chosen by validation"
-_PUBLISHED = "#D55E00"
 
 
 def claims_table(source: Source) -> pd.DataFrame:
@@ -52,9 +51,6 @@ def claims_table(source: Source) -> pd.DataFrame:
     Returns:
         A row per number and variant of ours. Shares in [0, 1] but for `printed`, the percent as
         printed; `difference` is ours minus theirs.
-
-    Raises:
-        ConfigError: an entry's card is missing or wrong.
     """
     main, choice, published = source.table("main"), source.table("choice"), source.published()
     chosen = choice[choice["chosen"]].set_index("dataset")["variant"].to_dict()
@@ -193,8 +189,8 @@ def plot_claims(source: Source, dataset: str) -> Drawing:
         axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
         printed = rows[rows["ours_metric"] == metric]
         for printer, value in zip(printed["printer"], printed["published"], strict=True):
-            fill = _PUBLISHED if printer.startswith("paper") else "white"
-            look: dict[str, Any] = {"color": _PUBLISHED, "markerfacecolor": fill}
+            fill = ORANGE if printer.startswith("paper") else "white"
+            look: dict[str, Any] = {"color": ORANGE, "markerfacecolor": fill}
             axes.plot(100 * value, names.index(printer), "D", **look)
         own = ours[ours["ours_metric"] == metric].set_index("variant").reindex(list(roles))
         own = own.reset_index()

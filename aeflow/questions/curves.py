@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.types import ANOMALOUS, SCORE_TABLE_COLUMNS, Split
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.dots import DARK, ORANGE
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import percent
 from aeflow.judging.metrics import missing_class, threshold_curve
 from aeflow.questions.source import Source
@@ -26,7 +27,6 @@ _CURVES = {
     "reconstruction": "Reconstruction error",
 }
 _DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "white", "zorder": 4}
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
 
 
 def plot_roc(source: Source, dataset: str) -> Drawing:
@@ -118,8 +118,7 @@ def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Dr
         look: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": "--"}
         grid[0].axvline(run["threshold"], label="threshold (validation)", **look)
     grid[0].set_ylabel("Share of images")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(figure, 4)
     text = (
         "Each class sums to 1. Higher means more anomalous. Scores outside the middle 99 % "
         "of all images are counted in the outermost bins."
@@ -135,8 +134,8 @@ def _draw_histograms(axes: Axes, table: pd.DataFrame, values: Array) -> None:
     inside = np.clip(values, edges[0], edges[-1])
     test, anomalous = table["split"].eq(Split.TEST), table["gt_label"].eq(ANOMALOUS)
     kinds: list[tuple[pd.Series, dict[str, Any]]] = [
-        (test & ~anomalous, {"label": "test, normal", "color": _BLUE, "alpha": 0.5}),
-        (test & anomalous, {"label": "test, anomalous", "color": _ORANGE, "alpha": 0.5}),
+        (test & ~anomalous, {"label": "test, normal", "color": DARK, "alpha": 0.5}),
+        (test & anomalous, {"label": "test, anomalous", "color": ORANGE, "alpha": 0.5}),
         (~test & ~anomalous, {"label": "validation, normal", "color": "k", "histtype": "step"}),
     ]
     for members, look in kinds:
@@ -166,8 +165,7 @@ def plot_training(source: Source, dataset: str, category: str, variant: str) -> 
     panels[0].plot([], [], "k-", label="validation normals")
     panels[0].plot([], [], "k--", linewidth=0.9, label="training normals")
     panels[0].plot([], [], "ko", markersize=5, label="kept epoch")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6)
+    legend_below(figure, 6)
     title = f"Training of {variant} on {dataset}, {category}"
     text = (
         "Dashed: training normals. Solid: validation normals. One colour per seed; the dot is the "

@@ -34,19 +34,10 @@ _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 def choose_cases(
     gt_label: Array, pred_score: Array, threshold: float | None, each: int = 2
 ) -> list[tuple[int, str]]:
-    """Choose `each` images of every kind, none twice.
+    """Choose `each` images of every kind, none twice; return index and kind of each.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
-    and the lowest scores, then whatever lies nearest the threshold.
-
-    Args:
-        gt_label: (K,) 0 normal, 1 anomalous.
-        pred_score: (K,) higher is more anomalous.
-        threshold: None leaves the last kind out.
-        each: Images per kind.
-
-    Returns:
-        Index and kind of each.
+    and the lowest scores, then whatever lies nearest the threshold, if there is one.
     """
     anomalous, normal = np.flatnonzero(gt_label == ANOMALOUS), np.flatnonzero(gt_label == NORMAL)
     everything = np.arange(len(gt_label))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.display.dots import row_panels
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import (
     LABELS,
     METRICS,
@@ -231,8 +231,7 @@ def plot_categories(source: Source, dataset: str) -> Drawing:
                 label=variant,
             )
         axes.set(xlabel=f"{'Image ' if metric == 'image_auroc' else ''}{LABELS[metric]} (%)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(figure, 4)
     text = (
         "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
         f"by the AUROC of {reference}; the last row averages them within each seed first."

@@ -17,10 +17,10 @@ from aeflow.judging.over_seeds import over_seeds
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.predictions import Predictions, read_predictions
 from aeflow.scoring.score_tables import read_scores
+from aeflow.study.cards import PUBLISHED
 from aeflow.study.cells import Cell, encoder_of, path, table_of
 from aeflow.study.study import Study
 
-PUBLISHED = Path("config/published.yaml")
 Run = dict[str, Any]
 _NUMBERS = [
     *(*METRICS, "threshold", "oracle_threshold", "val_auroc"),
@@ -72,11 +72,7 @@ class Published(Strict):
 
 
 def load_published(file: Path = PUBLISHED) -> Published:
-    """Read and validate the published numbers.
-
-    Raises:
-        ConfigError: the file is missing or wrong.
-    """
+    """Read and validate the published numbers; ConfigError: the file is missing or wrong."""
     return validate(Published, load_yaml(file), str(file))
 
 
@@ -86,10 +82,11 @@ class Source:
     Its rule has these files, and no others, as inputs: what it would read besides, a change of
     which would make nothing again, is refused.
 
-    Attributes:
-        study: the configuration.
+    Args:
+        reads: names of kinds of files, and of tables (aeflow.report.contents).
         cells: those that it is about.
-        missing: the cells of the study without a result, each with the reason.
+        missing: of an incomplete study, the cells without a result, each with the reason.
+        make: makes a table of an incomplete study, whose file may be an earlier run's.
     """
 
     def __init__(
@@ -100,15 +97,6 @@ class Source:
         missing: Mapping[Cell, str] | None = None,
         make: Callable[[str], pd.DataFrame] | None = None,
     ) -> None:
-        """Take what a table or a figure may read.
-
-        Args:
-            study: the configuration.
-            reads: names of kinds of files, and of tables (aeflow.report.contents).
-            cells: those that it is about.
-            missing: of an incomplete study.
-            make: makes a table of an incomplete study, whose file may be an earlier run's.
-        """
         self.study, self.cells, self.missing = study, list(cells), dict(missing or {})
         self._reads, self._known, self._make = set(reads), set(cells), make
         self._receipt = cache(read_receipt)
@@ -125,9 +113,6 @@ class Source:
             none), intervals, reasons, per_defect, certainty, components, counts of images, cost,
             and the settings of score, threshold and evaluation. A run without a result has NaN
             for every number, and `reason` says why.
-
-        Raises:
-            DataError: the file is missing or lacks metrics.
         """
         self._declared("metrics", [cell])
         if cell in self.missing:
@@ -231,11 +216,6 @@ def means(rows: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.D
     So categories are averaged within a seed where `by` does not tell them apart. A value that one
     category or one seed lacks leaves the mean empty: a mean over the others would be a mean of
     something else.
-
-    Args:
-        rows: `by`, seed and the metrics.
-        by: what one mean is made for, such as dataset and variant.
-        columns: the metrics.
 
     Returns:
         `by`, n_seeds, `<metric>_mean`, `_sd`, `_low`, `_high` (aeflow.judging.over_seeds).

@@ -1,12 +1,12 @@
 """What does each part give, and is the difference real? Each variant beside the reference."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from aeflow.core.types import Method, Split
 from aeflow.display.dots import DARK, GRAY, LIGHT, bars, keep_whole, row_panels
@@ -22,6 +22,10 @@ from aeflow.judging.delong import (
 )
 from aeflow.questions.source import Source
 from aeflow.scoring.predictions import SeedScores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 LEVEL = 0.05  # of the tests, after Holm's correction
 _COMPARISON = [
@@ -231,6 +235,8 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _legend(trivial: bool) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
     dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
     lines = [
         Line2D([], [], **dot, markerfacecolor=DARK, markeredgecolor="white"),

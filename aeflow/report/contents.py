@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow.core.schema import load_yaml
-from aeflow.study.cards import DATASET_CARDS
+from aeflow.study.cards import DATASET_CARDS, PUBLISHED
 from aeflow.study.cells import Cell, path, statistics_of, study_cells, table_of
 from aeflow.study.study import Study
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aeflow.display.table import DisplayTable
     from aeflow.questions.source import Source
 
-PUBLISHED = Path("config/published.yaml")
 TEMPLATE = Path("aeflow/report/report.html")
 Missing = Mapping[Cell, str]
 Make = Callable[[str], "pd.DataFrame"]
@@ -44,7 +43,7 @@ def named_cells(study: Study, of: str = "") -> list[Cell]:
 
 
 def _trained(study: Study, of: str) -> list[Cell]:
-    return [c for c in named_cells(study, of) if study.variant(c.variant).method.trained]
+    return [c for c in named_cells(study, of) if study.variant(c.variant).method.ours]
 
 
 def _candidates(study: Study, of: str) -> list[Cell]:
@@ -54,7 +53,7 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     best is best by chance. Nor ensembles over seeds, which are no other setting.
     """
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
-    names = {v.name for v in study.all_variants if v.method.trained or len(v.members) > 1}
+    names = {v.name for v in study.all_variants if v.method.ours or len(v.members) > 1}
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
 
 
@@ -232,11 +231,6 @@ TABLES = {entry.name: entry for entry in _ENTRIES if entry.each is None}
 FIGURES = {entry.name: entry for entry in _ENTRIES if entry.each is not None}
 
 
-def tables(study: Study) -> list[str]:
-    """Return the names of a study's tables."""
-    return list(TABLES)
-
-
 def figures(study: Study) -> list[tuple[str, str]]:
     """Return (figure, of) for each of a study's figures."""
     return [(e.name, of) for e in FIGURES.values() if e.each for of in e.each(study)]
@@ -305,7 +299,6 @@ def maker(study: Study, missing: Missing | None = None) -> Make:
     """Return a function that makes a table by its name, each once.
 
     Args:
-        study: the configuration.
         missing: of an incomplete study, the cells without a result and why. A table then makes
             those that it reads: their files may be an earlier run's.
     """

@@ -39,7 +39,6 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     """Return the page.
 
     Args:
-        study: the configuration.
         missing: of an incomplete study, the cells without a result and why. It has no figures.
         failed: (heading, table) pairs of what failed.
 
@@ -56,7 +55,7 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
     )
     lacking = source.lacking()
     runs = [run for run in source.runs() if (run["dataset"], run["variant"]) not in lacking]
-    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.trained])
+    trainings = source.trainings([c for c in cells if study.variant(c.variant).method.ours])
     figures = {
         (name, of): _embed(contents.figure_file(study, name, of))
         for name, of in (contents.figures(study) if missing is None else [])
@@ -106,7 +105,6 @@ def write_incomplete(study: Study, failures: Path) -> None:
     """Write tables and page of an incomplete study beside the list of its failures.
 
     Args:
-        study: the configuration.
         failures: JSON of `jobs`, those that failed (rule, of, log), and `missing`, the cells
             whose metrics were not made: `table`, and the numbers of the `failed` jobs behind.
     """

@@ -44,12 +44,7 @@ def component(table: pd.DataFrame, name: str) -> Scores:
 
 
 def standardise(values: Scores, validation_normals: Scores, name: str) -> Scores:
-    """Return (values - mean) / sd, with mean and sd over the validation normals.
-
-    Args:
-        values: (N,) a component called `name`.
-        validation_normals: (M,) the same component of the validation normals. The sd divides
-            by M.
+    """Return (values - mean) / sd, with mean and sd (by n) over the validation normals.
 
     Raises:
         DataError: no validation normals, or all have the same value: there is no scale then.
@@ -83,12 +78,7 @@ def pred_score(
     or standardised; `flow`: S_flow; `autoencoder`: S_recon. A component of weight 0 is not read.
     Method `gradient`, and the peers: one column. Method `fusion`: the mean of
     `standardised_members`. With `score.correct` each component is first corrected.
-
-    Args:
-        table: a score table.
-        method: of the variant.
-        score: of the variant.
-        statistics: the score table of method `gradient` of the same images, for `score.correct`.
+    For that, `statistics` is the score table of method `gradient` of the same images.
 
     Raises:
         DataError: a component is missing, not finite, or cannot be standardised or corrected.
@@ -115,15 +105,7 @@ def standardised_members(
     """Return the standardised columns of a fusion's table, shape (N, members).
 
     Each member has mean 0 and sd 1 over its own validation normals, so that none dominates.
-
-    Args:
-        table: of `fused_table`; the members are variants, or the seeds of one: a deep ensemble
-            (Lakshminarayanan et al. 2017).
-        score: of the fusion.
-        statistics: as for `pred_score`.
-
-    Raises:
-        DataError: as `pred_score`.
+    They are variants, or the seeds of one: a deep ensemble (Lakshminarayanan et al. 2017).
     """
     names, normal = components(table), _validation_normals(table)
     members = _read(table, names, score, statistics)
@@ -179,16 +161,7 @@ def fused_table(
     members: Sequence[MemberAsked],
     statistics: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the score table of a fusion: a column with the score of each member.
-
-    Args:
-        tables: the members' score tables.
-        members: what makes each its score.
-        statistics: as for `pred_score`.
-
-    Raises:
-        DataError: the tables describe other images, or a score cannot be combined.
-    """
+    """Return the score table of a fusion: a column with the score of each member."""
     check_same_images(tables)
     scores = {
         member.name: pred_score(table, member.method, member.score, statistics)

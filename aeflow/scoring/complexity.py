@@ -31,12 +31,6 @@ def without_complexity(
     on validation normals alone. Of a component that the measures explain altogether, as the
     trivial baseline, 0 is left.
 
-    Args:
-        components: (N,) each.
-        normal: (N,) the validation normals.
-        image_id: (N,) of the images.
-        statistics: the score table of method `gradient`, of these images in any order.
-
     Raises:
         DataError: an image has no complexity, or there are too few validation normals.
     """

@@ -28,9 +28,6 @@ class PixelMetrics:
     false-positive rate up to a limit and divided by it (Bergmann et al. 2021, "The MVTec Anomaly
     Detection Dataset"). As in MVTec's own evaluation and in anomalib, a region is an 8-connected
     component of a mask, and the rate is that of the normal pixels of all images.
-
-    Args:
-        bins: size of the histogram, 24 bytes each.
     """
 
     def __init__(self, bins: int = 2**22) -> None:
@@ -93,7 +90,7 @@ class PixelMetrics:
     def _cover(self, low: int, high: int) -> None:
         """Make room for codes from `low` to `high`: move the bins, or merge pairs of them."""
         low, high = self._low, self._high = min(low, self._low), max(high, self._high)
-        old_shift, old_first, old = self._shift, self._first, self._histogram
+        old_shift, old_first, histogram = self._shift, self._first, self._histogram
         last = old_first + self._bins - 1
         if old_first <= low >> old_shift and high >> old_shift <= last:
             return
@@ -102,11 +99,12 @@ class PixelMetrics:
             shift += 1
         # In the middle, so that a slowly growing range seldom ends up here.
         first = ((high >> shift) + (low >> shift) - self._bins + 1) // 2
-        used = np.flatnonzero(old[:2].any(axis=0))
+        used = np.flatnonzero(histogram[:2].any(axis=0))
         index = ((used + old_first) << old_shift >> shift) - first
-        self._histogram = np.zeros_like(old)
-        for new_row, old_row in zip(self._histogram, old, strict=True):
-            np.add.at(new_row, index, old_row[used])
+        counts = histogram[:, used]
+        histogram[:, used] = 0  # in its place: it is large
+        for row, moved in zip(histogram, counts, strict=True):
+            np.add.at(row, index, moved)
         self._shift, self._first = shift, first
 
 

@@ -44,7 +44,6 @@ def read_predictions(study: Study, cells: Sequence[Cell], split: Split) -> Predi
     """Return the scores of variants on the images of one split, each score table read once.
 
     Args:
-        study: the configuration.
         cells: what to read; the seeds of a variant become columns.
         split: whose images; standardised scores still rest on the validation normals.
 

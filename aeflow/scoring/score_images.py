@@ -23,11 +23,6 @@ def score_images(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float | None]]]:
     """Score all validation and test images.
 
-    Args:
-        prepared: images, masks and index.
-        scorer: what scores them.
-        fpr_limit: AUPRO's limit.
-
     Returns:
         The score table, and per map the pixel metrics of the test images that have masks
         (empty where the dataset has none, or the method no map).
@@ -43,7 +38,9 @@ def score_images(
         for position, row in enumerate(batch):
             if row in judged and (mask := prepared.mask(int(row))) is not None:
                 for name, maps in scored.maps.items():
-                    pixel.setdefault(name, PixelMetrics()).update(maps[position], mask)
+                    if name not in pixel:
+                        pixel[name] = PixelMetrics()
+                    pixel[name].update(maps[position], mask)
     table = prepared.index.iloc[rows][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
     table = pd.concat([table, pd.concat(parts, ignore_index=True)], axis=1)
     logger.info("%d images scored", len(rows))

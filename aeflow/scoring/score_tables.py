@@ -13,11 +13,7 @@ DIGITS = 7  # about what float32 holds; git keeps these tables
 
 
 def check_scores(table: pd.DataFrame) -> None:
-    """Check the columns, splits, labels, identities and components of a score table.
-
-    Raises:
-        DataError: names the first image that is wrong.
-    """
+    """Check a score table; DataError: names the first image that is wrong."""
     missing = [name for name in SCORE_TABLE_COLUMNS if name not in table.columns]
     if missing:
         raise DataError(
@@ -39,22 +35,13 @@ def check_scores(table: pd.DataFrame) -> None:
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
-    """Write a score table as CSV with `DIGITS` significant digits.
-
-    Args:
-        path: CSV to write.
-        table: one row per image (aeflow.core.types.SCORE_TABLE_COLUMNS, then components).
-    """
+    """Write a score table as CSV with `DIGITS` significant digits."""
     text = table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
     write_text(path, text)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read and check a score table.
-
-    Raises:
-        DataError: the file is missing, damaged, or no score table (`check_scores`).
-    """
+    """Read a score table; DataError: it is missing, damaged, or wrong (`check_scores`)."""
     # A defect may be called "NA"; the broken numbers are found by check_scores.
     text = dict.fromkeys(("image_id", "split", "defect"), str)
     try:

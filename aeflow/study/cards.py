@@ -17,6 +17,7 @@ from aeflow.study.layouts import Conversion, Counts, Layout
 
 DATASET_CARDS = Path("config/datasets")
 ENCODER_CARDS = Path("config/encoders")
+PUBLISHED = Path("config/published.yaml")  # numbers of others
 # Such a file of a dataset is no archive: kept whole, never looked into while fetching.
 PLAIN_ENDINGS = (".npz", ".csv")
 Protocol = Literal["official", "patient_disjoint"]
@@ -156,16 +157,7 @@ class EncoderCard(Strict):
 def load_dataset_card(
     name: str, folder: Path = DATASET_CARDS, *, edition: str | None = None
 ) -> DatasetCard:
-    """Read and validate the card of a dataset.
-
-    Args:
-        name: The card.
-        folder: Where the cards are.
-        edition: One of the card's editions.
-
-    Raises:
-        ConfigError: there is no such card or edition, or it is wrong.
-    """
+    """Read the card of a dataset; ConfigError: it or the edition is missing or wrong."""
     path, content = _read_card("dataset", name, folder)
     card = validate(DatasetCard, content, str(path))
     if edition is None:
@@ -177,11 +169,7 @@ def load_dataset_card(
 
 
 def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
-    """Read and validate the card of an encoder.
-
-    Raises:
-        ConfigError: there is no such card, or it is wrong.
-    """
+    """Read the card of an encoder; ConfigError: there is no such card, or it is wrong."""
     path, content = _read_card("encoder", name, folder)
     return validate(EncoderCard, content, str(path))
 

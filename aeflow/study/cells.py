@@ -106,7 +106,6 @@ def path(study: Study, name: str, given: Given | Cell) -> Path:
     """Return the path of a file.
 
     Args:
-        study: the configuration.
         name: one of `PATHS`.
         given: a cell, or the other words in the path; archive, encoder and stage follow from
             dataset and variant.
@@ -183,8 +182,6 @@ def asked(study: Study, step: str, given: Given) -> Asked:
     """Return what a step may know of the configuration.
 
     Args:
-        study: the configuration.
-        step: one of `STEPS`.
         given: the job's wildcards.
     """
     dataset, variant = given.get("dataset", ""), given.get("variant", "")

@@ -24,9 +24,6 @@ def load_study(overlays: Sequence[Path] = ()) -> Study:
     """Return the study of config.default.yaml, config.yaml and overlays, the later one counts.
 
     Mappings are merged, lists replaced.
-
-    Raises:
-        ConfigError: a file is missing or no YAML, or the whole is no study.
     """
     merged: Any = {}
     for path in (Path("config/config.default.yaml"), Path("config/config.yaml"), *overlays):

@@ -1,14 +1,13 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from aeflow.core.schema import NAME, Strict
 from aeflow.core.types import Method
-from aeflow.study.cards import DATASET_CARDS, DatasetCard, Protocol, load_dataset_card
+from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
 KEY = r"^[a-z]+\.[a-z0-9_]+$"
 Value = bool | int | float | str | None
@@ -54,13 +53,9 @@ class DatasetEntry(Strict):
             return self.name
         return self.card_name if self.edition is None else f"{self.card_name}-{self.edition}"
 
-    def load_card(self, folder: Path = DATASET_CARDS) -> DatasetCard:
-        """Read the entry's card, with its edition and its split.
-
-        Raises:
-            ConfigError: there is no such card or edition, or it has no such category.
-        """
-        card = load_dataset_card(self.card_name, folder, edition=self.edition)
+    def load_card(self) -> DatasetCard:
+        """Read the entry's card, with its edition, its categories checked and its split."""
+        card = load_dataset_card(self.card_name, edition=self.edition)
         card.check_categories(self.categories)
         return card if self.split is None else card.model_copy(update={"split": self.split})
 
@@ -125,11 +120,7 @@ class Ablation(Strict):
         return [{self.key: value, **other} for other in combinations for value in self.values]
 
     def variants(self, changed: Variant) -> list[Variant]:
-        """Return a variant for each of `changes`.
-
-        Args:
-            changed: the variant called `of`.
-        """
+        """Return a variant for each of `changes` to the one called `of`."""
         return [
             changed.model_copy(
                 update={

@@ -1,7 +1,7 @@
 """What one cell of a study is: data, encoder, flow, loss, training, score, threshold.
 
-Every point that the paper leaves open is a key here, with the default of our specification.
-PA and UR are the two public student reproductions.
+Every point that the paper leaves open is a key here (docs/method.md). PA and UR are the two public
+student reproductions.
 """
 
 from typing import Literal

@@ -94,7 +94,7 @@ class Study(CellSettings):
         where = f"ablations[{ablation.name}]"
         _check_known(f"{where}.of", [ablation.of], names, "; `ablations: []` asks for none")
         method = self._explicit(ablation.of).method
-        if not (method.trained or method.peer):
+        if not method.fitted:
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
         _check_known(f"{where}.across", list(ablation.across), _CELL_KEYS)
@@ -229,11 +229,7 @@ class Study(CellSettings):
         return self.dataset(dataset).categories or card.categories
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`, an ablation's too.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """Return the variant called `name`, an ablation's too; ConfigError: there is none."""
         if name not in self._by_name:
             raise ConfigError(f"The study has no variant '{name}'.")
         return self._by_name[name]

@@ -13,16 +13,12 @@ from aeflow.methods.method import Update
 
 
 class Adam:
-    """The optimizer of an update.
-
-    Attributes:
-        state: by number of the parameter and name, the tensors that a resumed training needs.
-    """
+    """The optimizer of an update."""
 
     def __init__(self, update: Update) -> None:
         self._update = update
         self._parameters = [each for each in update.parameters if each.requires_grad]
-        self.state: dict[str, Tensor] = {}
+        self.state: dict[str, Tensor] = {}  # "<number>.<name>": what a resumed training needs
         for number, parameter in enumerate(self._parameters):
             self.state[f"{number}.step"] = torch.tensor(0.0)
             self.state[f"{number}.exp_avg"] = torch.zeros_like(parameter)

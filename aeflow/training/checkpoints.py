@@ -6,11 +6,10 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import read_receipt
+from aeflow.core.receipts import check_made, differences
 from aeflow.methods.method import Learner, build
 from aeflow.study.asked import ScoreAsked
 from aeflow.training.devices import set_up
@@ -25,80 +24,32 @@ def load_learner(
     model: Path,
     trained: Path,
 ) -> Learner:
-    """Return a fitted method, ready to score.
-
-    Args:
-        asked: the method and its settings.
-        images: (N, H, W, 3), the prepared array.
-        index: of them.
-        features: the cache.
-        weights: of the encoder.
-        model: the checkpoint.
-        trained: its receipt.
+    """Return what was fitted, ready to score `images`.
 
     Raises:
-        CheckpointError: the checkpoint was changed, or belongs to another configuration.
-        DataError: another file is missing or damaged.
-    """
-    check_checkpoint(model, trained, asked, index)
-    device = set_up(asked.settings.training, peer=asked.method.peer)
-    learner = build(asked.method, asked.settings, images, device, features, weights)
-    load_checkpoint(learner.module, model)
-    return learner
-
-
-def check_checkpoint(path: Path, trained: Path, asked: ScoreAsked, index: Path) -> None:
-    """Compare a checkpoint with its receipt, and that with what is asked for.
-
-    Raises:
-        CheckpointError: they differ, or a file is missing.
+        CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
+            images.
     """
     try:
-        receipt = read_receipt(trained)
+        receipt = check_made(model, trained)
     except DataError as error:
-        raise CheckpointError(f"{error} It describes {path} (train_model makes both).") from error
+        raise CheckpointError(f"The checkpoint cannot be used: {error}") from error
     wanted = asked.model_dump(mode="json", include={"method", "settings"})
     found = {key: receipt.settings.get(key) for key in wanted}
-    differences = _differences(found, wanted)
-    differences += _differences(
-        {"index_sha256": receipt.origin.get(index.as_posix())},
-        {"index_sha256": sha256_file(index)},
-    )
-    if differences:
+    wanted["index_sha256"] = sha256_file(index)
+    found["index_sha256"] = receipt.origin.get(index.as_posix())
+    if different := "; ".join(differences(found, wanted)):
         raise CheckpointError(
-            f"{path} was made from something else than configured now, as {trained} says "
-            f"({'; '.join(differences)}): run train_model again."
+            f"{model} was made from something else than configured now, as {trained} says "
+            f"({different}): run train_model again."
         )
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: pull it or run train_model again.")
-    if sha256_file(path) != receipt.made.get(path.as_posix()):
-        raise CheckpointError(
-            f"{path} is not the file that {trained} describes (another SHA-256): restore it or "
-            "run train_model again."
-        )
-
-
-def load_checkpoint(module: nn.Module, path: Path) -> None:
-    """Load a checkpoint into `module`, which is then in eval mode.
-
-    Raises:
-        CheckpointError: the tensors are others than the module's.
-    """
+    device = set_up(asked.settings.training, peer=asked.method.peer)
+    learner = build(asked.method, asked.settings, images, device, features, weights)
     try:
-        module.load_state_dict(load_file(path))
+        learner.module.load_state_dict(load_file(model))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} does not fit the configured model ({error}): run train_model again."
+            f"{model} does not fit the configured model ({error}): run train_model again."
         ) from error
-    module.eval()
-
-
-def _differences(found: Any, wanted: Any, key: str = "") -> list[str]:
-    """Return "key: found, not wanted" of each value that differs, keys of keys with dots."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for name in sorted({*found, *wanted})
-            for line in _differences(found.get(name), wanted.get(name), f"{key}.{name}")
-        ]
-    return [] if found == wanted else [f"{key[1:]}: {found!r}, not {wanted!r}"]
+    learner.module.eval()
+    return learner

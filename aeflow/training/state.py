@@ -26,20 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """Where a training stands."""
 
-    Attributes:
-        history: a row per finished epoch.
-        best_epoch, best_loss: the epoch kept so far and its validation loss.
-        best: its tensors.
-        seconds: time spent in earlier runs.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int | None = None
-    best_loss: float = float("inf")
-    best: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)  # a row per finished epoch
+    best_epoch: int | None = None  # the one kept so far, from 1
+    best_loss: float = float("inf")  # its validation loss
+    best: dict[str, Tensor] = field(default_factory=dict)  # its tensors
+    seconds: float = 0.0  # spent in earlier runs
 
 
 class State:
@@ -54,20 +47,13 @@ class State:
         self._path, self._fingerprint = path, fingerprint
 
     def save(self, progress: Progress, module: nn.Module, adams: Sequence[Adam]) -> None:
-        """Write the state atomically.
-
-        Raises:
-            DataError: the file cannot be written.
-        """
+        """Write the state atomically."""
         parts = {"model": module.state_dict(), "best": progress.best}
         parts |= {f"adam{number}": adam.state for number, adam in enumerate(adams)}
         tensors = {f"{part}.{k}": tensor for part, of in parts.items() for k, tensor in of.items()}
         numbers = {name: value for name, value in vars(progress).items() if name != "best"}
-        save_tensors(
-            self._path,
-            tensors,
-            {"fingerprint": self._fingerprint, "progress": json.dumps(numbers)},
-        )
+        facts = {"fingerprint": self._fingerprint, "progress": json.dumps(numbers)}
+        save_tensors(self._path, tensors, facts)
 
     def load(self, module: nn.Module, adams: Sequence[Adam]) -> Progress | None:
         """Restore model and optimizers, and return the progress.
@@ -97,12 +83,10 @@ class State:
 
 
 def fingerprint(asked: FitAsked, index: Path, *large: Path) -> str:
-    """Return a digest of all that a training's bytes depend on: an unfinished one is its own.
+    """Return a digest of all that the bytes of a training depend on.
 
-    Args:
-        asked: method, settings and seed.
-        index: of the prepared images; it names each image's SHA-256.
-        large: files of which size and time must do.
+    Of the images' `index`, which names the SHA-256 of each, by the content; of `large` files by
+    size and time.
     """
     seen = [(path.stat().st_size, path.stat().st_mtime_ns) for path in large if path.exists()]
     code = code_digest(Path("scripts/train_model.py"), asked.method.file)

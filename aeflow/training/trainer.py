@@ -21,19 +21,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """A finished training."""
 
-    Attributes:
-        tensors: of the epoch that was kept, or of the fit in closed form.
-        history: one row per epoch.
-        best_epoch: the epoch that was kept, from 1; None where there are no epochs.
-        fit_seconds: wall time, summed over interrupted runs.
-    """
-
-    tensors: dict[str, Tensor]
-    history: list[dict[str, float]]
-    best_epoch: int | None
-    fit_seconds: float
+    tensors: dict[str, Tensor]  # of the epoch that was kept, or of the fit in closed form
+    history: list[dict[str, float]]  # one row per epoch
+    best_epoch: int | None  # the epoch that was kept, from 1; None where there are no epochs
+    fit_seconds: float  # wall time, summed over interrupted runs
 
 
 class Trainer:
@@ -80,12 +73,8 @@ class Trainer:
                 progress.best = self._tensors()
             progress.seconds = time.monotonic() - started
             self._state.save(progress, self.learner.module, self._adams)
-        return Trained(
-            progress.best or self._tensors(),
-            progress.history,
-            progress.best_epoch,
-            time.monotonic() - started,
-        )
+        tensors, seconds = progress.best or self._tensors(), time.monotonic() - started
+        return Trained(tensors, progress.history, progress.best_epoch, seconds)
 
     def _tensors(self) -> dict[str, Tensor]:
         state = self.learner.module.state_dict()
@@ -111,12 +100,8 @@ class Trainer:
         """Update all parameters once; return the mean losses that the first update is for.
 
         Args:
-            rows: a batch.
             share: how much of the training is done.
             where: words for an error.
-
-        Raises:
-            TrainingError: a loss is not finite.
         """
         found = []
         for adam, parts in zip(self._adams, self.learner.losses(rows), strict=True):

@@ -197,12 +197,12 @@ def test_a_file_where_results_should_go(toy: Repository) -> None:
 
 
 def test_a_full_disk_and_another_run_when_there_is_space(toy: Repository) -> None:
-    """The whole copy lies on a file system of 12 MiB with room for less than the images."""
+    """The whole copy lies on a file system of 20 MiB with room for less than the images."""
     (toy.folder / "toy.yaml").write_text(
         yaml.safe_dump({**OVERLAY, "data": {"image_size": 256, "val_fraction": 0.2}})
     )
     fill = "head -c $(($(df -k --output=avail . | tail -n 1) - 700))k /dev/zero > filler"
-    commands = ["mkdir disk", "mount -t tmpfs -o size=12m tmpfs disk"]
+    commands = ["mkdir disk", "mount -t tmpfs -o size=20m tmpfs disk"]
     commands += ["cp -r $(ls | grep -v disk) disk", "cd disk", "export PYTHONPATH=$PWD", fill]
     commands += [command(toy, "--", SCORES), "echo FULL", "find data results -type f"]
     commands += ["rm filler", "echo FREED", command(toy, "--", SCORES), f"ls {SCORES}"]

@@ -24,10 +24,11 @@ try:
     CELLS = cells.study_cells(STUDY)
     used = {STUDY.cell(c.dataset, c.variant).encoder.name for c in CELLS}
     check_encoders(sorted(used), Path("data/receipts/weights"))
-    peers = [v.name for v in STUDY.all_variants if v.method.peer]
-    if peers and importlib.util.find_spec("anomalib") is None:
+    peers = [v for v in STUDY.all_variants if v.method.peer]
+    theirs = [v.name for v in peers if "from anomalib" in v.method.file.read_text()]
+    if theirs and importlib.util.find_spec("anomalib") is None:
         raise ConfigError(
-            f"variants[{peers[0]}].method needs anomalib, which is not installed: "
+            f"variants[{theirs[0]}].method needs anomalib, which is not installed: "
             "run `make peers`, or leave the variant out."
         )
 except AeflowError as error:
@@ -65,8 +66,8 @@ wildcard_constraints:
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
     stage="[1-6]",
-    table=one_of(contents.tables(STUDY)),
-    figure="[a-z]+",
+    table=one_of(contents.TABLES),
+    figure=one_of(contents.FIGURES),
     of=r"[A-Za-z0-9_.+-]+",
 
 
@@ -117,8 +118,10 @@ def run(rule, more=""):
     """Return the command of a rule.
 
     Its script takes what it may know and its files from the study and the wildcards of the job.
+    The study's name is filled in when it runs: with it in the rule's code, another study would
+    make shared data again.
     """
-    return f"python scripts/{rule}.py --study {STUDY_FILE}{{params.of}}{more} --log {{log:q}}"
+    return f"python scripts/{rule}.py --study {{STUDY_FILE}}{{params.of}}{more} --log {{log:q}}"
 
 
 @cache

@@ -3,26 +3,21 @@ import shutil
 import subprocess
 
 from aeflow.cluster import check_run
+from aeflow.core.errors import DataError
 from aeflow.core.files import check_writable, write_json
 
 INCOMPLETE = f"{RESULTS}/incomplete"
 
 
 def start_study():
-    """Write what scripts read of the study, and end with a sentence where no rule could write."""
+    """Write what scripts read of the study, and end with a sentence where no run could succeed."""
     outputs = [str(path) for rule in workflow.rules for path in rule.output]
     try:
         # Up to the first wildcard, folders are the same for all jobs of a rule.
         for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
             check_writable(folder)
         write_json(Path(STUDY_FILE), STUDY.model_dump(mode="json"))
-    except AeflowError as error:
-        sys.exit(str(error))
-
-
-def check_slurm():
-    """End with a sentence where SLURM is missing, does not answer or refuses a job of this run."""
-    try:
+        check_galleries()
         check_run(workflow)
     except AeflowError as error:
         sys.exit(str(error))
@@ -85,7 +80,7 @@ def remove_incomplete():
 
 
 def check_galleries():
-    """End with a sentence where figures need example images that are not here and no job makes.
+    """Check that the example images of figures are here, or that a job makes them.
 
     A gallery is no rule's input: Snakemake makes an absent input again with all it rests on, and a
     clone that judges again would train.
@@ -99,7 +94,7 @@ def check_galleries():
                 if str(path) not in made and not path.exists():
                     absent.add(str(path.parents[2]))
     if absent:
-        sys.exit(
+        raise DataError(
             f"Example images are needed that are not here: `dvc pull {' '.join(sorted(absent))}` "
             "brings those of a study that was shared. To make them again instead, delete the "
             "receipts of their score tables (`.json`) and run the same."

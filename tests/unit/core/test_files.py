@@ -59,8 +59,9 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(path: Path) -> None
     with atomic_path(path) as part:
         assert (part.parent, part.suffix) == (path.parent, path.suffix)
         part.write_text("new")
+        complete = part.stat().st_ino
         assert path.read_text() == "old"
-    assert path.read_text() == "new"
+    assert (path.read_text(), path.stat().st_ino) == ("new", complete), "moved, not copied"
     assert list(path.parent.iterdir()) == [path]
     write_text(path.parent / "a/b/c.txt", "é")
     assert (path.parent / "a/b/c.txt").read_bytes() == "é".encode()

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
@@ -15,7 +13,6 @@ from aeflow.judging.metrics import (
     image_auroc,
     missing_class,
     ranking_metrics,
-    roc_vertices,
     threshold_curve,
     threshold_metrics,
 )
@@ -105,26 +102,6 @@ def test_hand_computation():
     curve = threshold_curve(np.array([1, 0, 0, 1]), np.array([4.0, 3.0, 2.0, 1.0]))
     assert f1_max_threshold(curve) == 4
     assert ranking_metrics(curve)["oracle_f1"] == 2 / 3
-
-
-@settings(derandomize=True, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(-4, 4)), min_size=2, max_size=40).map(
-        lambda rows: np.array(rows).T
-    )
-)
-def test_roc_vertices_keep_the_curve_and_nothing_else(rows):
-    gt_label, pred_score = rows
-    assume(0 < gt_label.sum() < gt_label.size)
-    roc = roc_vertices(threshold_curve(gt_label, pred_score))
-    fpr, tpr = np.array(roc["fpr"]), np.array(roc["tpr"])
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(image_auroc(gt_label, pred_score), abs=1e-12)
-    turn = np.diff(fpr)[:-1] * np.diff(tpr)[1:] - np.diff(tpr)[:-1] * np.diff(fpr)[1:]
-    assert (np.abs(turn) > 1e-12).all()
-    full = zip(*sklearn_metrics.roc_curve(gt_label, pred_score)[:2], strict=True)
-    ours = set(zip(fpr.round(9), tpr.round(9), strict=True))
-    assert ours <= {(round(x, 9), round(y, 9)) for x, y in full}
 
 
 @pytest.mark.parametrize(

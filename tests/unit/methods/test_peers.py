@@ -126,6 +126,26 @@ def test_padim_is_mahalanobis_distance(source: FeatureSource, tmp_path: Path) ->
     assert np.array_equal(scored.components["padim"], scored.maps["padim"].max((1, 2)))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_loaded_scores_as_what_was_fitted(
+    source: FeatureSource, tmp_path: Path, method: str
+) -> None:
+    """To the bit: a fit and its scores once were one process."""
+    fitted, loaded = make(method, source), make(method, source)
+    tensors = fit(fitted, tmp_path).tensors
+    if not fitted.updates:
+        fitted.fit(TRAIN)  # not what was loaded
+        tensors = {name: tensor.clone() for name, tensor in fitted.module.state_dict().items()}
+    loaded.module.load_state_dict(tensors)
+    loaded.module.eval()
+    for name, tensor in loaded.module.state_dict().items():  # a product's rounding follows it
+        assert tensor.stride() == fitted.module.state_dict()[name].stride(), name
+    rows = np.concatenate([VALIDATION, STRANGE])
+    first, second = fitted.score(rows), loaded.score(rows)
+    assert np.array_equal(first.components[method], second.components[method])
+    assert all(np.array_equal(maps, second.maps[name]) for name, maps in first.maps.items())
+
+
 def test_padim_draws_some_of_many_channels() -> None:
     def channels(seed: int) -> list[int]:
         torch.manual_seed(seed)

@@ -59,7 +59,7 @@ def test_flow_scores_follow_their_definitions(z: torch.Tensor) -> None:
         FlowScore.LOCAL_DENSITY_MAX: local.max(axis=(1, 2)),
     }
     scores = flow_scores(z, log_det)
-    assert set(scores) == set(FlowScore)
+    assert set(scores) == set(expected) == set(FlowScore)
     for name, value in expected.items():
         np.testing.assert_allclose(scores[name], value, rtol=1e-12, err_msg=name)
 
@@ -116,7 +116,7 @@ def test_ssim_is_scikit_images(sd: float) -> None:
     )
     found = ssim(torch.from_numpy(image)[None], torch.from_numpy(other)[None]).item()
     assert found == pytest.approx(theirs.mean(), abs=1e-9)
-    assert theirs.min() < 0.9
+    assert theirs.min() < 0.999
 
 
 def test_maps() -> None:

@@ -48,10 +48,12 @@ def test_the_reconstruction_has_the_images_size(channels: int, stride: int) -> N
     assert 0 <= out.reconstruction.min() <= out.reconstruction.max() <= 1
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = AEFlow(6, 4, 8, FlowSettings(steps=2), DecoderSettings())
-    model(torch.randn(4, 6, 4, 4)).reconstruction.square().sum().backward()
-    for name, parameter in model.decoder.named_parameters():
+@pytest.mark.parametrize("subnet", ["conv", "resnet"])
+def test_every_parameter_gets_a_gradient(subnet: str) -> None:
+    model = AEFlow(6, 4, 8, FlowSettings(steps=3, subnet=subnet), DecoderSettings()).train()
+    out = model(torch.randn(4, 6, 4, 4))
+    (out.reconstruction.square().sum() + out.z.square().sum() - out.log_det.sum()).backward()
+    for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
 

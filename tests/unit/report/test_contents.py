@@ -135,7 +135,6 @@ def test_a_new_table_and_figure_are_functions_and_lines(study, monkeypatch):
     table = contents.maker(study)("sizes")
     assert contents.show(study, "sizes", table).cells.to_numpy().tolist() == [["18"]]
     assert contents.draw(study, "sizes", "tiles").caption.title == "Sizes"
-    assert "sizes" in contents.tables(study)
     assert ("sizes", "chest_xray") in contents.figures(study)
     files = [file.as_posix() for file in contents.page_inputs(study)]
     assert "results/small/tables/sizes.csv" in files

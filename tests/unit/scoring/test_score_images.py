@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
@@ -22,7 +20,7 @@ from aeflow.models.losses import flow_nll
 from aeflow.scoring import score_images as scoring
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.score_images import save_gallery, score_images
-from tests.unit.tiny import TinyStudy, score_tiny, tiny_settings
+from tests.unit.tiny import TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")
 COLUMNS = ["image_id", "split", "gt_label", "defect", *FlowScore, *ReconstructionScore]
@@ -117,26 +115,11 @@ def test_other_images_never_enter_the_pixel_metrics(tiny: TinyStudy) -> None:
     assert score(tiny)[1] == {}
 
 
-def test_from_a_training_to_a_score_table_through_files(
-    tiny: TinyStudy, train: Callable[..., Path]
-) -> None:
-    out = train("out")
-    table, facts = score_tiny(tiny.paths(), out)
-    detector = Detector(
-        FeatureSource(tiny.images, CPU, cache=tiny.features), tiny_settings(), Method.AEFLOW
-    )
-    detector.module.load_state_dict(load_file(out / "model.safetensors"))
-    expected, pixel = score_images(tiny.prepared, detector, 0.3)
-    for column in COLUMNS[4:]:
-        np.testing.assert_allclose(table[column], expected[column], rtol=5e-7)
-    assert facts == {"pixel": pixel}
-
-
 @pytest.mark.parametrize("side", [32, 256])
 def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path: Path) -> None:
     """Pictures larger than 128 pixels are averaged down."""
     tiny.images = tiny.images.repeat(side // 32, 1).repeat(side // 32, 2)
-    tiny.masks = tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2)
+    tiny.masks = np.roll(tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2), 1, axis=2)
     tiny.features = tiny.features.repeat(side // 32, 1).repeat(side // 32, 2)
     detector, prepared = detector_on(tiny), tiny.prepared
     table, _ = score_images(prepared, detector, 0.3)
@@ -160,9 +143,11 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
     assert np.abs(gallery["difference"] - small(difference)[..., 0]).mean() < 0.03
     assert gallery["flow_map"].shape == (7, shown, shown)
     for row, mask, known in zip(rows, gallery["mask"], gallery["has_mask"], strict=True):
-        expected = prepared.mask(int(row))
-        assert known == (expected is not None)
-        assert np.array_equal(mask, np.zeros_like(mask) if not known else expected[::step, ::step])
+        whole = prepared.mask(int(row))
+        assert known == (whole is not None)
+        if known:  # half a pixel is enough
+            share = small(torch.from_numpy(whole).float()[None, None])[0, ..., 0]
+            assert np.array_equal(mask, share >= 0.5)
 
 
 def test_every_file_has_the_same_bytes_under_any_hash_seed(tiny: TinyStudy) -> None:

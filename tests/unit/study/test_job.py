@@ -84,7 +84,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     made = {path(found, name, where): hashed(name) for name in ("images", "masks", "index")}
     for file in made:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(file.stem)
+        file.write_text("pulled")
     write_receipt(
         path(found, "prepared", where), made=made, origin={}, settings={}, facts={"counts": {}}
     )
@@ -120,7 +120,7 @@ def test_a_script_is_given_its_files_and_its_receipt_says_what_it_did(study: Stu
         "results/s/scores/d/all/base/seed0.csv": hashed(".csv"),
         "results/s/galleries/d/all/base/seed0.npz": hashed(".npz"),
     }
-    # Payload by the receipt that names it: it is large, and may be what was pulled.
+    # Payload as the receipt names it: it is large, and not read once more.
     prepared = {f"data/prepared/d/all/{n}.npy": hashed(n) for n in ("images", "masks")}
     assert receipt.origin == prepared | {"data/prepared/d/all/index.csv": hashed("index")}
     assert receipt.settings == asked(study, "score_images", BASE._asdict()).recorded()

@@ -58,7 +58,7 @@ def test_one_changed_bit_is_noticed(load: Load, out: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     load_file(path)  # the control: the library sees nothing wrong
-    with pytest.raises(CheckpointError, match=rf"{path} is not .*another SHA-256.*{REMEDY}"):
+    with pytest.raises(CheckpointError, match=rf"{path} is not .*trained\.json.*another SHA-256"):
         load()
 
 
@@ -86,7 +86,7 @@ def test_other_images_are_named(load: Load, tiny: TinyStudy) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "trained.json"])
 def test_a_missing_file_is_named(load: Load, out: Path, name: str) -> None:
     (out / name).unlink()
-    with pytest.raises(CheckpointError, match=rf"{out / name} is missing.*train_model"):
+    with pytest.raises(CheckpointError, match=rf"{out / name} is missing"):
         load()
 
 

@@ -26,6 +26,7 @@ from aeflow.methods.aeflow import Detector
 from aeflow.models.aeflow import AEFlow
 from aeflow.models.decoder import Decoder
 from aeflow.models.losses import flow_nll
+from aeflow.training.adam import Adam
 from aeflow.training.state import State
 from aeflow.training.trainer import Trainer
 from tests.unit.tiny import TinyStudy, fit_tiny, tiny_settings
@@ -145,6 +146,21 @@ def test_the_order_of_images_changes_from_epoch_to_epoch_and_with_the_seed(
     seen.clear()
     train("other", 1, training={"epochs": 1})
     assert seen[:3] != first
+
+
+def test_the_rate_falls_with_every_step(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 normals in batches of 5, 4 epochs: steps after 0, 5/12, 10/12, 1, ... of an epoch."""
+    shares: list[float] = []
+    step = Adam.step
+
+    def noted(adam: Adam, loss: torch.Tensor, share: float, retain_graph: bool) -> None:
+        shares.append(share)
+        step(adam, loss, share, retain_graph)
+
+    monkeypatch.setattr(Adam, "step", noted)
+    train("out", training={"lr_schedule": "cosine"})
+    done = [epoch + images / 12 for epoch in range(4) for images in (0, 5, 10)]
+    assert shares == pytest.approx([each / 4 for each in done])
 
 
 def scripted_validation(
