@@ -191,10 +191,10 @@ MUTANTS = (
         "core/test_receipts.py",
     ),
     Mutant(
-        "checkpoint-not-compared-with-its-receipt",
-        "aeflow/training/checkpoints.py",
-        "sha256_file(path) != receipt.made.get(path.as_posix())",
-        "not receipt.made.get(path.as_posix())",
+        "payload-not-compared-with-its-receipt",
+        "aeflow/core/receipts.py",
+        "sha256_file(path) != receipt.sha256(path)",
+        "not receipt.sha256(path)",
         "training/test_checkpoints.py::test_one_changed_bit_is_noticed",
     ),
     Mutant(

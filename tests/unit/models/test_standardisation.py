@@ -40,6 +40,17 @@ def test_standardised_features_have_mean_0_and_sd_1(kind: str) -> None:
     assert minus_log_det == -log_det
 
 
+@pytest.mark.parametrize("kind", ["channel", "position"])
+def test_a_channel_that_never_changes_does_not_explode(kind: str) -> None:
+    features = torch.randn(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    features[:, 1] = 7.0
+    standardisation = NormalizingFlow(3, 2, FlowSettings(standardise=kind)).standardisation
+    standardisation.fit([features])
+    out, log_det = standardisation(features + 0.01)
+    assert out[:, 1].abs().max() < 1
+    assert log_det.isfinite()
+
+
 @pytest.mark.parametrize("kind", ["channel", "position", "whiten"])
 def test_standardisation_counts_in_the_log_det(kind: str) -> None:
     flow = NormalizingFlow(4, 2, FlowSettings(steps=2, standardise=kind)).double()

@@ -265,7 +265,7 @@ FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
         ({"datasets": [SMALL | {"split": "official"}]}, {("prepare_images", "")}),
         ({"datasets": [SMALL | {"settings": {"flow": {"steps": 3}}}]}, FITTED),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_setting_reaches_the_steps_that_depend_on_it(changes: Any, jobs: set[Any]) -> None:
     before, after = recorded(study()), recorded(study(**changes))

@@ -50,12 +50,14 @@ def test_a_variant_for_each_value_under_a_name_that_tells_it() -> None:
 def test_everything_but_the_key_is_as_in_the_changed_variant() -> None:
     own = {"flow": {"subnet": "resnet", "steps": 4}, "score": {"beta": 1.0}}
     found = study(
-        variants=[{"name": "flow", "method": "flow", "settings": own}],
-        ablations=[DEPTH | {"of": "flow", "values": [2]}],
+        variants=[{"name": "aeflow"}, FLOW | {"settings": own}],
+        ablations=[DEPTH | {"of": "flow", "values": [2, 4, 8]}],
     )
     cell = found.cell("btad", "flow_depth2")
     assert found.variant("flow_depth2").method == "flow"
     assert (cell.flow.steps, cell.flow.subnet, cell.score.beta) == (2, "resnet", 1.0)
+    defaults = [row["value"] for row in found.ablation_rows() if row["is_default"]]
+    assert defaults == [4], "the changed variant's, not the reference's"
 
 
 def test_across_gives_every_value_again_for_each_combination() -> None:

@@ -407,10 +407,16 @@ def test_a_damaged_state_is_ignored_and_logged(
         ([0], {"loss": {"alpha": 0.25}}),
         (["another split"], {}),
         (["other features"], {}),
+        (["other code"], {}),
     ],
 )
 def test_a_state_of_another_training_is_ignored(
-    tiny: TinyStudy, unfinished: list[int], train: Train, asked: list[Any], changes: Any
+    tiny: TinyStudy,
+    unfinished: list[int],
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[Any],
+    changes: Any,
 ) -> None:
     if asked[0] == "another split":
         tiny.rows[first_row(tiny, "train")]["split"] = "validation"
@@ -418,6 +424,8 @@ def test_a_state_of_another_training_is_ignored(
     elif asked[0] == "other features":
         tiny.features *= 2
         tiny.save()
+    elif asked[0] == "other code":
+        monkeypatch.setattr("aeflow.training.state.code_digest", lambda *_: "another")
     train("out", *asked if isinstance(asked[0], int) else (), **changes)
     assert unfinished == [3, 1, 2, 3, 4]
 
