@@ -40,7 +40,7 @@ RESTORE = "restore it from git and DVC, or delete it and run snakemake"
 
 
 class Doctor:
-    """The examination of one study, in the folder of the repository.
+    """Whether one study belongs together, in the folder of the repository.
 
     Attributes:
         findings: a sentence for each thing that is wrong.
@@ -99,7 +99,7 @@ class Doctor:
         if not receipt.sealed:
             self._find(place, "was edited by hand")
         wanted = asked(self.study, step, given)
-        self._compare(place, receipt.settings, wanted.recorded(), "is not what is configured")
+        self._compare(place, receipt.settings, wanted.as_json(), "is not what is configured")
         for name in STEPS[step].makes:
             file = path(self.study, name, given)
             found = self._digest(file)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aeflow.core.types import AnomalyMap, Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Learner, Rows, Scored, Update, batches
+from aeflow.methods.method import BatchScores, Learner, Rows, Update, batches
 from aeflow.models.aeflow import AEFlow, AEFlowOutput
 from aeflow.models.components import (
     difference_map,
@@ -77,7 +77,7 @@ class Detector(Learner):
         yield {"loss": total_loss(flow, reconstruction, settings.loss.alpha), **parts}
 
     @torch.inference_mode()
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return every score component and map of the model's parts."""
         images = self._source.images(rows)
         out: AEFlowOutput = self.module(self._source.features(rows, images))
@@ -94,7 +94,7 @@ class Detector(Learner):
             scores |= reconstruction_scores(images, reconstruction)
             maps[AnomalyMap.DIFFERENCE] = difference_map(images, reconstruction)
             pixels = reconstruction.permute(0, 2, 3, 1).cpu().numpy()
-        return Scored(
+        return BatchScores(
             {str(name): values.cpu().double().numpy() for name, values in scores.items()},
             {str(name): values.cpu().numpy() for name, values in maps.items()},
             coarse,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Learner, Rows, Scored, Update, scored
+from aeflow.methods.method import BatchScores, Learner, Rows, Update, one_score
 from aeflow.study.settings import FitSettings
 
 # As anomalib's Fastflow.configure_optimizers and its defaults for resnet18.
@@ -45,8 +45,8 @@ class Detector(Learner):
         yield {"loss": self._loss([z], [log_det])}
 
     @torch.inference_mode()
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return the map -exp(-mean_c z^2 / 2), bilinear, and its maximum."""
         z, _ = self.latent(self._source.features(rows))
         anomaly_map = self._map([z])[:, 0]
-        return scored(self.name, anomaly_map.amax(dim=(1, 2)), anomaly_map)
+        return one_score(self.name, anomaly_map.amax(dim=(1, 2)), anomaly_map)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD, Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Learner, Rows, Scored, Update, scored
+from aeflow.methods.method import BatchScores, Learner, Rows, Update, one_score
 from aeflow.study.settings import FitSettings
 
 # As anomalib's Ganomaly.
@@ -52,6 +52,6 @@ class Detector(Learner):
         yield {"loss": self._discriminator_loss(pred_real, pred_fake)}
 
     @torch.inference_mode()
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return the mean squared difference of both latent vectors; there is no map."""
-        return scored(self.name, self.module(self.images(rows)).pred_score)
+        return one_score(self.name, self.module(self.images(rows)).pred_score)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aeflow.core.types import GradientScore
-from aeflow.methods.method import Rows, Scored, Scorer
+from aeflow.methods.method import BatchScores, Rows, Scorer
 
 # ITU-R BT.601, as Pillow converts to gray.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -42,10 +42,10 @@ class Detector(Scorer):
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self._images = images
 
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return the three numbers of each image, one image in memory at a time."""
         found = [(mean_absolute_gradient(i), compressed_bits(i)) for i in self._images[rows]]
         gradient, bits = np.array(found, dtype=np.float64).reshape(-1, 2).T
         names = (GradientScore.HIGH_GRADIENT.value, GradientScore.LOW_GRADIENT.value)
         components = dict(zip(names, (gradient, -gradient), strict=True))
-        return Scored({**components, "compressed_bits": bits}, {}, {}, None)
+        return BatchScores({**components, "compressed_bits": bits}, {}, {}, None)

@@ -21,7 +21,7 @@ Rows = NDArray[np.int64]
 Values = NDArray[np.float32]
 
 
-class Scored(NamedTuple):
+class BatchScores(NamedTuple):
     """What a method makes of B images, by names; higher is more anomalous."""
 
     components: dict[str, NDArray[np.float64]]  # (B,), raw
@@ -30,16 +30,16 @@ class Scored(NamedTuple):
     reconstruction: Values | None  # (B, H, W, 3) in [0, 1]
 
 
-def scored(name: str, pred_score: Tensor, anomaly_map: Tensor | None = None) -> Scored:
+def one_score(name: str, pred_score: Tensor, anomaly_map: Tensor | None = None) -> BatchScores:
     """Return one score, (B,), and its map, (B, H, W), under one name, as peers have them."""
     maps = {} if anomaly_map is None else {name: anomaly_map.cpu().numpy()}
-    return Scored({name: pred_score.cpu().double().numpy()}, maps, {}, None)
+    return BatchScores({name: pred_score.cpu().double().numpy()}, maps, {}, None)
 
 
 class Scorer(Protocol):
     """What scores images, by their rows in the prepared array."""
 
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Score the images of `rows`."""
         ...
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Learner, Rows, Scored, batches, scored
+from aeflow.methods.method import BatchScores, Learner, Rows, batches, one_score
 from aeflow.study.settings import FitSettings
 
 # Channels that are kept, anomalib's number for resnet18.
@@ -37,7 +37,7 @@ class Detector(Learner):
         self.module.fit(torch.cat([self._embedding(rows) for rows in batches(train, self._batch)]))
 
     @torch.inference_mode()
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return the distances of Mahalanobis, bilinear and smoothed, and their maximum."""
         anomaly_map = self._map(
             embedding=self._embedding(rows),
@@ -45,4 +45,4 @@ class Detector(Learner):
             inv_covariance=self.module.inv_covariance,
             image_size=(self._source.image_side,) * 2,
         )[:, 0]
-        return scored(self.name, anomaly_map.amax(dim=(1, 2)), anomaly_map)
+        return one_score(self.name, anomaly_map.amax(dim=(1, 2)), anomaly_map)

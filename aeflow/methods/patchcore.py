@@ -12,7 +12,7 @@ from torch import Tensor
 from aeflow.core.errors import TrainingError
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
-from aeflow.methods.method import Learner, Rows, Scored, batches, scored
+from aeflow.methods.method import BatchScores, Learner, Rows, batches, one_score
 from aeflow.study.settings import FitSettings
 
 # Share of the training positions that is kept. anomalib's 0.1 takes ten times as long (hours on
@@ -57,7 +57,7 @@ class Detector(Learner):
             self.module.memory_bank = embedding[coreset.select_coreset_idxs()]
 
     @torch.inference_mode()
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> BatchScores:
         """Return the distances to the memory, enlarged and smoothed, and the largest, weighted."""
         embedding = self.embedding(rows)
         nearest, where = self.module.nearest_neighbors(embedding, n_neighbors=1)
@@ -66,4 +66,4 @@ class Detector(Learner):
         distances = nearest.reshape(len(rows), 1, self._source.side, -1)
         size = (self._source.image_side,) * 2
         anomaly_map = self._map(distances, size)[:, 0]
-        return scored(self.name, pred_score, anomaly_map)
+        return one_score(self.name, pred_score, anomaly_map)

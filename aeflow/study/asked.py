@@ -1,6 +1,6 @@
 """What a step may know of the configuration: a model per step.
 
-A rule records the JSON of it (`recorded`) in its params, so that a change makes the step run
+A rule records the JSON of it (`as_json`) in its params, so that a change makes the step run
 again; its script gets the same model and nothing else of the study. So no script can read what its
 rule does not record.
 """
@@ -24,7 +24,7 @@ from aeflow.study.settings import (
 class Asked(Strict):
     """Base of what a step is asked for."""
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return what shapes the step's result, as plain JSON."""
         return self.model_dump(mode="json")
 
@@ -36,7 +36,7 @@ class FetchAsked(Asked):
     source: str | None
     sha256: str | None
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return the bytes where they are known, not their place: a new mirror reruns nothing."""
         own = None if self.source is None else self.sha256 or self.source
         files = [] if own else [f.sha256 or f.md5 or f.name for f in self.card.files]
@@ -53,7 +53,7 @@ class PrepareAsked(Asked):
     data: DataSettings
     card: DatasetCard
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return all but what the card tells people."""
         content: dict[str, Any] = self.model_dump(mode="json", exclude={"card"})
         shaping = {"layout", "counts", "split"}
@@ -65,7 +65,7 @@ class WeightsAsked(Asked):
 
     encoder: str
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return what tells one file of weights from another: the card's facts but its source."""
         if not (ENCODER_CARDS / f"{self.encoder}.yaml").is_file():
             return {"encoder": self.encoder}
@@ -81,7 +81,7 @@ class FeaturesAsked(Asked):
     max_cache_gib: float
     threads: int
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return all but the number of threads."""
         return self.model_dump(mode="json", exclude={"threads"})
 
@@ -101,7 +101,7 @@ class ScoreAsked(Asked):
     settings: FitSettings
     fpr_limit: float
 
-    def recorded(self) -> Any:
+    def as_json(self) -> Any:
         """Return the method alone where nothing is fitted: such scores have no settings."""
         shaping = None if self.method.fitted else {"method"}
         return self.model_dump(mode="json", include=shaping)

@@ -52,7 +52,7 @@ def _run(function: Callable[..., Any], given: dict[str, str]) -> None:
         path(study, STEPS[step].receipt, given),
         made={file: known.get(name) or sha256_file(file) for name, file in files.items()},
         origin=origin,
-        settings=asked(study, step, given).recorded(),
+        settings=asked(study, step, given).as_json(),
         facts=facts,
         warnings=warnings.found,
     )

@@ -90,5 +90,5 @@ def fingerprint(asked: FitAsked, index: Path, *large: Path) -> str:
     """
     seen = [(path.stat().st_size, path.stat().st_mtime_ns) for path in large if path.exists()]
     code = code_digest(Path("scripts/train_model.py"), asked.method.file)
-    whole = [asked.recorded(), sha256_file(index), seen, code, torch.__version__]
+    whole = [asked.as_json(), sha256_file(index), seen, code, torch.__version__]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

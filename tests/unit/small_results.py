@@ -79,7 +79,7 @@ def _write_cell(study: Study, cell: Cell) -> None:
         **{"n_train": 50, "trainings": trainings},
         statistics=read_scores(read["statistics"]) if "statistics" in read else None,
     )
-    _write(study, "metrics", cell, question.recorded(), facts)
+    _write(study, "metrics", cell, question.as_json(), facts)
 
 
 def _scores(cell: Cell, components: list[str]) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def _train(study: Study, cell: Cell) -> dict[str, Any]:
     """Write a training's receipt and history; return its facts."""
     question = asked(study, "train_model", cell._asdict())
     facts = {"fit_seconds": 2.0 + len(cell.variant), "best_epoch": 2, "peak_rss_mib": 100.0}
-    _write(study, "trained", cell, question.recorded(), facts | {"device": "cpu"})
+    _write(study, "trained", cell, question.as_json(), facts | {"device": "cpu"})
     parts = [f"{split}_{part}" for split in ("train", "val") for part in ("loss", "flow_nll")]
     history = pd.DataFrame({"epoch": [1, 2], **{name: [2.0, 1.0] for name in parts}})
     history.to_csv(path(study, "history", cell), index=False)

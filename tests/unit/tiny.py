@@ -97,7 +97,7 @@ def fit_tiny(
     facts = train_model(asked, *paths, out / "state.safetensors", model, history)
     receipt = {"made": {path: sha256_file(path) for path in (model, history)}}
     receipt["origin"] = {paths[2]: sha256_file(paths[2])}
-    write_receipt(out / "trained.json", settings=asked.recorded(), facts=facts, **receipt)
+    write_receipt(out / "trained.json", settings=asked.as_json(), facts=facts, **receipt)
     return out
 
 

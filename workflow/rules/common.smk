@@ -106,7 +106,7 @@ def strings(paths):
 
 def asked(step):
     """Return the parameter that records what a step may know of the configuration."""
-    return lambda w: json.dumps(cells.asked(STUDY, step, w).recorded(), sort_keys=True)
+    return lambda w: json.dumps(cells.asked(STUDY, step, w).as_json(), sort_keys=True)
 
 
 def of(wildcards):
@@ -118,10 +118,9 @@ def run(rule, more=""):
     """Return the command of a rule.
 
     Its script takes what it may know and its files from the study and the wildcards of the job.
-    The study's name is filled in when it runs: with it in the rule's code, another study would
-    make shared data again.
+    The study is a resource: in the rule's code or params, another one would make shared data again.
     """
-    return f"python scripts/{rule}.py --study {{STUDY_FILE}}{{params.of}}{more} --log {{log:q}}"
+    return f"python scripts/{rule}.py --study {{resources.study:q}}{{params.of}}{more} --log {{log:q}}"
 
 
 @cache

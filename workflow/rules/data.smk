@@ -9,6 +9,8 @@ rule fetch_data:
     benchmark:
         "results/benchmarks/fetch_data/{archive}.tsv"
     priority: 2
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("fetch_data"),
         asked=asked("fetch_data"),
@@ -31,6 +33,8 @@ rule prepare_images:
     priority: 2
     # Not all cores: it would wait until every job of one thread had found its place.
     threads: max(1, min(2, (workflow.cores or 3) - 1))
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("prepare_images"),
         asked=asked("prepare_images"),

@@ -9,6 +9,8 @@ rule fetch_weights:
     benchmark:
         "results/benchmarks/fetch_weights/{encoder}.tsv"
     priority: 2
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("fetch_weights"),
         asked=asked("fetch_weights"),
@@ -30,6 +32,8 @@ rule extract_features:
         "results/benchmarks/extract_features/{encoder}-stage{stage}/{dataset}/{category}.tsv"
     priority: 1
     threads: STUDY.training.threads
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("extract_features"),
         asked=asked("extract_features"),

@@ -11,6 +11,8 @@ rule build_report:
         f"{RESULTS}/logs/build_report.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_report.tsv"
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("build_report", *contents.code_of("page")),
         asked=SHOWN,

@@ -10,6 +10,8 @@ rule evaluate_scores:
         f"{RESULTS}/logs/evaluate_scores/{CELL}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_scores/{CELL}.tsv"
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("evaluate_scores"),
         asked=asked("evaluate_scores"),
@@ -31,6 +33,8 @@ rule make_table:
         f"{RESULTS}/logs/make_table/{{table}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/make_table/{{table}}.tsv"
+    resources:
+        study=STUDY_FILE,
     params:
         code=lambda w: digest(Path("scripts/make_table.py"), *contents.code_of(w.table)),
         asked=SHOWN,
@@ -51,6 +55,8 @@ rule plot_figure:
         f"{RESULTS}/logs/plot_figure/{{figure}}-{{of}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/plot_figure/{{figure}}-{{of}}.tsv"
+    resources:
+        study=STUDY_FILE,
     params:
         code=lambda w: digest(Path("scripts/plot_figure.py"), *contents.code_of(w.figure)),
         asked=SHOWN,

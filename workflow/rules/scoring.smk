@@ -13,6 +13,8 @@ rule score_images:
     wildcard_constraints:
         variant=none_of(FUSIONS),
     threads: threads_of
+    resources:
+        study=STUDY_FILE,
     params:
         code=method_code("score_images"),
         asked=asked("score_images"),
@@ -34,6 +36,8 @@ rule fuse_scores:
         f"{RESULTS}/benchmarks/fuse_scores/{CELL}.tsv"
     wildcard_constraints:
         variant=one_of(FUSIONS),
+    resources:
+        study=STUDY_FILE,
     params:
         code=code("fuse_scores"),
         asked=asked("fuse_scores"),

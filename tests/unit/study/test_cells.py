@@ -222,7 +222,7 @@ def test_a_cell_without_files_of_its_own_is_refused(given: Any, message: str) ->
             reads(study(), step, given)
 
 
-def recorded(found: Study) -> dict[tuple[str, str], str]:
+def json_by_job(found: Study) -> dict[tuple[str, str], str]:
     """Return what the params of every job of the study record."""
     jobs: dict[tuple[str, str], Mapping[str, Any]] = {
         ("fetch_data", ""): {"archive": "pneumoniamnist-64"},
@@ -238,7 +238,7 @@ def recorded(found: Study) -> dict[tuple[str, str], str]:
             if method.fitted:
                 jobs["train_model", table.variant] = given
     return {
-        job: json.dumps(asked(found, job[0], given).recorded(), sort_keys=True)
+        job: json.dumps(asked(found, job[0], given).as_json(), sort_keys=True)
         for job, given in jobs.items()
     }
 
@@ -268,7 +268,7 @@ FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_setting_reaches_the_steps_that_depend_on_it(changes: Any, jobs: set[Any]) -> None:
-    before, after = recorded(study()), recorded(study(**changes))
+    before, after = json_by_job(study()), json_by_job(study(**changes))
     assert {job for job in before if before[job] != after[job]} == jobs
 
 
@@ -282,7 +282,7 @@ def test_a_setting_reaches_the_steps_that_depend_on_it(changes: Any, jobs: set[A
 def test_what_a_step_reads_of_a_card_is_recorded(step: str, modules: list[str]) -> None:
     """The name aside, which stands in every path, and where files are fetched."""
     given = {"dataset": "small", "category": "all", "encoder": "efficientnet_lite0"}
-    found = asked(study(), step, given).recorded()
+    found = asked(study(), step, given).as_json()
     code = "".join(Path("aeflow", f"{module}.py").read_text() for module in modules)
     read = set(re.findall(r"\bcard\.(\w+)", code)) - {"name", "check_categories", "weights"}
     assert len(read) > 2
@@ -293,7 +293,7 @@ def test_what_a_step_reads_of_a_card_is_recorded(step: str, modules: list[str]) 
 def test_an_archive_is_known_by_its_bytes_and_not_by_its_place() -> None:
     def fetched(**changes: Any) -> Any:
         given = {"archive": "small" if "source" in changes else "pneumoniamnist-64"}
-        return asked(study(datasets=[SMALL | changes]), "fetch_data", given).recorded()
+        return asked(study(datasets=[SMALL | changes]), "fetch_data", given).as_json()
 
     sha256 = "0" * 64
     assert fetched(source="/a") != fetched(source="/b")

@@ -123,7 +123,7 @@ def test_a_script_is_given_its_files_and_its_receipt_says_what_it_did(study: Stu
     # Payload as the receipt names it: it is large, and not read once more.
     prepared = {f"data/prepared/d/all/{n}.npy": hashed(n) for n in ("images", "masks")}
     assert receipt.origin == prepared | {"data/prepared/d/all/index.csv": hashed("index")}
-    assert receipt.settings == asked(study, "score_images", BASE._asdict()).recorded()
+    assert receipt.settings == asked(study, "score_images", BASE._asdict()).as_json()
     assert receipt.facts == {"pixel": {}, "n": 6}
     assert receipt.warnings == ["3 images are gray"]
     assert {"python", "aeflow"} <= receipt.versions.keys()
