@@ -106,12 +106,17 @@ def mean_comparison(comparisons: Sequence[Comparison]) -> Comparison:
 def _tested(first: float, second: float, difference: float, error: float) -> Comparison:
     from scipy import special  # 0.1 s of CPU time, which other users of this file spare
 
-    z = difference / error
-    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
+    z, half = difference / error, _half_width(error)
     return Comparison(
         *(first, second, difference, error, difference - half, difference + half, z),
         p_value=float(2 * special.ndtr(-abs(z))),
     )
+
+
+def _half_width(error: float) -> float:
+    from scipy import special  # as above
+
+    return float(special.ndtri((1 + CONFIDENCE) / 2)) * error
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,14 @@ class MeanAuroc:
     auroc: float | None = None
     standard_error: float | None = None
     reason: str | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % normal interval, cut at 0 and 1; None without a standard error."""
+        if self.auroc is None or self.standard_error is None:
+            return None
+        half = _half_width(self.standard_error)
+        return max(0.0, self.auroc - half), min(1.0, self.auroc + half)
 
 
 def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:

@@ -74,9 +74,9 @@ class Learner(Scorer, Protocol):
         """Yield the mean losses of a batch for each of `updates`: `loss`, then its parts.
 
         What follows a yield may rest on the update. The first ones are the history's, and their
-        `loss` on validation normals chooses the epoch.
+        `loss` on validation normals chooses the epoch. Without updates there are none.
         """
-        raise NotImplementedError
+        return iter(())
 
 
 def detector_of(method: Method) -> Callable[..., Any]:

@@ -33,7 +33,6 @@ _COMPARISON = [
     *("difference", "low", "high", "z", "p_value", "p_holm"),
     *("seed_mean", "seed_sd", "seed_low", "seed_high", "n_seeds", "reason"),
 ]
-_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
 _ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
 
@@ -65,10 +64,8 @@ def _row(
 ) -> dict[str, Any]:
     alone = mean_auroc([part.labelled for part in first.values()])
     row: dict[str, Any] = {"variant": variant, "reference": reference, "auroc": alone.auroc}
-    if alone.auroc is not None and alone.standard_error is not None:
-        half = _Z * alone.standard_error
-        row["auroc_low"] = max(0.0, alone.auroc - half)
-        row["auroc_high"] = min(1.0, alone.auroc + half)
+    if alone.interval is not None:
+        row["auroc_low"], row["auroc_high"] = alone.interval
     if second is None:
         return row | {"reason": f"{reference} has no result on this dataset."}
     if variant == reference:

@@ -14,7 +14,8 @@ from aeflow.cli import main
 from aeflow.core.receipts import write_receipt
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import DATASET_CARDS, SourceFile, load_dataset_card
-from tests.unit.data.helpers import ROOT, make_card, sha256, write_zip
+from tests.unit.data.processes import ROOT
+from tests.unit.data.toy_dataset import make_card, sha256, write_zip
 
 PATH = r"(?P<split>train|test)/(?P<defect>good|hole)/(?P<group>\w+)-\d\.png"
 COUNTS = {"train_normal": 5, "train_anomalous": 2, "test_normal": 2, "test_anomalous": 2}

@@ -70,8 +70,9 @@ def test_every_room_says_in_a_line_what_belongs_there_and_holds_no_code() -> Non
         assert re.fullmatch(r".+\.", line), path
 
 
-def test_no_module_is_a_drawer() -> None:
-    assert {path.stem for path in MODULES} & {"utils", "helpers", "misc", "common"} == set()
+def test_no_file_is_a_drawer() -> None:
+    files = [*MODULES, *Path("tests").rglob("*.py"), *Path("scripts").glob("*.py")]
+    assert {path.stem for path in files} & {"utils", "helpers", "misc", "common"} == set()
 
 
 def test_only_the_upper_rooms_draw() -> None:

@@ -7,15 +7,8 @@ import pytest
 from PIL import Image
 
 from aeflow.study.cards import DatasetCard
-from tests.unit.data.helpers import (
-    MEMBERS,
-    Server,
-    encode,
-    make_card,
-    noise,
-    serving,
-    write_zip,
-)
+from tests.unit.data.faulty_server import Server, serving
+from tests.unit.data.toy_dataset import MEMBERS, encode, make_card, noise, write_zip
 
 
 @pytest.fixture

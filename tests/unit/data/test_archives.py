@@ -27,7 +27,7 @@ from aeflow.data.archives import (
     sha256_member,
     store,
 )
-from tests.unit.data.helpers import write_zip
+from tests.unit.data.toy_dataset import write_zip
 
 UNSAFE = [
     *("../evil.png", "/etc/evil.png", "a/../../evil.png", "..\\evil.png", "a\\b.png"),

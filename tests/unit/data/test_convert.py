@@ -19,7 +19,7 @@ from aeflow.data.convert import convert_archive
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import SourceFile
 from aeflow.study.layouts import BratsConversion, MedmnistConversion
-from tests.unit.data.helpers import left, make_card, write_zip
+from tests.unit.data.toy_dataset import left, make_card, write_zip
 
 Arrays = dict[str, NDArray[Any]]
 MEDMNIST = MedmnistConversion(kind="medmnist", classes=["normal", "Bad Thing (x)"])

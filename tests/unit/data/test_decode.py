@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
 from aeflow.study.settings import DataSettings
-from tests.unit.data.helpers import encode, noise
+from tests.unit.data.toy_dataset import encode, noise
 
 SIDE = 32
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from aeflow.data.records import find_records
 from aeflow.data.sources import check_file
 from aeflow.study.cards import load_dataset_card
 from scripts.write_demo_textures import MIN_CHANGE, SIDE, crops, photograph, write_demo_textures
-from tests.unit.data.helpers import ROOT
+from tests.unit.data.processes import ROOT
 
 CARD = load_dataset_card("demo_textures", ROOT / "config/datasets")
 CATEGORIES = CARD.categories

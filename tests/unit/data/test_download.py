@@ -10,7 +10,8 @@ from aeflow.core.errors import DataError, NoSpaceError
 from aeflow.data.download import TOLD, Patience
 from aeflow.data.fetch import fetch_file
 from aeflow.study.cards import SourceFile
-from tests.unit.data.helpers import QUICK, Fault, Server, left
+from tests.unit.data.faulty_server import QUICK, Fault, Server
+from tests.unit.data.toy_dataset import left
 
 CONTENT = random.Random(0).randbytes(400_000)
 OTHER = random.Random(1).randbytes(400_000)

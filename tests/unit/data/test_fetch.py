@@ -22,19 +22,9 @@ from aeflow.data.download import TOLD
 from aeflow.data.fetch import fetch_dataset, fetch_file
 from aeflow.data.sources import replaced_files
 from aeflow.study.cards import DatasetCard, SourceFile
-from tests.unit.data.helpers import (
-    MEMBERS,
-    QUICK,
-    Fault,
-    Server,
-    left,
-    make_card,
-    on_small_disk,
-    run,
-    sha256,
-    start,
-    write_zip,
-)
+from tests.unit.data.faulty_server import QUICK, Fault, Server
+from tests.unit.data.processes import on_small_disk, run, start
+from tests.unit.data.toy_dataset import MEMBERS, left, make_card, sha256, write_zip
 
 RECORD = Path("config/checksums/toy.json")
 
@@ -383,7 +373,7 @@ from aeflow.core.errors import DataError
 from aeflow.data.download import Patience
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import SourceFile
-from tests.unit.data.helpers import make_card
+from tests.unit.data.toy_dataset import make_card
 source, limit, digest, destination = sys.argv[1:]
 if limit == "files":
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -26,7 +26,8 @@ from aeflow.data.prepare import prepare_images
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
 from aeflow.study.study import Study
-from tests.unit.data.helpers import ROOT, make_card, on_small_disk, run, sha256, start, write_zip
+from tests.unit.data.processes import ROOT, on_small_disk, run, start
+from tests.unit.data.toy_dataset import make_card, sha256, write_zip
 
 OUTPUTS = ("images.npy", "masks.npy", "index.csv")
 

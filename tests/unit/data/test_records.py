@@ -9,7 +9,8 @@ from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.types import Split
 from aeflow.data.records import Found, Record, find_records
 from aeflow.study.cards import DatasetCard, load_dataset_card
-from tests.unit.data.helpers import ROOT, make_card
+from tests.unit.data.processes import ROOT
+from tests.unit.data.toy_dataset import make_card
 
 CARDS = ROOT / "config/datasets"
 MASK = {"mask": "toy/ground_truth/{defect}/{stem}_mask.png"}

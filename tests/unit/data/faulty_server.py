@@ -1,111 +1,17 @@
-"""Small archives, images and cards, and a web server on this machine that answers with faults."""
+"""A web server on this machine that answers with faults."""
 
 import hashlib
 import http.server
-import io
-import os
 import re
-import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from zipfile import ZipFile
-
-import numpy as np
-import pytest
-from PIL import Image
 
 from aeflow.data.download import Patience
-from aeflow.study.cards import DatasetCard, SourceFile
 
-ROOT = Path(__file__).parents[3]
 QUICK = Patience(connect=5, stall=20, delays=(0, 0, 0))
-MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
-
-
-def write_zip(path: Path, members: dict[str, bytes]) -> Path:
-    """Write a zip with the given members, in their order."""
-    with ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
-    """Return an image as a file."""
-    file = io.BytesIO()
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def noise(height: int = 32, width: int = 32, channels: int = 3, seed: int = 0) -> np.ndarray:
-    shape = (height, width, channels)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8).squeeze()
-
-
-def make_card(
-    *files: SourceFile, counts: dict[str, Any] | None = None, **facts: Any
-) -> DatasetCard:
-    """Return the card `toy`; `layout` in `facts` adds to toy/<split>/<defect>/<stem>.png."""
-    image = r"toy/(?P<split>train|test)/(?P<defect>[^/]+)/(?P<stem>[^/]+)\.png"
-    return DatasetCard.model_validate(
-        {
-            **{"name": "toy", "title": "Toy", "licence": "none", "citation": "none"},
-            "files": [file.model_dump() for file in files],
-            "counts": counts
-            or {"all": {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}},
-            **facts,
-            "layout": {"image": image, "normal": "good"} | facts.get("layout", {}),
-        }
-    )
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def left(destination: Path) -> list[str]:
-    """Return what lies in the folder, but the note that tells a second process of the first."""
-    names = {path.name for path in destination.parent.glob("*")}
-    return sorted(names - {f".{destination.name}-files.json"})
-
-
-def on_small_disk(folder: Path, megabytes: int, command: list[str]) -> list[str]:
-    """Run a command whose last argument is below `folder`/disk, a file system of a few MiB.
-
-    It is in a mount namespace that ends with the process. Returns the lines told, then the files
-    that are left.
-    """
-    disk = folder / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size={megabytes}m tmpfs {disk}"
-    if "denied" in (refusal := run(["unshare", "-rm", "sh", "-c", f"{mount} || echo denied"])):
-        pytest.skip(f"cannot mount here: {refusal}")
-    script = f"{mount} && {' '.join(command)}; find {disk} -type f"
-    return run(["unshare", "-rm", "sh", "-c", script]).splitlines()
-
-
-def run(command: list[str], cwd: Path | None = None, **environment: str) -> str:
-    """Return what a command says on stdout and stderr."""
-    finished = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return finished.stdout + finished.stderr
-
-
-def start(command: list[str], **pipes: Any) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, text=True, **pipes)
 
 
 @dataclass
