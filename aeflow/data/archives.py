@@ -1,7 +1,8 @@
 """Archives, checked before they are read. Nothing is ever unpacked to disk.
 
 Every archive ends up as a zip, which gives random access to its members: what is none becomes a
-stored (uncompressed) zip whose bytes depend on the content alone.
+stored (uncompressed) zip whose bytes depend on the content alone. A folder of one's own stays where
+it is, and is read like a zip.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, NoReturn
+from typing import IO, Literal, NoReturn, Self
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from aeflow.core.errors import DataError
@@ -78,12 +79,92 @@ def open_zip(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> ZipFile:
     return archive
 
 
-def read_member(archive: ZipFile, name: str) -> bytes:
+class Folder:
+    """A folder that is read like a zip: the methods of ZipFile that readers of members use.
+
+    Hidden files are left out.
+
+    Raises:
+        DataError: a link or special file is inside, a file cannot be read or has a name that no
+            archive could hold, nothing is inside.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.filename = str(path)
+        self._path = path
+        self._members: dict[str, ZipInfo] = {}
+        self._written: dict[str, int] = {}  # times, ns
+        for parent, folders, names in os.walk(path, onerror=_unreadable):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            for file in (Path(parent, name) for name in [*folders, *names] if not is_hidden(name)):
+                self._add(file)
+        if not self._members:
+            raise DataError(f"The folder {path} holds no files.")
+
+    def _add(self, file: Path) -> None:
+        name, status = file.relative_to(self._path).as_posix(), file.lstat()
+        if stat.S_ISREG(status.st_mode):
+            if why := unsafe_name(name):
+                raise DataError(f"{str(file)!r}: its name {why}. Rename it.")
+            self._members[name] = ZipInfo(name)
+            self._members[name].file_size = status.st_size
+            self._written[name] = status.st_mtime_ns
+        elif not stat.S_ISDIR(status.st_mode):
+            raise DataError(f"{file} is a link or no regular file: replace it by a copy.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: no file is held open."""
+
+    def infolist(self) -> list[ZipInfo]:
+        """Return the members, sorted by name."""
+        return [self._members[name] for name in sorted(self._members)]
+
+    def getinfo(self, name: str) -> ZipInfo:
+        """Return a member's name and size."""
+        return self._members[name]
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a member for reading."""
+        return (self._path / name).open("rb")
+
+    def written(self, name: str) -> int:
+        """Return when a member was last written, ns."""
+        return self._written[name]
+
+
+Archive = ZipFile | Folder
+
+
+def open_archive(path: Path) -> Archive:
+    """Open a zip (`open_zip`) or a folder for reading."""
+    return Folder(path) if path.is_dir() else open_zip(path)
+
+
+def stamp(archive: Archive, names: Iterable[str]) -> str:
+    """Return a digest that changes when one of these members does.
+
+    It knows no place: of a zip names, sizes and checksums, of a folder names, sizes and times.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        member = archive.getinfo(name)
+        known = archive.written(name) if isinstance(archive, Folder) else member.CRC
+        digest.update(f"{name}\0{member.file_size}\0{known}\0".encode())
+    return digest.hexdigest()
+
+
+def read_member(archive: Archive, name: str) -> bytes:
     """Return the bytes of a member; a DataError if it is damaged."""
     return b"".join(_member_blocks(archive, name))
 
 
-def sha256_member(archive: ZipFile, name: str) -> str:
+def sha256_member(archive: Archive, name: str) -> str:
     """Return the SHA-256 of a member's bytes, read block by block; DataError: it is damaged."""
     digest = hashlib.sha256()
     for block in _member_blocks(archive, name):
@@ -120,26 +201,9 @@ def file_member(path: Path, name: str) -> Iterator[Member]:
 
 
 def folder_members(folder: Path) -> Iterator[Member]:
-    """Yield a folder's files by their paths below it, sorted; hidden ones are left out.
-
-    Raises:
-        DataError: a link or special file is inside, a file cannot be read, nothing is inside.
-    """
-    files: list[tuple[str, Path]] = []
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        for path in (Path(parent, name) for name in [*folders, *names] if not is_hidden(name)):
-            name = path.relative_to(folder).as_posix()
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                _check_name(folder, name, set())
-                files.append((name, path))
-            elif not stat.S_ISDIR(mode):
-                raise DataError(f"{path} is a link or no regular file: replace it by a copy.")
-    if not files:
-        raise DataError(f"The folder {folder} holds no files.")
-    for name, path in sorted(files):
-        yield from file_member(path, name)
+    """Yield a folder's files by their paths below it, sorted; DataError: as `Folder`."""
+    for member in Folder(folder).infolist():
+        yield from file_member(folder / member.filename, member.filename)
 
 
 def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Member]:
@@ -178,7 +242,7 @@ def _tar_members(path: Path, max_bytes: int) -> Iterator[Member]:
             yield name, member.size, _blocks(content, what)
 
 
-def _member_blocks(archive: ZipFile, name: str) -> Iterator[bytes]:
+def _member_blocks(archive: Archive, name: str) -> Iterator[bytes]:
     what = f"{archive.filename}: {name} is damaged"
     with _damage_named(what), archive.open(name) as content:
         yield from _blocks(content, what)
@@ -217,15 +281,23 @@ def _check_member(path: Path, name: str, member: ZipInfo, seen: set[str]) -> Non
         )
 
 
-def _check_name(path: Path, name: str, seen: set[str]) -> None:
+def unsafe_name(name: str) -> str | None:
+    """Return why no file may be called so, None if it may."""
     parts = name.removesuffix("/").split("/")
-    if (
-        any(part in ("", ".", "..") for part in parts)  # "" first: an absolute path
-        or "\\" in name  # a separator on Windows
-        or re.match("[A-Za-z]:", name)
-        or re.search("[\x00-\x1f\x7f\ud800-\udfff]", name)  # control codes, no UTF-8
-    ):
-        raise DataError(f"{path}: the path {name!r} is unsafe, so the archive is refused.")
+    if any(part in ("", ".", "..") for part in parts):  # "" first: an absolute path
+        return "leaves the folder it is in"
+    if "\\" in name or re.match("[A-Za-z]:", name):
+        return "has a backslash or a drive, a path of its own on Windows"
+    if re.search("[\x00-\x1f\x7f]", name):
+        return "has control characters"
+    if re.search("[\ud800-\udfff]", name):
+        return "is no UTF-8 text"
+    return None
+
+
+def _check_name(path: Path, name: str, seen: set[str]) -> None:
+    if why := unsafe_name(name):
+        raise DataError(f"{path}: the path {name!r} {why}, so the archive is refused.")
     if name in seen:
         raise DataError(f"{path}: {name} is there twice, so the archive is refused.")
     seen.add(name)
