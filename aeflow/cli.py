@@ -15,6 +15,7 @@ from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
 from aeflow.data.archives import open_zip
 from aeflow.data.fetch import fetch_dataset, known_files
+from aeflow.data.local_sources import see_sources
 from aeflow.data.prepare import Level, Tell, check_images
 from aeflow.data.sources import check_file, is_pinned
 from aeflow.data.workers import archive_workers
@@ -94,7 +95,7 @@ def check_dataset(options: argparse.Namespace) -> int:
 
 def examine_study(options: argparse.Namespace) -> int:
     """Print a line for each thing that is wrong with a study; 1 if anything is."""
-    doctor = Doctor(load_study(options.configfile))
+    doctor = Doctor(see_sources(load_study(options.configfile)))
     for finding in doctor.examine():
         print(finding)
     found = len(doctor.findings)

@@ -5,18 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from aeflow.data import prepare
+from aeflow.data.local_sources import unchanged
 from aeflow.study.asked import PrepareAsked
 from aeflow.study.job import job
 
 
 def prepare_images(
-    asked: PrepareAsked, archive: Path, images: Path, masks: Path, index: Path, workers: int = 1
+    asked: PrepareAsked,
+    archive: Path | None,
+    images: Path,
+    masks: Path,
+    index: Path,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Write the arrays and the index; return what was found, used and left out."""
     begin = time.perf_counter()
-    facts = prepare.prepare_images(
-        archive, asked.card, asked.category, asked.data, images, masks, index, workers
-    )
+    place = asked.source or archive
+    assert place is not None, "an archive, or a folder that is read where it is"
+    with unchanged(place):
+        facts = prepare.prepare_images(
+            place, asked.card, asked.category, asked.data, images, masks, index, workers
+        )
     seconds, number = time.perf_counter() - begin, sum(facts["counts"].values())
     print(
         f"{asked.dataset}/{asked.category}: {number} images prepared in {seconds:.1f} s, "

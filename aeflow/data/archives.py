@@ -1,8 +1,8 @@
 """Archives, checked before they are read. Nothing is ever unpacked to disk.
 
 Every archive ends up as a zip, which gives random access to its members: what is none becomes a
-stored (uncompressed) zip whose bytes depend on the content alone. A folder of one's own stays where
-it is, and is read like a zip.
+stored (uncompressed) zip whose bytes depend on the content alone. A folder of one's own stays
+where it is, and is read like a zip.
 """
 
 import hashlib

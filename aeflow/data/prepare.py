@@ -15,7 +15,7 @@ from typing import Any, Literal
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
 from aeflow.core.types import INDEX_COLUMNS, NORMAL, Split
-from aeflow.data.archives import open_zip
+from aeflow.data.archives import open_archive
 from aeflow.data.records import Record, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import (
@@ -60,8 +60,8 @@ def check_images(
     Returns:
         The images in use, in their splits, and the facts of a receipt.
     """
-    with open_zip(archive) as opened:
-        records, not_used = find_records(opened, card, category)
+    with open_archive(archive) as opened:
+        records, _, not_used = find_records(opened, card, category)
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
     if card.counts[category] is None:

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from zipfile import ZipFile
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.data.archives import is_hidden, read_member
+from aeflow.data.archives import Archive, is_hidden, read_member
 from aeflow.study.cards import DatasetCard
 
 # Columns of names, which may begin or end with a space; other cells are stripped.
@@ -40,10 +39,11 @@ class Found(NamedTuple):
     """The images of a category, sorted by path, and the archive's files that are of none."""
 
     records: list[Record]
+    used: set[str]  # files of this category: images, masks, tables
     not_used: list[str]  # neither image nor mask nor table; hidden files are not counted
 
 
-def find_records(archive: ZipFile, card: DatasetCard, category: str) -> Found:
+def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     """List the images of a category.
 
     Where nothing says what an image is for, its split is train: see `layout.test_fraction`.
@@ -58,11 +58,9 @@ def find_records(archive: ZipFile, card: DatasetCard, category: str) -> Found:
     files = _Files(archive)
     try:
         images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
-        records = [
-            _record(card, image)
-            for image in sorted(images, key=lambda image: image["source"])
-            if category == "all" or image.get("category") == category
-        ]
+        images.sort(key=lambda image: image["source"])
+        own = [i for i in images if category == "all" or i.get("category") == category]
+        records = [_record(card, image) for image in own]
     except DataError as error:
         raise DataError(f"{card.name}: {error}") from error
     where = f"{card.name}/{category}"
@@ -78,8 +76,13 @@ def find_records(archive: ZipFile, card: DatasetCard, category: str) -> Found:
     twice = [identifier for identifier, count in identifiers.items() if count > 1]
     if twice:
         raise DataError(f"{where}: two images are called {twice[0]}: rename one.")
-    used = files.tables | {image[key] for image in images for key in ("source", "mask")}
-    return Found(records, [name for name in files.shown if name not in used])
+    used, of_others = (
+        {image[key] for image in chosen for key in ("source", "mask")} - {""}
+        for chosen in (own, images)
+    )
+    used |= files.tables
+    not_used = [name for name in files.shown if name not in used | of_others]
+    return Found(records, used, not_used)
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:
@@ -94,7 +97,7 @@ def count_records(records: Iterable[Record]) -> Counter[str]:
 class _Files:
     """The files of an archive by name, and the CSV files among them that were read."""
 
-    def __init__(self, archive: ZipFile) -> None:
+    def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.names = {member.filename for member in archive.infolist() if not member.is_dir()}
         self.shown = sorted(name for name in self.names if not is_hidden(name))

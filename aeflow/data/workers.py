@@ -18,14 +18,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO, TypeVar
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aeflow.core.errors import DataError
-from aeflow.data.archives import read_member, sha256_member
+from aeflow.data.archives import Archive, open_archive, read_member, sha256_member
 from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
 from aeflow.study.settings import DataSettings
 
@@ -34,7 +33,7 @@ CHUNK = 32  # images per task: little to send, and the bar still moves
 MAX_FILE_BYTES = 2**30
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_archive: ZipFile  # of a worker process, set once when it starts
+_archive: Archive  # of a worker process, set once when it starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def _start(archive: Path) -> None:
     global _archive
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     Thread(target=_end_with_parent, daemon=True).start()
-    _archive = ZipFile(archive)
+    _archive = open_archive(archive)
 
 
 def _end_with_parent() -> None:

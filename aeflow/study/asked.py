@@ -5,6 +5,7 @@ again; its script gets the same model and nothing else of the study. So no scrip
 rule does not record.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -35,10 +36,11 @@ class FetchAsked(Asked):
     card: DatasetCard
     source: str | None
     sha256: str | None
+    seen: str | None = Field(None, description="Digest of a source on this machine.")
 
     def as_json(self) -> Any:
         """Return the bytes where they are known, not their place: a new mirror reruns nothing."""
-        own = None if self.source is None else self.sha256 or self.source
+        own = self.source and (self.seen or self.sha256 or self.source)
         files = [] if own else [f.sha256 or f.md5 or f.name for f in self.card.files]
         return {"own": own, "files": files} | self.card.model_dump(
             mode="json", include={"conversion"}
@@ -52,10 +54,12 @@ class PrepareAsked(Asked):
     category: str
     data: DataSettings
     card: DatasetCard
+    source: Path | None = Field(None, description="A folder that is read where it is.")
+    seen: str | None = Field(None, description="Digest of what the folder holds of the category.")
 
     def as_json(self) -> Any:
-        """Return all but what the card tells people."""
-        content: dict[str, Any] = self.model_dump(mode="json", exclude={"card"})
+        """Return all but what the card tells people, and the folder's place."""
+        content: dict[str, Any] = self.model_dump(mode="json", exclude={"card", "source"})
         shaping = {"layout", "counts", "split"}
         return content | {"card": self.card.model_dump(mode="json", include=shaping)}
 

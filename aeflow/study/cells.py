@@ -189,11 +189,21 @@ def asked(study: Study, step: str, given: Given) -> Asked:
         case "fetch_data":
             entry = study.entry_of(given["archive"])
             return FetchAsked(
-                card=study.card(entry.name), source=entry.source, sha256=entry.sha256
+                card=study.card(entry.name),
+                source=entry.source,
+                sha256=entry.sha256,
+                seen=entry.seen and entry.seen.archive,
             )
         case "prepare_images":
-            category, card = given["category"], study.card(dataset)
-            return PrepareAsked(dataset=dataset, category=category, data=study.data, card=card)
+            entry, category = study.dataset(dataset), given["category"]
+            return PrepareAsked(
+                dataset=dataset,
+                category=category,
+                data=study.data,
+                card=study.card(dataset),
+                source=entry.place if entry.in_place else None,
+                seen=entry.seen and entry.seen.categories.get(category),
+            )
         case "fetch_weights":
             return WeightsAsked(encoder=given["encoder"])
         case "extract_features":
@@ -244,11 +254,12 @@ def reads(study: Study, step: str, given: Given) -> dict[str, Path | list[Path]]
         ConfigError: there is no such cell, or it shares the files of another.
     """
     prepared = ("images", "masks", "index")
+    dataset = given.get("dataset", "")
     match step:
         case "fetch_data" | "fetch_weights":
             return {}
         case "prepare_images":
-            return _named(study, given, "archive")
+            return {} if study.dataset(dataset).in_place else _named(study, given, "archive")
         case "extract_features":
             return _named(study, given, "images", "weights")
     cell = _own_cell(study, given)
@@ -298,7 +309,8 @@ def shown(study: Study) -> str:
 
     All of it but where images come from and how they are prepared, which metrics tell.
     """
-    places: Any = {"datasets": {"__all__": {"source", "sha256"}}, "data": True, "features": True}
+    entry = {"source", "sha256", "seen"}
+    places: Any = {"datasets": {"__all__": entry}, "data": True, "features": True}
     text = study.model_dump_json(exclude=places)
-    categories = [study.categories(entry.name) for entry in study.datasets]
+    categories = [study.categories(dataset.name) for dataset in study.datasets]
     return hashlib.sha256(f"{text} {categories}".encode()).hexdigest()[:16]

@@ -1,7 +1,10 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import Field
 
@@ -11,6 +14,16 @@ from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
 KEY = r"^[a-z]+\.[a-z0-9_]+$"
 Value = bool | int | float | str | None
+
+
+class Seen(Strict):
+    """What a source on this machine held when a run looked at it, as digests without any place.
+
+    Of an archive, which is fetched, or for each category of a folder, which is read where it is.
+    """
+
+    archive: str | None = None
+    categories: dict[str, str] = Field({})
 
 
 class DatasetEntry(Strict):
@@ -40,6 +53,23 @@ class DatasetEntry(Strict):
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this dataset."
     )
+    seen: Seen | None = Field(
+        None, description="Written by a run, not by hand: what a source on this machine held."
+    )
+
+    @property
+    def place(self) -> Path | None:
+        """Where a source of one's own on this machine is; None: the card's own, or a server's."""
+        if self.source is None or urlsplit(self.source).scheme in ("http", "https"):
+            return None
+        if self.source.startswith("file:"):
+            return Path(url2pathname(urlsplit(self.source).path))
+        return Path(self.source).expanduser()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the source is a folder that is read where it is, instead of an archive."""
+        return self.seen is not None and bool(self.seen.categories)
 
     @property
     def card_name(self) -> str:

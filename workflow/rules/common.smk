@@ -11,16 +11,21 @@ from pathlib import Path
 from aeflow.core.code_digest import code_digest
 from aeflow.core.errors import AeflowError, ConfigError
 from aeflow.core.schema import validate
+from aeflow.data.local_sources import see_sources
 from aeflow.report import contents
 from aeflow.study import cells
 from aeflow.study.cards import check_encoders
-from aeflow.study.study import Study
+from aeflow.study.study import Study, read_study
 
 # The objects of a plan live on: looking for garbage took a fifth of a large plan's time.
 gc.set_threshold(100_000)
 
 try:
     STUDY = validate(Study, config, "configuration")
+    STUDY_FILE = cells.path(STUDY, "study", {})
+    # A job on a cluster's node goes by what the run saw, and looks at no source.
+    seen = not workflow.is_main_process and STUDY_FILE.exists()
+    STUDY = read_study(STUDY_FILE) if seen else see_sources(STUDY)
     CELLS = cells.study_cells(STUDY)
     used = {STUDY.cell(c.dataset, c.variant).encoder.name for c in CELLS}
     check_encoders(sorted(used), Path("data/receipts/weights"))
@@ -36,7 +41,6 @@ except AeflowError as error:
     sys.exit(str(error))
 
 RESULTS = f"results/{STUDY.study}"
-STUDY_FILE = str(cells.path(STUDY, "study", {}))
 TABLES = cells.score_tables(STUDY)  # the cells that have a score table of their own
 METHODS = {variant.name: variant.method for variant in STUDY.all_variants}
 CELL = cells.CELL
@@ -59,7 +63,7 @@ def none_of(names):
 
 
 wildcard_constraints:
-    archive=one_of(dict.fromkeys(entry.archive for entry in STUDY.datasets)),
+    archive=one_of(dict.fromkeys(e.archive for e in STUDY.datasets if not e.in_place)),
     dataset=one_of(entry.name for entry in STUDY.datasets),
     category=one_of(sorted({cell.category for cell in CELLS})),
     variant="[A-Za-z0-9_.-]+",  # not a thousand names, see none_of

@@ -10,7 +10,7 @@ rule fetch_data:
         "results/benchmarks/fetch_data/{archive}.tsv"
     priority: 2
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("fetch_data"),
         asked=asked("fetch_data"),
@@ -34,7 +34,7 @@ rule prepare_images:
     # Not all cores: it would wait until every job of one thread had found its place.
     threads: max(1, min(2, (workflow.cores or 3) - 1))
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("prepare_images"),
         asked=asked("prepare_images"),

@@ -10,7 +10,7 @@ rule fetch_weights:
         "results/benchmarks/fetch_weights/{encoder}.tsv"
     priority: 2
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("fetch_weights"),
         asked=asked("fetch_weights"),
@@ -33,7 +33,7 @@ rule extract_features:
     priority: 1
     threads: STUDY.training.threads
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("extract_features"),
         asked=asked("extract_features"),

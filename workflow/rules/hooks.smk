@@ -16,7 +16,7 @@ def start_study():
         # Up to the first wildcard, folders are the same for all jobs of a rule.
         for folder in sorted({Path(path.partition("{")[0] + "x").parent for path in outputs}):
             check_writable(folder)
-        write_json(Path(STUDY_FILE), STUDY.model_dump(mode="json"))
+        write_json(STUDY_FILE, STUDY.model_dump(mode="json"))
         check_galleries()
         check_run(workflow)
     except AeflowError as error:
@@ -59,7 +59,7 @@ def report_failures():
     except AeflowError as error:
         print(f"There is no report of what failed: {error}", file=sys.stderr)
         return
-    command = [sys.executable, "scripts/build_report.py", "--study", STUDY_FILE]
+    command = [sys.executable, "scripts/build_report.py", "--study", str(STUDY_FILE)]
     subprocess.run([*command, "--failures", str(failures)], check=False)
 
 

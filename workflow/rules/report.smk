@@ -12,7 +12,7 @@ rule build_report:
     benchmark:
         f"{RESULTS}/benchmarks/build_report.tsv"
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("build_report", *contents.code_of("page")),
         asked=SHOWN,

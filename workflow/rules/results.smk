@@ -11,7 +11,7 @@ rule evaluate_scores:
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_scores/{CELL}.tsv"
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("evaluate_scores"),
         asked=asked("evaluate_scores"),
@@ -34,7 +34,7 @@ rule make_table:
     benchmark:
         f"{RESULTS}/benchmarks/make_table/{{table}}.tsv"
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=lambda w: digest(Path("scripts/make_table.py"), *contents.code_of(w.table)),
         asked=SHOWN,
@@ -56,7 +56,7 @@ rule plot_figure:
     benchmark:
         f"{RESULTS}/benchmarks/plot_figure/{{figure}}-{{of}}.tsv"
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=lambda w: digest(Path("scripts/plot_figure.py"), *contents.code_of(w.figure)),
         asked=SHOWN,

@@ -14,7 +14,7 @@ rule score_images:
         variant=none_of(FUSIONS),
     threads: threads_of
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=method_code("score_images"),
         asked=asked("score_images"),
@@ -37,7 +37,7 @@ rule fuse_scores:
     wildcard_constraints:
         variant=one_of(FUSIONS),
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=code("fuse_scores"),
         asked=asked("fuse_scores"),

@@ -14,7 +14,7 @@ rule train_model:
         variant=none_of(name for name, method in METHODS.items() if not method.fitted),
     threads: threads_of
     resources:
-        study=STUDY_FILE,
+        study=str(STUDY_FILE),
     params:
         code=method_code("train_model"),
         asked=asked("train_model"),

@@ -57,16 +57,16 @@ def stored(target: Path, *sources: tuple[Member, ...], folder: str = "") -> dict
 def test_an_unsafe_path_is_refused(tmp_path: Path, name: str) -> None:
     zipped = write_zip(tmp_path / "a.zip", {"good.png": b"1", name: b"2"})
     tarred = write_tar(tmp_path / "a.tar", [tarfile.TarInfo(name)])
-    with pytest.raises(DataError, match="unsafe"):
+    with pytest.raises(DataError, match="so the archive is refused"):
         open_zip(zipped)
-    with pytest.raises(DataError, match="unsafe"):
+    with pytest.raises(DataError, match="so the archive is refused"):
         stored(tmp_path / "b.zip", archive_members(tarred))
 
 
 def test_a_nul_in_a_name_is_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"good.png@.exe": b"1"})
     path.write_bytes(path.read_bytes().replace(b"@", b"\0"))
-    with pytest.raises(DataError, match="unsafe"):
+    with pytest.raises(DataError, match="so the archive is refused"):
         open_zip(path)
 
 

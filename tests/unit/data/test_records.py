@@ -84,7 +84,7 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
     one = {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}
     card = make_card(counts={"brick": one, "gravel": one}, layout=ANY)
     names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel") for s in ("train", "test")]
-    records, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
+    records, _, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
     assert [record.source for record in records] == names[3:1:-1]
     assert not_used == ["licence"]
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):

@@ -1,0 +1,101 @@
+"""Sources of one's own on this machine: whether they changed since they were read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.receipts import Receipt, read_receipt
+from aeflow.data.archives import Archive, Folder, archive_kind, open_archive, stamp
+from aeflow.data.records import find_records
+from aeflow.study.cards import DatasetCard
+from aeflow.study.cells import PATHS
+from aeflow.study.entries import DatasetEntry, Seen
+from aeflow.study.study import Study
+
+
+def see_sources(study: Study) -> Study:
+    """Return the study with what its own sources on this machine hold now.
+
+    What a rule records of it plans a new run where an image, a mask or a table has changed, and
+    nothing where only the place has. A source that is gone counts as it was when it was read.
+
+    Raises:
+        ConfigError: a source is neither here nor was ever read, or its card finds no images in it.
+    """
+    entries = [_see(study, entry) for entry in study.datasets]
+    return study.model_copy(update={"datasets": entries})
+
+
+def _see(study: Study, entry: DatasetEntry) -> DatasetEntry:
+    place = entry.place
+    if place is None:
+        return entry
+    known = _known(study, entry)
+    where = f"datasets[{entry.name}].source: {entry.source}"
+    if not place.exists():
+        if known is None:
+            raise ConfigError(f"{where} does not exist: name a folder, an archive or a URL.")
+        return entry.model_copy(update={"seen": known})
+    try:
+        seen = _look(place, study.card(entry.name), study.categories(entry.name))
+    except DataError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return entry.model_copy(update={"seen": seen})
+
+
+def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
+    """Return digests of what a source holds; DataError: its card finds no images in it."""
+    holds_files = card.files and all((place / file.name).is_file() for file in card.files)
+    if place.is_dir() and (card.conversion or holds_files):  # fetched as if from a server
+        with open_archive(place) as folder:
+            return Seen(archive=stamp(folder, _names(folder)))
+    if not place.is_dir() and (card.conversion or archive_kind(place) != "zip"):
+        status = place.stat()
+        return Seen(archive=f"{status.st_size}-{status.st_mtime_ns}")
+    with open_archive(place) as archive:
+        used = {name: find_records(archive, card, name).used for name in categories}
+        if isinstance(archive, Folder):
+            return Seen(categories={name: stamp(archive, used[name]) for name in categories})
+        return Seen(archive=stamp(archive, _names(archive)))
+
+
+def _names(archive: Archive) -> list[str]:
+    return [member.filename for member in archive.infolist()]
+
+
+def _known(study: Study, entry: DatasetEntry) -> Seen | None:
+    """Return what a source held when it was read; None if it never was."""
+    receipts = {name: _prepared(entry, name) for name in study.categories(entry.name)}
+    seen = {name: receipt and receipt.settings.get("seen") for name, receipt in receipts.items()}
+    if all(seen.values()):
+        return Seen(categories=seen)
+    fetched = _receipt("fetched", archive=entry.archive)
+    own = fetched and fetched.settings.get("own")
+    return Seen(archive=own) if own else None
+
+
+def _prepared(entry: DatasetEntry, category: str) -> Receipt | None:
+    return _receipt("prepared", dataset=entry.name, category=category)
+
+
+def _receipt(name: str, **words: str) -> Receipt | None:
+    path = Path(PATHS[name].format(**words))
+    return read_receipt(path) if path.exists() else None
+
+
+@contextmanager
+def unchanged(place: Path) -> Iterator[None]:
+    """Check that a folder is the same after it was read as before; an archive is ours."""
+    if not place.is_dir():
+        yield
+        return
+    before = _whole(place)
+    yield
+    if _whole(place) != before:
+        raise DataError(f"{place} was changed while it was read: run the same command again.")
+
+
+def _whole(place: Path) -> str:
+    with open_archive(place) as folder:
+        return stamp(folder, _names(folder))
