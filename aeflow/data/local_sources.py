@@ -7,7 +7,7 @@ from pathlib import Path
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.receipts import Receipt, read_receipt
 from aeflow.data.archives import Archive, Folder, archive_kind, open_archive, stamp
-from aeflow.data.records import find_records
+from aeflow.data.records import check_labels, find_records
 from aeflow.study.cards import DatasetCard
 from aeflow.study.cells import PATHS
 from aeflow.study.entries import DatasetEntry, Seen
@@ -54,9 +54,11 @@ def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
         status = place.stat()
         return Seen(archive=f"{status.st_size}-{status.st_mtime_ns}")
     with open_archive(place) as archive:
-        used = {name: find_records(archive, card, name).used for name in categories}
+        found = {name: find_records(archive, card, name) for name in categories}
+        for category in found.values():
+            check_labels(card, category.records)
         if isinstance(archive, Folder):
-            return Seen(categories={name: stamp(archive, used[name]) for name in categories})
+            return Seen(categories={n: stamp(archive, of.used) for n, of in found.items()})
         return Seen(archive=stamp(archive, _names(archive)))
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +16,8 @@ from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
 from aeflow.core.types import INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import open_archive
-from aeflow.data.records import Record, count_records, find_records
+from aeflow.data.not_used import NO_IMAGE
+from aeflow.data.records import Record, check_labels, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import (
     Job,
@@ -61,15 +62,22 @@ def check_images(
         The images in use, in their splits, and the facts of a receipt.
     """
     with open_archive(archive) as opened:
-        records, _, not_used = find_records(opened, card, category)
+        try:
+            records, _, not_used = find_records(opened, card, category)
+            check_labels(card, records)
+        except DataError as error:
+            raise DataError(f"{card.name}/{category}: {error}") from error
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
     if card.counts[category] is None:
         tell("note", f"{told}; the card does not say how many")
     else:
         tell("ok", f"{told}, as on the card")
-    if not_used:
-        tell("note", f"files that the card has no use for: {len(not_used)}, such as {not_used[0]}")
+    for reason, paths in _by_reason(not_used).items():
+        told = f"files not used, {reason}: {len(paths)}, such as {paths[0]}"
+        tell("note", told)
+        if not card.has_source and reason != NO_IMAGE:  # of one's own: it was put there to be used
+            logger.warning("%s/%s: %s", card.name, category, told)
     digests = hash_images(pool, [record.source for record in records])
     records = [replace(record, sha256=sha) for record, sha in zip(records, digests, strict=True)]
     files = _tied((record.sha256, record) for record in records)
@@ -77,7 +85,7 @@ def check_images(
     groups = _tied((record.group, record) for record in records if record.group is not None)
     facts: dict[str, Any] = {
         "found": dict(sorted(found.items())),
-        "not_used": _by_folder(not_used),
+        "not_used": {why: _by_folder(paths) for why, paths in _by_reason(not_used).items()},
         "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
         "groups": _tell_shared(groups, "patients or groups with {} images", tell),
     }
@@ -186,6 +194,13 @@ def _tell_shared(tied: Sequence[Sequence[Record]], what: str, tell: Tell) -> dic
             tell(level, f"{what.format(kind)} in two splits: {number}, such as {example}")
     in_two_splits = len(normal) + len(anomalous)
     return {"number": len(tied), "in_two_splits": in_two_splits, "with_normals": len(normal)}
+
+
+def _by_reason(not_used: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for path, reason in not_used.items():
+        reasons[reason].append(path)
+    return dict(sorted(reasons.items()))
 
 
 def _by_folder(paths: Sequence[str]) -> dict[str, int]:

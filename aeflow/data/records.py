@@ -2,17 +2,22 @@
 
 import csv
 import io
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.data.archives import Archive, is_hidden, read_member
+from aeflow.data.archives import Archive, Folder, is_hidden, read_member
+from aeflow.data.not_used import TABLE, fitting_card, why_not_used
 from aeflow.study.cards import DatasetCard
 
+logger = logging.getLogger(__name__)
 # Columns of names, which may begin or end with a space; other cells are stripped.
 PATHS = ("file", "image", "mask", "path")
 
@@ -40,7 +45,7 @@ class Found(NamedTuple):
 
     records: list[Record]
     used: set[str]  # files of this category: images, masks, tables
-    not_used: list[str]  # neither image nor mask nor table; hidden files are not counted
+    not_used: dict[str, str]  # all others -> why; hidden files are not counted
 
 
 def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
@@ -50,38 +55,33 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
 
     Raises:
         ConfigError: the dataset has no such category.
-        DataError: the counts differ from the card's; an image lacks its mask, group or label; a
+        DataError: no image is found; the counts differ from the card's; an image lacks its mask,
+            group or label; a folder or table of one's own is nearly one that the card knows; a
             list names an image twice or one that is not there; or two images differ in nothing
             but their extension.
     """
     card.check_categories([category])
     files = _Files(archive)
-    try:
-        images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
-        images.sort(key=lambda image: image["source"])
-        own = [i for i in images if category == "all" or i.get("category") == category]
-        records = [_record(card, image) for image in own]
-    except DataError as error:
-        raise DataError(f"{card.name}: {error}") from error
-    where = f"{card.name}/{category}"
-    if not records:
-        wanted = "layout.image_list" if card.layout.image_list else "layout.image"
-        raise DataError(
-            f"{where}: no path inside the archive matches the card's {wanted} (the first of "
-            f"{len(files.names)} files: {min(files.names, default='none')}). Give the archive as "
-            "published, or the folder that it unpacks to."
-        )
-    _check_counts(card, category, records)
-    identifiers = Counter(record.image_id for record in records)
-    twice = [identifier for identifier, count in identifiers.items() if count > 1]
-    if twice:
-        raise DataError(f"{where}: two images are called {twice[0]}: rename one.")
+    images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
+    images.sort(key=lambda image: image["source"])
+    own = [i for i in images if category == "all" or i.get("category") == category]
     used, of_others = (
         {image[key] for image in chosen for key in ("source", "mask")} - {""}
         for chosen in (own, images)
     )
     used |= files.tables
-    not_used = [name for name in files.shown if name not in used | of_others]
+    unused = [name for name in files.shown if name not in used | of_others]
+    not_used = {name: why_not_used(name, card.layout) for name in unused}
+    if not own:
+        raise DataError(_nothing(files, card, category, not_used))
+    records = [_record(card, image) for image in own]
+    _check_counts(card, category, records)
+    if not card.has_source and (near := [path for path, why in not_used.items() if "mean" in why]):
+        raise DataError(f"{near[0]} is not used: {not_used[near[0]]} Rename it, or move it away.")
+    identifiers = Counter(record.image_id for record in records)
+    twice = [identifier for identifier, count in identifiers.items() if count > 1]
+    if twice:
+        raise DataError(f"two images are called {twice[0]}: rename one.")
     return Found(records, used, not_used)
 
 
@@ -99,6 +99,7 @@ class _Files:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
+        self.kind = "folder" if isinstance(archive, Folder) else "archive"
         self.names = {member.filename for member in archive.infolist() if not member.is_dir()}
         self.shown = sorted(name for name in self.names if not is_hidden(name))
         self.tables: set[str] = set()
@@ -106,6 +107,21 @@ class _Files:
     def matching(self, pattern: str) -> list[str]:
         """Return the files whose path matches a pattern whole."""
         return [name for name in self.shown if re.fullmatch(pattern, name)]
+
+    def named(self, table: str, folder: str, cell: str) -> str:
+        """Return the file that a table's cell names; DataError: there is none."""
+        # As it stands there; else without blanks around it, and as Windows writes folders.
+        for path in (cell, cell.strip(), cell.strip().replace("\\", "/")):
+            if (name := folder + path.removeprefix("./")) in self.names:
+                return name
+        if self.kind == "folder" and Path(cell).is_absolute():
+            remedy = "write paths from the folder of the table on."
+        else:
+            close = get_close_matches(folder + cell, self.shown, n=1)
+            remedy = (
+                f"did you mean {close[0].removeprefix(folder)}?" if close else "mend the table."
+            )
+        raise DataError(f"{table} names {cell}, which is not in the {self.kind}: {remedy}")
 
     def rows(
         self, pattern: str, columns: set[str], what: str
@@ -118,26 +134,79 @@ class _Files:
         """
         paths = self.matching(pattern)
         if not paths:
-            raise DataError(
-                f"the archive has no {pattern}, the {what} that the card's layout names."
-            )
+            wanted = _plain_name(pattern)
+            tables = {path.casefold(): path for path in self.shown if TABLE.fullmatch(path)}
+            close = get_close_matches(wanted, list(tables), n=1)
+            meant = f" Did you mean {wanted}? There is {tables[close[0]]}." if close else ""
+            raise DataError(f"the {self.kind} has no {wanted}, the {what} of the card.{meant}")
         self.tables |= set(paths)
         for path in paths:
             yield from ((path, row) for row in self._read(path, columns))
 
     def _read(self, path: str, needed: set[str]) -> Iterator[dict[str, str]]:
+        text = _decoded(read_member(self.archive, path), path)
+        first = text.lstrip("\r\n;,\t ").partition("\n")[0]
+        # Spreadsheets write semicolons where the comma stands in numbers.
+        separator = max(",;\t", key=lambda sign: (_columns(first, sign, needed), sign == ","))
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header: list[str] | None = None
         try:
-            text = read_member(self.archive, path).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is no UTF-8 text: save it as UTF-8.") from error
-        reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="\0")
-        missing = needed - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(f"{path} lacks the column {' and '.join(sorted(missing))}.")
-        for row in reader:
-            if "" in row or "\0" in row.values():
-                raise DataError(f"{path}, line {reader.line_num}: not one cell for each column.")
-            yield {name: cell if name in PATHS else cell.strip() for name, cell in row.items()}
+            for cells in lines:
+                if not any(cell.strip() for cell in cells):
+                    continue  # a spreadsheet's empty rows
+                if header is None:
+                    header = [_column(cell, needed) for cell in cells]
+                    _check_columns(path, header, needed)
+                    continue
+                if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
+                    raise DataError(
+                        f"{path}, line {lines.line_num}: not one cell for each column."
+                    )
+                row = dict(zip(header, cells, strict=False))
+                yield {n: cell if n in PATHS else cell.strip() for n, cell in row.items() if n}
+        except csv.Error as error:
+            raise DataError(f"{path}, line {lines.line_num}: {error}.") from error
+        _check_columns(path, header or [], needed)
+
+
+def _decoded(content: bytes, path: str) -> str:
+    """Return the text of a table: UTF-8, or what spreadsheets write else."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        logger.warning("%s is no UTF-8 text: read as Windows-1252, as spreadsheets write it", path)
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text: save it as CSV in UTF-8.") from error
+
+
+def _columns(line: str, separator: str, needed: set[str]) -> int:
+    return len(needed & {_column(cell, needed) for cell in line.split(separator)})
+
+
+def _column(cell: str, needed: set[str]) -> str:
+    """Return a column's name, those that are asked for however they are spelled."""
+    name = cell.strip().strip('"').strip()
+    plain = name.casefold()
+    return plain if plain in needed | {"split", "group", "mask", "category"} else name
+
+
+def _check_columns(path: str, header: list[str], needed: set[str]) -> None:
+    named = [name for name in header if name]
+    if missing := needed - set(named):
+        raise DataError(
+            f"{path} lacks the column {' and '.join(sorted(missing))} (it has: "
+            f"{', '.join(named) or 'none'})."
+        )
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise DataError(f"{path} has the column {twice[0]} twice.")
+
+
+def _plain_name(pattern: str) -> str:
+    """Return the end of a pattern that has no signs of a regular expression but dots."""
+    return pattern.rpartition("/)?")[2].replace("\\", "")
 
 
 def _by_path(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
@@ -170,11 +239,8 @@ def _in_list(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
     images: dict[str, dict[str, str]] = {}
     for table, row in files.rows(pattern, {"path", "label"}, "list of images"):
         folder = table[: table.rfind("/") + 1]
-        source = folder + row["path"].removeprefix("./")
-        mask = row.get("mask", "") and folder + row["mask"].removeprefix("./")
-        for path in filter(None, (source, mask)):
-            if path not in files.names:
-                raise DataError(f"{table} names {path}, which is not in the archive.")
+        source = files.named(table, folder, row["path"])
+        mask = files.named(table, folder, row["mask"]) if row.get("mask", "").strip() else ""
         if not row["label"]:
             raise DataError(f"{table} gives {row['path']} no label.")
         if source in images:
@@ -262,9 +328,8 @@ def _check_counts(card: DatasetCard, category: str, records: list[Record]) -> No
     ]
     if differing:
         raise DataError(
-            f"{card.name}/{category}: the images are not those of the card "
-            f"({'; '.join(differing)}). Check the source, or correct counts in "
-            f"config/datasets/{card.name}.yaml."
+            f"the images are not those of the card ({'; '.join(differing)}). Check the source, or "
+            f"correct counts in config/datasets/{card.name}.yaml."
         )
     without = [
         record.source
@@ -273,6 +338,44 @@ def _check_counts(card: DatasetCard, category: str, records: list[Record]) -> No
     ]
     if without and card.layout.mask is not None:
         raise DataError(
-            f"{card.name}/{category}: {len(without)} anomalous test images have no mask, the "
-            f"first is {without[0]}. Check the source, or layout.mask of the card."
+            f"{len(without)} anomalous test images have no mask, the first is {without[0]}. Check "
+            "the source, or layout.mask of the card."
+        )
+
+
+def _nothing(files: _Files, card: DatasetCard, category: str, not_used: Mapping[str, str]) -> str:
+    """Return the sentence for a source in which the card finds no image."""
+    of = "" if category == "all" else f" of the category {category}"
+    found = f"the first of {len(files.names)} files is {min(files.names, default='none')}"
+    told = f"no image{of} is where the card {card.name} looks ({found})."
+    if meant := next((why for why in not_used.values() if "mean" in why), None):
+        return f"{told} {meant[0].upper()}{meant[1:]}"
+    if not card.has_source and (other := fitting_card(files.shown, card)):
+        return f"{told} This looks like the card {other}: write `card: {other}`."
+    if card.has_source:
+        return f"{told} Give the archive as published, or the folder that it unpacks to."
+    return f"{told} It reads: {card.notes}"
+
+
+def check_labels(card: DatasetCard, records: Iterable[Record]) -> None:
+    """Check that labels differ in more than case and blanks, and that there are normals to train.
+
+    Raises:
+        DataError: names the labels, and how many images have each.
+    """
+    records = list(records)
+    labels = Counter(record.defect for record in records)
+    told = ", ".join(f"{label} ({number})" for label, number in sorted(labels.items()))
+    spelled: dict[str, str] = {}
+    for label in [card.layout.normal, *labels]:
+        other = spelled.setdefault(re.sub(r"[\W_]+", "", label.casefold()), label)
+        if other != label:
+            raise DataError(
+                f"the labels {other!r} and {label!r} differ in case, blanks or signs alone: spell "
+                f"them alike; {card.layout.normal!r} means normal. There are: {told}."
+            )
+    if not any(r.gt_label == NORMAL and r.split != Split.TEST for r in records):
+        raise DataError(
+            f"no image to train on is normal, which the card calls {card.layout.normal!r}. There "
+            f"are: {told}."
         )

@@ -126,7 +126,7 @@ def test_normals_in_two_splits_are_errors(tmp_path: Path, check: Check) -> None:
         "test/good/a-1.png and train/good/a-0.png",
     ]
     assert "toy.zip: its checksum does not apply to a copy" in told[0]
-    assert "note   all: files that the card has no use for: 1, such as readme" in told
+    assert "note   all: files not used, neither an image nor a table: 1, such as readme" in told
     assert told[-1].startswith("toy: failed, errors: 2")
 
 

@@ -43,7 +43,7 @@ def test_the_zip_is_that_of_the_card_with_its_images_and_nothing_else() -> None:
     assert file.size_bytes is not None
     with ZipFile(ROOT / file.urls[0]) as opened:
         for category in CATEGORIES:  # counts and masks are the card's, or this raises
-            assert find_records(opened, CARD, category).not_used == []
+            assert find_records(opened, CARD, category).not_used == {}
 
 
 def test_the_script_writes_the_same_pixels(tmp_path: Path, files: dict[str, bytes]) -> None:

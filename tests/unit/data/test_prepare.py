@@ -74,7 +74,7 @@ def test_arrays_index_and_facts(
     normals = {"train": split["train"], "validation_normal": split["validation"], "test_normal": 5}
     assert facts == {
         "found": found | {"train": 46, "test": 10},
-        "not_used": {"toy/": 1, "toy/x/": 2},
+        "not_used": {"neither an image nor a table": {"toy/x/": 2, "toy/": 1}},
         "duplicates": {"number": 4, "in_two_splits": 3, "with_normals": 2},
         "groups": {"number": 0, "in_two_splits": 0, "with_normals": 0},
         **{"dropped_duplicates": 2, "dropped_groups": 0, "shared_groups": 0},
@@ -87,7 +87,7 @@ def test_arrays_index_and_facts(
     [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert warning == "toy/all: 2 images left out of training, their bytes are in the test"
     assert "byte-identical normal images in two splits: 2, such as" in caplog.text
-    assert "files that the card has no use for: 3, such as toy/readme.txt" in caplog.text
+    assert "files not used, neither an image nor a table: 3, such as toy/readme.txt" in caplog.text
 
     assert images.shape == (53, 32, 32, 3)
     assert masks.shape == (5, 32, 32)

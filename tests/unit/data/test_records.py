@@ -7,7 +7,7 @@ import pytest
 
 from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.types import Split
-from aeflow.data.records import Found, Record, find_records
+from aeflow.data.records import Found, Record, check_labels, find_records
 from aeflow.study.cards import DatasetCard, load_dataset_card
 from tests.unit.data.processes import ROOT
 from tests.unit.data.toy_dataset import make_card
@@ -65,7 +65,12 @@ def test_images_are_found_and_everything_else_is_not_used() -> None:
         Record("toy/train/hole/a.png", Split.TRAIN, 1, "hole", "1"),
     ]
     assert found.records[0].image_id == "toy/test/good/a"
-    assert found.not_used == [names[13], "toy/readme.txt", "toy/val/good/a.png"]
+    assert found.not_used == {
+        names[13]: "not in a place that the card reads",
+        "toy/readme.txt": "neither an image nor a table",
+        "toy/val/good/a.png": "not in a place that the card reads",
+    }
+    assert found.used == {*names[:8], "toy/groups.csv"}
 
 
 def test_every_differing_count_is_named() -> None:
@@ -86,7 +91,7 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
     names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel") for s in ("train", "test")]
     records, _, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
     assert [record.source for record in records] == names[3:1:-1]
-    assert not_used == ["licence"]
+    assert list(not_used) == ["licence"]
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):
         find(card, names, "gravle")
 
@@ -94,7 +99,7 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [
-        (["good/b.png", "good/a.png"], {}, r"first of 2 files: good/a\.png"),
+        (["good/b.png", "good/a.png"], {}, r"first of 2 files is good/a\.png"),
         (["toy/val/good/a.png"], ANY, r"split 'val'.*knows train, validation, test"),
         (
             ["toy/train/good/a.png", "toy/train/good/a.jpg"],
@@ -148,12 +153,38 @@ def test_a_wrong_table_of_groups(table: str, message: str) -> None:
         look(card, dict.fromkeys(GROUPED, "") | {"toy/groups.csv": table})
 
 
-def test_a_table_that_is_no_text() -> None:
+def of_bytes(card: str, members: dict[str, bytes]) -> list[Record]:
     content = io.BytesIO()
     with ZipFile(content, "w") as archive:
-        archive.writestr("list.csv", b"path,label\n\xff,normal\n")
-    with ZipFile(content) as archive, pytest.raises(DataError, match=r"list\.csv is no UTF-8"):
-        find_records(archive, load_dataset_card("folder_list", CARDS), "all")
+        for name, text in members.items():
+            archive.writestr(name, text)
+    with ZipFile(content) as archive:
+        return find_records(archive, load_dataset_card(card, CARDS), "all").records
+
+
+def test_a_table_that_is_no_text() -> None:
+    with pytest.raises(DataError, match=r"list\.csv is no text: save it as CSV in UTF-8"):
+        of_bytes("folder_list", {"list.csv": b"path,label\n\x81,normal\n"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;label\r\nä.png;normal\r\n",
+        "path\tlabel\nä.png\tnormal\n",
+        " Path , Label \nä.png, normal \n",
+        "path,label,,\nä.png,normal,,\n,,,\n\n",
+        '"path";"label"\n"ä.png";"normal"\n',
+        "\n\npath,label\n\nä.png,normal\n",
+        "path,label\n ä.png ,normal\n",
+        "path,label\n.\\ä.png,normal\n",
+        "path,label\nä.png,normal,,\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_kind_7_a_list_as_spreadsheets_write_it_is_read(text: str, encoding: str) -> None:
+    [record] = of_bytes("folder_list", {"list.csv": text.encode(encoding), "ä.png": b""})
+    assert record == Record("ä.png", Split.TRAIN, 0, "normal")
 
 
 # Card | path ({} may be any folder) | split | defect | whether anomalous | group | category
@@ -211,7 +242,8 @@ def test_an_official_name_is_read_and_nothing_beside_it(row: list[str]) -> None:
         assert (record.source, record.split, record.gt_label) == (path, split, int(label))
         assert (record.defect, record.group) == (defect, group or None)
     path = pattern.format("a/")
-    beside = [f"__MACOSX/{path}", "/._".join(path.rsplit("/", 1)), path + ".txt", path[:-4]]
+    beside = [f"__MACOSX/{path}", "/._".join(path.rsplit("/", 1)), path + ".txt"]
+    beside += [] if name.startswith("folder_") else [path[:-4]]  # DICOM files often end so
     if load_dataset_card(name, CARDS).layout.test_fraction is None:
         other = {"train": "val", "test": "training", "validation": "valid"}
         beside.append(path.replace(split, other[split]))
@@ -219,7 +251,7 @@ def test_an_official_name_is_read_and_nothing_beside_it(row: list[str]) -> None:
         beside += [path.replace("normal_", "normal_mask_"), "/Padded ".join(path.rsplit("/", 1))]
         beside.append(path.replace("Anomaly_", "Inpainting_"))
     for other_path in beside:
-        with pytest.raises(DataError, match="no path inside the archive matches"):
+        with pytest.raises(DataError, match="is where the card"):
             read(name, {other_path: ""} | groups_of(name, path), category or "all")
 
 
@@ -239,6 +271,79 @@ def test_a_mask_belongs_to_its_image(name: str, image: str, mask: str) -> None:
     members = dict.fromkeys([image, mask, mask.replace("00", "11"), "groups.csv.txt"], "")
     [record] = read(name, members, category)
     assert (record.source, record.mask) == (image, mask)
+
+
+# Card, images of a user -> what is said.
+NEARLY = [
+    ("folder_mvtec", ["Test/good/a.png"], r"Test/good/a\.png is not used: did you mean test/"),
+    ("folder_mvtec", ["test/dent/a.png", "ground-truth/dent/a_mask.png"], "mean ground_truth/ "),
+    ("folder_mvtec", ["training/good/b.png"], r"did you mean train/ \(there is training/\)"),
+    ("folder_mvtec", ["group.csv"], r"did you mean groups\.csv \(there is group\.csv\)"),
+    ("folder_mvtec", ["train/good/a.jpg"], "two images are called train/good/a: rename one"),
+    ("folder_two", ["Anomalous/a.png", "normal/a.png"], "did you mean anomalous/"),
+    ("folder_two", ["anomaly/a.png", "normal/a.png"], "did you mean anomalous/"),
+]
+
+
+@pytest.mark.parametrize(("name", "more", "message"), NEARLY)
+def test_kind_3_a_layout_that_is_nearly_right_is_named(
+    name: str, more: list[str], message: str
+) -> None:
+    names = ["train/good/a.png", *more] if name == "folder_mvtec" else more
+    with pytest.raises(DataError, match=message):
+        read(name, dict.fromkeys(names, ""))
+
+
+def test_kind_3_what_matches_nothing_is_kept_with_its_reason() -> None:
+    names = {
+        "train/good/a.png": None,
+        "train/good/day2/a.png": "not in a place that the card reads",
+        "train/good/a.xcf": "neither an image nor a table",
+        "val/good/a.tiff": "not in a place that the card reads",
+        "ground_truth/dent/a.png": "no image has this mask",
+        "ground_truth/dent/b_mask.png": "no image has this mask",
+        "labels.xlsx": "a table that the card does not read",
+        "Thumbs.db": "neither an image nor a table",
+        "train/good/c.heic": "not in a place that the card reads",
+    }
+    card = load_dataset_card("folder_mvtec", CARDS)
+    found = look(card, dict.fromkeys(names, ""))
+    assert found.not_used == {name: why for name, why in names.items() if why}
+
+
+@pytest.mark.parametrize(
+    ("card", "names", "message"),
+    [
+        ("folder_mvtec", ["normal/a.png", "anomalous/b.png"], "`card: folder_two`"),
+        ("folder_two", ["train/good/a.png", "test/good/b.png"], "`card: folder_mvtec`"),
+        ("folder_two", ["list.csv", "a.png"], "`card: folder_list`"),
+        ("folder_mvtec", ["a.png"], "It reads: train/<normal class>"),
+        ("folder_list", ["List.csv"], r"Did you mean list\.csv"),
+        ("mvtec_ad", ["normal/a.png"], "Give the archive as published"),
+    ],
+)
+def test_a_wrong_card_is_recognised(card: str, names: list[str], message: str) -> None:
+    category = "bottle" if card == "mvtec_ad" else "all"
+    with pytest.raises(DataError, match=message):
+        read(card, dict.fromkeys(names, ""), category)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["normal", "Normal"], r"'normal' and 'Normal'.*Normal \(1\), normal \(1\)"),
+        (["normal", "dent", "DENT"], "'dent' and 'DENT'"),
+        (["NORMAL", "dent"], "'normal' and 'NORMAL' differ.*'normal' means normal"),
+        (["normal", "big dent", "big_dent"], "'big dent' and 'big_dent'"),
+        (["ok", "dent"], r"no image to train on is normal, .*'normal'.*dent \(1\), ok \(1\)"),
+    ],
+)
+def test_kind_4_a_near_miss_is_no_class_of_its_own(labels: list[str], message: str) -> None:
+    rows = "".join(f"{n}.png,{label}\n" for n, label in enumerate(labels))
+    members = {f"{n}.png": "" for n in range(len(labels))} | {"list.csv": f"path,label\n{rows}"}
+    card = load_dataset_card("folder_list", CARDS)
+    with pytest.raises(DataError, match=message):
+        check_labels(card, read("folder_list", members))
 
 
 CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
