@@ -13,7 +13,7 @@ import stat
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NoReturn, Self
@@ -147,16 +147,24 @@ def open_archive(path: Path) -> Archive:
 
 
 def stamp(archive: Archive, names: Iterable[str]) -> str:
-    """Return a digest that changes when one of these members does.
+    """Return two digests, `<first>-<second>`, that know no place.
 
-    It knows no place: of a zip names, sizes and checksums, of a folder names, sizes and times.
+    The first one is of names and sizes, of a zip's members checksums too; the second of a folder's
+    times, which a copy changes.
     """
-    digest = hashlib.sha256()
+    held, times = hashlib.sha256(), hashlib.sha256()
     for name in sorted(names):
         member = archive.getinfo(name)
-        known = archive.written(name) if isinstance(archive, Folder) else member.CRC
-        digest.update(f"{name}\0{member.file_size}\0{known}\0".encode())
-    return digest.hexdigest()
+        held.update(f"{name}\0{member.file_size}\0{getattr(member, 'CRC', 0)}\0".encode())
+        if isinstance(archive, Folder):
+            times.update(f"{archive.written(name)}\0".encode())
+    return f"{held.hexdigest()[:32]}-{times.hexdigest()[:32]}"
+
+
+def content_digest(sha256: Mapping[str, str]) -> str:
+    """Return a digest of files: name -> SHA-256."""
+    listed = "".join(f"{name}\0{sha256[name]}\0" for name in sorted(sha256))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def read_member(archive: Archive, name: str) -> bytes:

@@ -5,13 +5,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.files import read_json, write_json
 from aeflow.core.receipts import Receipt, read_receipt
-from aeflow.data.archives import Archive, Folder, archive_kind, open_archive, stamp
+from aeflow.data.archives import (
+    Archive,
+    Folder,
+    archive_kind,
+    content_digest,
+    open_archive,
+    sha256_member,
+    stamp,
+)
 from aeflow.data.records import check_labels, find_records
 from aeflow.study.cards import DatasetCard
 from aeflow.study.cells import PATHS
 from aeflow.study.entries import DatasetEntry, Seen
 from aeflow.study.study import Study
+
+# Of a copy of a folder -> what its original was known by.
+ANSWERS = Path(".snakemake/copies.json")
 
 
 def see_sources(study: Study) -> Study:
@@ -39,9 +51,34 @@ def _see(study: Study, entry: DatasetEntry) -> DatasetEntry:
         return entry.model_copy(update={"seen": known})
     try:
         seen = _look(place, study.card(entry.name), study.categories(entry.name))
+        if known is not None:
+            seen = _unless_copied(entry, study.card(entry.name), known, seen)
     except DataError as error:
         raise ConfigError(f"{where}: {error}") from error
     return entry.model_copy(update={"seen": seen})
+
+
+def _unless_copied(entry: DatasetEntry, card: DatasetCard, known: Seen, seen: Seen) -> Seen:
+    """Return `seen`, with what was known where nothing but times differ: a copy, a checkout.
+
+    The bytes are read for that, once for each copy: the answer is kept beside Snakemake's records.
+    """
+    answers: dict[str, str] = read_json(ANSWERS) if ANSWERS.exists() else {}
+    before, place = dict(answers), entry.place
+    assert place is not None
+    for category, now in seen.categories.items():
+        was = known.categories.get(category, "")
+        if now != was and now.partition("-")[0] == was.partition("-")[0] and now not in answers:
+            receipt = _receipt("prepared", dataset=entry.name, category=category)
+            with open_archive(place) as folder:
+                used = find_records(folder, card, category).used
+                bytes_now = content_digest({name: sha256_member(folder, name) for name in used})
+            same = receipt is not None and receipt.facts.get("content") == bytes_now
+            answers[now] = was if same else now
+    if answers != before:
+        write_json(ANSWERS, answers)
+    categories = {name: answers.get(now, now) for name, now in seen.categories.items()}
+    return seen.model_copy(update={"categories": categories})
 
 
 def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
@@ -68,17 +105,16 @@ def _names(archive: Archive) -> list[str]:
 
 def _known(study: Study, entry: DatasetEntry) -> Seen | None:
     """Return what a source held when it was read; None if it never was."""
-    receipts = {name: _prepared(entry, name) for name in study.categories(entry.name)}
+    receipts = {
+        name: _receipt("prepared", dataset=entry.name, category=name)
+        for name in study.categories(entry.name)
+    }
     seen = {name: receipt and receipt.settings.get("seen") for name, receipt in receipts.items()}
     if all(seen.values()):
         return Seen(categories=seen)
     fetched = _receipt("fetched", archive=entry.archive)
     own = fetched and fetched.settings.get("own")
     return Seen(archive=own) if own else None
-
-
-def _prepared(entry: DatasetEntry, category: str) -> Receipt | None:
-    return _receipt("prepared", dataset=entry.name, category=category)
 
 
 def _receipt(name: str, **words: str) -> Receipt | None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
 from aeflow.core.types import INDEX_COLUMNS, NORMAL, Split
-from aeflow.data.archives import open_archive
+from aeflow.data.archives import content_digest, open_archive
 from aeflow.data.not_used import NO_IMAGE
 from aeflow.data.records import Record, check_labels, count_records, find_records
 from aeflow.data.splits import assign_splits
@@ -63,7 +63,7 @@ def check_images(
     """
     with open_archive(archive) as opened:
         try:
-            records, _, not_used = find_records(opened, card, category)
+            records, used, not_used = find_records(opened, card, category)
             check_labels(card, records)
         except DataError as error:
             raise DataError(f"{card.name}/{category}: {error}") from error
@@ -80,10 +80,14 @@ def check_images(
             logger.warning("%s/%s: %s", card.name, category, told)
     digests = hash_images(pool, [record.source for record in records])
     records = [replace(record, sha256=sha) for record, sha in zip(records, digests, strict=True)]
+    others = sorted(used - {record.source for record in records})
+    known = {record.source: record.sha256 for record in records}
+    known |= dict(zip(others, hash_images(pool, others) if others else [], strict=True))
     files = _tied((record.sha256, record) for record in records)
     duplicates = [tied for tied in files if len(tied) > 1]
     groups = _tied((record.group, record) for record in records if record.group is not None)
     facts: dict[str, Any] = {
+        "content": content_digest(known),
         "found": dict(sorted(found.items())),
         "not_used": {why: _by_folder(paths) for why, paths in _by_reason(not_used).items()},
         "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
@@ -102,8 +106,8 @@ def check_images(
         facts[key] = number = getattr(splits, key)
         if number:
             logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
-    used = count_records(splits.records)
-    told = ", ".join(f"{used[split]} {split}" for split in Split)
+    in_use = count_records(splits.records)
+    told = ", ".join(f"{in_use[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
     settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
     tell("ok", f"in use ({settled}): {told}; {shared}")
