@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 Level = Literal["ok", "note", "error"]
 Tell = Callable[[Level, str], None]
 PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
+FEW = 20  # training normals, below which results depend on single images
 MOST_FOLDERS = 20  # of files that are not used, by name
 LEFT_OUT = {
     "dropped_duplicates": (logging.WARNING, "left out of training, their bytes are in the test"),
@@ -93,6 +94,16 @@ def check_images(
         "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
         "groups": _tell_shared(groups, "patients or groups with {} images", tell),
     }
+    contradicting = [tied for tied in duplicates if len({r.gt_label for r in tied}) > 1]
+    facts["contradicting"] = len(contradicting)
+    if contradicting:
+        first, *_, other = sorted(contradicting[0], key=lambda record: record.gt_label)
+        told = (
+            f"images with the same bytes are normal and anomalous: {len(contradicting)}, such as "
+            f"{first.source} ({first.defect}) and {other.source} ({other.defect})"
+        )
+        tell("error", told)
+        logger.warning("%s/%s: %s", card.name, category, told)
     if not duplicates:
         tell("ok", "no two images are byte-identical")
     elif not facts["duplicates"]["in_two_splits"]:
@@ -107,6 +118,8 @@ def check_images(
         if number:
             logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
     in_use = count_records(splits.records)
+    for why in _lacking(in_use, groups=bool(groups) or card.has_source):
+        logger.warning("%s/%s: %s", card.name, category, why)
     told = ", ".join(f"{in_use[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
     settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
@@ -165,6 +178,25 @@ def prepare_images(
         counts = {"train": used["train"]} | {part: used[part] for part in PARTS}
         logger.info("%s: %s", name, counts)
         return facts | {"counts": counts, "unusable": unusable}
+
+
+def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
+    """Return what a user must know of images that are not there."""
+    found = []
+    normal, anomalous = in_use["test_normal"], in_use["test_anomalous"]
+    if not normal and not anomalous:
+        found.append("no test images: a detector is trained, but nothing tells how good it is")
+    elif not normal or not anomalous:
+        kind = "anomalous" if normal else "normal"
+        found.append(f"no {kind} test images: metrics that need both kinds stay empty")
+    if in_use["train"] < FEW:
+        found.append(f"few normal images to train on: {in_use['train']}")
+    if not groups:
+        found.append(
+            "no groups are known: if several images show one part or patient, say so in "
+            "groups.csv, or some may both train and validate"
+        )
+    return found
 
 
 def _tied(keyed: Iterable[tuple[str, Record]]) -> list[list[Record]]:

@@ -71,8 +71,8 @@ def assign_splits(
         anomalies = [record for record in clean if record.gt_label == ANOMALOUS]
         if not train or not validation:
             raise DataError(
-                f"{len(train)} training and {len(validation)} validation normals are usable: at "
-                "least one of each is needed."
+                f"normal images to train on: {len(train)}, to validate: {len(validation)}, but "
+                "for those that share a group or a file with the test. One of each is needed."
             )
     else:
         train, validation = _hold_out(usable, test, settings)
@@ -131,10 +131,13 @@ def _draw_test(records: Sequence[Record], fraction: float, seed: int) -> list[Re
     }
     drawn = dict.fromkeys(wanted, 0)
     test: set[str] = set()
+    units = _units(records, seed, "test ")
+    kinds = [min(record.gt_label for record in unit) for unit in units]
+    spare = kinds.count(NORMAL) - 2  # one to train and one to validate
     # Not the order of the validation split: that would take the test's neighbours.
-    for unit in _units(records, seed, "test "):
-        kind = min(record.gt_label for record in unit)
-        if drawn[kind] < wanted[kind]:
+    for kind, unit in zip(kinds, units, strict=True):
+        if drawn[kind] < wanted[kind] and (kind != NORMAL or spare > 0):
+            spare -= kind == NORMAL
             test |= {record.source for record in unit}
             for record in unit:
                 drawn[record.gt_label] += 1
@@ -151,14 +154,18 @@ def _hold_out(
     taken = {record.group for record in test} - {None}
     free = [unit for unit in units if all(record.group not in taken for record in unit)]
     if len(units) < 2 or not free:
+        tied = {record.group or "the same bytes" for record in normals}
+        why = f", all of one group ({', '.join(tied)})" if len(units) == 1 < len(normals) else ""
+        if len(units) > 1:
+            why = ", each of a group that the test has too"
         raise DataError(
-            f"The {len(normals)} usable training normals belong to {len(units)} group(s), "
-            f"{len(free)} of them not in the test: at least two are needed, one to train and one "
-            "to validate."
+            f"normal images to train on: {len(normals)}{why}. Two are needed that share no group, "
+            "one to train and one to validate: add images, or mend the groups."
         )
     if len(free) == len(units):
         free = free[:-1]  # the last unit always trains
-    wanted = settings.val_fraction * len(normals)
+    # Of four normals or more, two: a threshold between single images means little.
+    wanted = max(settings.val_fraction * len(normals), min(2, len(normals) // 2))
     held: dict[str, Record] = {}
     for unit in free:
         if len(held) < wanted:

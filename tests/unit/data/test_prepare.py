@@ -29,6 +29,10 @@ from aeflow.study.study import Study
 from tests.unit.data.processes import ROOT, on_small_disk, run, start
 from tests.unit.data.toy_dataset import make_card, sha256, write_zip
 
+GROUPLESS = (
+    "no groups are known: if several images show one part or patient, say so in groups.csv, or "
+    "some may both train and validate"
+)
 OUTPUTS = ("images.npy", "masks.npy", "index.csv")
 
 
@@ -72,7 +76,9 @@ def test_arrays_index_and_facts(
     anomalies = {"validation_anomalous": 5, "test_anomalous": 5}
     split = Counter(row["split"] for row in rows if row["gt_label"] == "0")
     normals = {"train": split["train"], "validation_normal": split["validation"], "test_normal": 5}
+    del facts["content"]
     assert facts == {
+        "contradicting": 1,
         "found": found | {"train": 46, "test": 10},
         "not_used": {"neither an image nor a table": {"toy/x/": 2, "toy/": 1}},
         "duplicates": {"number": 4, "in_two_splits": 3, "with_normals": 2},
@@ -84,8 +90,13 @@ def test_arrays_index_and_facts(
     }
     assert 9 <= split["validation"] <= 11
     assert split["train"] + split["validation"] == 38
-    [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert warning == "toy/all: 2 images left out of training, their bytes are in the test"
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == [
+        "toy/all: images with the same bytes are normal and anomalous: 1, such as "
+        "toy/train/good/08.png (good) and toy/test/hole/00.png (hole)",
+        "toy/all: 2 images left out of training, their bytes are in the test",
+        f"toy/all: {GROUPLESS}",
+    ]
     assert "byte-identical normal images in two splits: 2, such as" in caplog.text
     assert "files not used, neither an image nor a table: 3, such as toy/readme.txt" in caplog.text
 
@@ -211,7 +222,7 @@ def test_scripts_fetch_and_prepare_the_same_bytes_under_any_hash_seed(
     assert made[0] == made[1]
     assert fetched.made == {"data/raw/toy.zip": sha256(Path("data/raw/toy.zip"))}
     assert fetched.facts["files"][0]["sha256"] == fetched.made["data/raw/toy.zip"]
-    assert fetched.warnings == prepared.warnings == []
+    assert (fetched.warnings, prepared.warnings) == ([], [f"toy/all: {GROUPLESS}"])
     facts = prepare(Path("data/raw/toy.zip"), card, tmp_path / "expected")
     assert prepared.facts == facts
     assert made[0][0] == contents(tmp_path / "expected")
@@ -252,8 +263,8 @@ def test_a_full_disk_or_a_limit_leaves_nothing(
     tmp_path: Path, archive: Path, card: DatasetCard
 ) -> None:
     told = on_small_disk(tmp_path, 2, [*child(tmp_path, archive, card), str(tmp_path / "disk")])
-    assert told[0].startswith(f"DataError: Cannot write {tmp_path}/disk/images.npy: the disk is")
-    assert told[1:] == []
+    [error] = [line for line in told if not line.startswith("toy/all: ")]
+    assert error.startswith(f"DataError: Cannot write {tmp_path}/disk/images.npy: the disk is")
     out = tmp_path / "out"
     said = run([*child(tmp_path, archive, card, 1_000_000), str(out)])
     assert said.startswith(f"DataError: Cannot write {out}/images.npy: files of that")
@@ -302,8 +313,9 @@ def test_killed_and_started_again(tmp_path: Path, slow: list[str]) -> None:
     assert len(workers) >= 2
     assert not any((out / name).exists() for name in OUTPUTS)
     wait_until(lambda: not any(map(is_running, workers)))  # no orphan waits for work for ever
-    assert run([*slow, str(out)]) == ""
-    assert run([*slow, str(tmp_path / "undisturbed")]) == ""
+    again, undisturbed = (run([*slow, str(f)]) for f in (out, tmp_path / "undisturbed"))
+    assert again == undisturbed
+    assert {line.partition(":")[0] for line in again.splitlines()} == {"toy/all"}, "warnings alone"
     assert contents(out) == contents(tmp_path / "undisturbed")
     assert sorted(contents(out)) == sorted(OUTPUTS)
 

@@ -232,7 +232,7 @@ def test_a_datasets_own_validation_is_kept_apart_and_capped() -> None:
     assert len(names(found, "validation", 1)) == 4
     assert (found.dropped_validation, found.dropped_anomalies) == (3, 2)
     leaky = [r for r in records if r.split != "validation" or r.source.startswith(("of", "copy"))]
-    with pytest.raises(DataError, match="6 training and 0 validation normals"):
+    with pytest.raises(DataError, match="to train on: 6, to validate: 0"):
         assign(leaky)
 
 
@@ -268,12 +268,24 @@ def test_patients_with_healthy_and_sick_images_are_drawn_by_the_healthy_ones() -
 
 def test_too_few_units_are_an_error() -> None:
     records = [image(f"{n}.png", group="only") for n in range(9)]
-    with pytest.raises(DataError, match=r"9 usable training normals belong to 1 group"):
+    with pytest.raises(DataError, match=r"to train on: 9, all of one group"):
         assign(records)
     records = [image(f"{n}.png", group=f"p{n}") for n in range(4)]
     records += [image(f"t{n}.png", "test", group=f"p{n}") for n in range(4)]
-    with pytest.raises(DataError, match=r"4 group.*0 of them not in the test"):
+    with pytest.raises(DataError, match="on: 4, each of a group that the test has too"):
         assign(records, "official")
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 9])
+@pytest.mark.parametrize("fraction", [None, 0.3])
+def test_kind_5_few_normals_train_and_validate(number: int, fraction: float | None) -> None:
+    found = assign([image(f"{n}.png") for n in range(number)], test_fraction=fraction)
+    split = Counter(record.split for record in found.records)
+    assert split["train"] >= 1
+    assert split["validation"] == min(2, (number - split["test"]) // 2)
+    assert split.total() == number
+    with pytest.raises(DataError, match=r"normal images to train on: 1\. Two are needed"):
+        assign([image("0.png")], test_fraction=fraction)
 
 
 @pytest.mark.parametrize("tie", [{"group": "p"}, {"content": "same"}])
