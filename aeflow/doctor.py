@@ -81,6 +81,7 @@ class Doctor:
             given = cell._asdict()
             yield "fetch_data", {"archive": study.dataset(cell.dataset).archive}
             yield "prepare_images", given
+            yield "prepare_masks", given
             for training in trainings_of(study, cell):
                 encoder = study.fit_settings(cell.dataset, training.variant).encoder
                 words = {"encoder": encoder.name, "stage": encoder.stage}

@@ -74,7 +74,6 @@ def prepare(archive: Path, images: int) -> Action:
         "all",
         DataSettings(),
         out / "images.npy",
-        out / "masks.npy",
         out / "index.csv",
         threads(),
     )

@@ -83,7 +83,6 @@ def write_study(folder: Path) -> None:
     kinds = [(split, label) for split, label, count in parts for _ in range(count)]
     index = pd.DataFrame(kinds, columns=["split", "gt_label"])
     index = index.assign(image_id=index.index, defect="hole", group="", source="", sha256="")
-    index["mask_row"] = [*[""] * 28, *range(4)]  # of the anomalous ones
     draw = np.random.default_rng(0)
     arrays = {
         "images": draw.integers(0, 256, (len(index), 64, 64, 3), np.uint8),

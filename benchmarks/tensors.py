@@ -190,9 +190,8 @@ def score(scale: Scale, cached: bool = True) -> Action:
             "split": "test",
             "gt_label": np.arange(count) % 2,
             "defect": "none",
-            "mask_row": pd.NA,
         }
     )
     no_masks = np.empty((0, scale.image_side, scale.image_side), np.uint8)
-    prepared = Prepared(scale.images(count), no_masks, index)
+    prepared = Prepared(scale.images(count), index, no_masks)
     return lambda: score_images(prepared, learner, EvaluationSettings().fpr_limit)

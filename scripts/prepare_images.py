@@ -14,7 +14,6 @@ def prepare_images(
     asked: PrepareAsked,
     archive: Path | None,
     images: Path,
-    masks: Path,
     index: Path,
     workers: int = 1,
 ) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def prepare_images(
     assert place is not None, "an archive, or a folder that is read where it is"
     with unchanged(place):
         facts = prepare.prepare_images(
-            place, asked.card, asked.category, asked.data, images, masks, index, workers
+            place, asked.card, asked.category, asked.data, images, index, workers
         )
     seconds, number = time.perf_counter() - begin, sum(facts["counts"].values())
     print(

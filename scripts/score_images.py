@@ -10,8 +10,8 @@ from aeflow.study.job import job
 def score_images(
     asked: ScoreAsked,
     images: Path,
-    masks: Path,
     index: Path,
+    masks: Path | None,
     features: Path | None,
     weights: Path | None,
     model: Path | None,
@@ -25,7 +25,7 @@ def score_images(
     from aeflow.scoring import score_images as scoring
     from aeflow.scoring.score_tables import write_scores
 
-    prepared = open_prepared(images, masks, index)
+    prepared = open_prepared(images, index, masks)
     scorer: Scorer
     if features and weights and model and trained:
         from aeflow.training.checkpoints import load_learner  # torch, which the gradient needs not

@@ -10,7 +10,6 @@ from aeflow.study.job import job
 def train_model(
     asked: FitAsked,
     images: Path,
-    masks: Path,
     index: Path,
     features: Path,
     weights: Path,
@@ -29,7 +28,7 @@ def train_model(
 
     method, settings = asked.method, asked.settings
     device = set_up(settings.training, asked.seed, peer=method.peer)
-    prepared = open_prepared(images, masks, index)
+    prepared = open_prepared(images, index)
     learner = build(method, settings, prepared.images, device, features, weights)
     unfinished = State(state, fingerprint(asked, index, features, weights))
     trainer = Trainer(learner, settings.training, asked.seed, unfinished)

@@ -143,8 +143,8 @@ MUTANTS = (
     Mutant(
         "mask-one-row-off",
         "aeflow/data/prepared.py",
-        "self.masks[int(mask_row)]",
-        "self.masks[int(mask_row) - 1]",
+        "self.masks[place] > 0",
+        "self.masks[place - 1] > 0",
         "data/test_prepared.py::test_masks_belong_to_their_images",
     ),
     Mutant(

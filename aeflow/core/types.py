@@ -100,7 +100,7 @@ class AnomalyMap(StrEnum):
 # First columns of every score table; one column per score component follows.
 SCORE_TABLE_COLUMNS = ("image_id", "split", "gt_label", "defect")
 # Columns of a prepared index.
-INDEX_COLUMNS = (*SCORE_TABLE_COLUMNS, "group", "source", "sha256", "mask_row")
+INDEX_COLUMNS = (*SCORE_TABLE_COLUMNS, "group", "source", "sha256")
 NORMAL, ANOMALOUS = 0, 1
 # Mean and sd of ImageNet's pixels in [0, 1], red, green, blue.
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

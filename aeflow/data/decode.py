@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from aeflow.core.errors import DataError
@@ -27,6 +27,13 @@ Box = tuple[float, float, float, float]
 
 class UnusableImageError(DataError):
     """An image cannot be used; the message is the reason."""
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Return width and height of the upright image, pixels, from the file's header alone."""
+    image = _open(content)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
 
 
 def decode_image(content: bytes, settings: DataSettings) -> tuple[Pixels, tuple[int, int]]:

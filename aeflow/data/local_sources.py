@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import read_json, write_json
@@ -18,7 +19,7 @@ from aeflow.data.archives import (
 )
 from aeflow.data.records import check_labels, find_records
 from aeflow.study.cards import DatasetCard
-from aeflow.study.cells import PATHS
+from aeflow.study.cells import PATHS, RECEIPTS
 from aeflow.study.entries import DatasetEntry, Seen
 from aeflow.study.study import Study
 
@@ -66,19 +67,30 @@ def _unless_copied(entry: DatasetEntry, card: DatasetCard, known: Seen, seen: Se
     answers: dict[str, str] = read_json(ANSWERS) if ANSWERS.exists() else {}
     before, place = dict(answers), entry.place
     assert place is not None
-    for category, now in seen.categories.items():
-        was = known.categories.get(category, "")
+    for name, category, now in _digests(seen):
+        was = getattr(known, name).get(category, "")
         if now != was and now.partition("-")[0] == was.partition("-")[0] and now not in answers:
-            receipt = _receipt("prepared", dataset=entry.name, category=category)
             with open_archive(place) as folder:
-                used = find_records(folder, card, category).used
-                bytes_now = content_digest({name: sha256_member(folder, name) for name in used})
+                found = find_records(folder, card, category)
+                files = found.masks if name == "masks" else found.used
+                bytes_now = content_digest({file: sha256_member(folder, file) for file in files})
+            receipt = _receipt(RECEIPTS[name], dataset=entry.name, category=category)
             same = receipt is not None and receipt.facts.get("content") == bytes_now
             answers[now] = was if same else now
     if answers != before:
         write_json(ANSWERS, answers)
-    categories = {name: answers.get(now, now) for name, now in seen.categories.items()}
-    return seen.model_copy(update={"categories": categories})
+    changes: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
+    for name, category, now in _digests(seen):
+        changes[name][category] = answers.get(now, now)
+    return seen.model_copy(update=changes)
+
+
+def _digests(seen: Seen) -> list[tuple[str, str, str]]:
+    return [
+        (name, category, digest)
+        for name in ("images", "masks")
+        for category, digest in getattr(seen, name).items()
+    ]
 
 
 def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
@@ -95,7 +107,10 @@ def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
         for category in found.values():
             check_labels(card, category.records)
         if isinstance(archive, Folder):
-            return Seen(categories={n: stamp(archive, of.used) for n, of in found.items()})
+            return Seen(
+                images={name: stamp(archive, of.used) for name, of in found.items()},
+                masks={name: stamp(archive, of.masks) for name, of in found.items()},
+            )
         return Seen(archive=stamp(archive, _names(archive)))
 
 
@@ -105,13 +120,13 @@ def _names(archive: Archive) -> list[str]:
 
 def _known(study: Study, entry: DatasetEntry) -> Seen | None:
     """Return what a source held when it was read; None if it never was."""
-    receipts = {
-        name: _receipt("prepared", dataset=entry.name, category=name)
-        for name in study.categories(entry.name)
-    }
-    seen = {name: receipt and receipt.settings.get("seen") for name, receipt in receipts.items()}
-    if all(seen.values()):
-        return Seen(categories=seen)
+    seen: dict[str, dict[str, Any]] = {"images": {}, "masks": {}}
+    for name, listed in seen.items():
+        for category in study.categories(entry.name):
+            receipt = _receipt(RECEIPTS[name], dataset=entry.name, category=category)
+            listed[category] = receipt and receipt.settings.get("seen")
+    if all(seen["images"].values()):
+        return Seen(images=seen["images"], masks={k: v for k, v in seen["masks"].items() if v})
     fetched = _receipt("fetched", archive=entry.archive)
     own = fetched and fetched.settings.get("own")
     return Seen(archive=own) if own else None

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
-from aeflow.core.types import INDEX_COLUMNS, NORMAL, Split
+from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import content_digest, open_archive
 from aeflow.data.not_used import NO_IMAGE
+from aeflow.data.prepared import UNKNOWN
 from aeflow.data.records import Record, check_labels, count_records, find_records
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import (
@@ -26,6 +28,7 @@ from aeflow.data.workers import (
     decode_images,
     hash_images,
     keep_rows,
+    open_rows,
 )
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
@@ -64,7 +67,7 @@ def check_images(
     """
     with open_archive(archive) as opened:
         try:
-            records, used, not_used = find_records(opened, card, category)
+            records, used, _, not_used = find_records(opened, card, category)
             check_labels(card, records)
         except DataError as error:
             raise DataError(f"{card.name}/{category}: {error}") from error
@@ -133,15 +136,16 @@ def prepare_images(
     category: str,
     settings: DataSettings,
     images_path: Path,
-    masks_path: Path,
     index_path: Path,
     workers: int,
 ) -> dict[str, Any]:
-    """Decode a category's images into arrays, with their splits in an index.
+    """Decode a category's images into an array, with their splits in an index.
 
-    Writes `images_path` uint8 (N, S, S, 3), `masks_path` uint8 0/1 (M, S, S) for the M test
-    images that have a mask file, and `index_path` with one line per image in the order of the
-    rows. They appear when all are complete, the same bytes for any number of workers.
+    Writes `images_path` uint8 (N, S, S, 3) and `index_path` with one line per image in the order
+    of the rows. They appear when both are complete, the same bytes for any number of workers.
+
+    Args:
+        archive: a zip, or a folder.
 
     Returns:
         The facts of a receipt: what was found, what is in use, what was left out and why.
@@ -154,30 +158,97 @@ def prepare_images(
 
     with ExitStack() as stack:
         # The largest last: a full disk is reported by the innermost.
-        index, masks, images = (
-            stack.enter_context(atomic_path(path))
-            for path in (index_path, masks_path, images_path)
+        index, images = (
+            stack.enter_context(atomic_path(path)) for path in (index_path, images_path)
         )
         pool = stack.enter_context(archive_workers(archive, workers))
         records, facts = check_images(archive, card, category, settings, pool, log)
-        jobs = _jobs(records)
-        create_rows(images, (len(jobs), side, side, 3))
-        create_rows(masks, (sum(job.mask is not None for job in jobs), side, side))
-        reasons = decode_images(pool, jobs, settings, images, masks)
-
-        judged = list(zip(jobs, reasons, strict=True))
-        unusable = [{"source": job.source, "reason": why} for job, why in judged if why]
-        usable = [job for job, why in judged if not why]
+        create_rows(images, (len(records), side, side, 3))
+        jobs = [Job(record.source, row) for row, record in enumerate(records)]
+        unusable = _decode(pool, jobs, settings, images, f"{name}: {{}} images")
         if unusable:
-            _check_unusable(name, unusable, len(jobs), settings.max_unusable_share)
-            keep_rows(images, [job.row for job in usable])
-            keep_rows(masks, [job.mask_row for job in usable if job.mask_row is not None])
-        kept = [records[job.row] for job in usable]
+            keep_rows(images, [job.row for job in jobs if job.source not in unusable])
+        kept = [record for record in records if record.source not in unusable]
         index.write_text(_index(kept), encoding="utf-8")
         used = count_records(kept)
         counts = {"train": used["train"]} | {part: used[part] for part in PARTS}
         logger.info("%s: %s", name, counts)
         return facts | {"counts": counts, "unusable": unusable}
+
+
+def prepare_masks(
+    archive: Path,
+    card: DatasetCard,
+    category: str,
+    settings: DataSettings,
+    index_path: Path,
+    masks_path: Path,
+    workers: int,
+) -> dict[str, Any]:
+    """Decode the masks of a category's anomalous test images, in the order of its index.
+
+    Writes `masks_path` uint8 (M, S, S) for M such images: 1 on defects, 0 beside them, and
+    `UNKNOWN` all over where there is no mask; without any mask, M is 0.
+
+    Returns:
+        The facts of a receipt: how many are known, which cannot be used.
+    """
+    side, name = settings.image_size, f"{card.name}/{category}"
+    with open_archive(archive) as opened:
+        found = find_records(opened, card, category)
+    masks = {record.source: record.mask for record in found.records}
+    judged = [
+        row["source"]
+        for row in csv.DictReader(io.StringIO(index_path.read_text(encoding="utf-8")))
+        if row["split"] == Split.TEST and row["gt_label"] == str(ANOMALOUS)
+    ]
+    jobs = [Job(source, row, masks.get(source)) for row, source in enumerate(judged)]
+    jobs = [job for job in jobs if job.mask is not None]
+    with ExitStack() as stack:
+        target = stack.enter_context(atomic_path(masks_path))
+        pool = stack.enter_context(archive_workers(archive, workers))
+        create_rows(target, (len(judged) if jobs else 0, side, side))
+        told = f"{name}: {{}} masks"
+        unusable = _decode(pool, jobs, settings, target, told) if jobs else {}
+        known = {job.row for job in jobs if job.source not in unusable}
+        with open_rows(target) as write:
+            for row in range(len(judged)) if jobs else []:
+                if row not in known:
+                    write(row, np.full((side, side), UNKNOWN, np.uint8))
+        if jobs and len(known) < len(judged):
+            logger.warning(
+                "%s: %d of %d anomalous test images have no mask: pixel metrics are without them",
+                *(name, len(judged) - len(known), len(judged)),
+            )
+        files = sorted(found.masks)
+        sha256 = dict(zip(files, hash_images(pool, files) if files else [], strict=True))
+        facts = {"known": len(known), "anomalous": len(judged), "unusable": unusable}
+        return facts | {"content": content_digest(sha256)}
+
+
+def _decode(
+    pool: ProcessPoolExecutor, jobs: Sequence[Job], settings: DataSettings, target: Path, what: str
+) -> dict[str, str]:
+    """Decode into an array; return source -> reason of what cannot be used.
+
+    Raises:
+        DataError: these are more than the settings allow.
+    """
+    reasons = decode_images(pool, jobs, settings, target)
+    found = {job.source: why for job, why in zip(jobs, reasons, strict=True) if why}
+    if not found:
+        return {}
+    listed = "; ".join(f"{source}: {why}" for source, why in list(found.items())[:5])
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    counted = what.format(f"{len(found)} of {len(jobs)}")
+    message = f"{counted} are unusable ({listed}{more})."
+    if len(found) > settings.max_unusable_share * len(jobs):
+        raise DataError(
+            f"{message} Mend the source, or allow more with data.max_unusable_share "
+            f"(now {settings.max_unusable_share})."
+        )
+    logger.warning("%s", message)
+    return found
 
 
 def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
@@ -247,32 +318,10 @@ def _by_folder(paths: Sequence[str]) -> dict[str, int]:
     return listed | ({"elsewhere": rest} if rest else {})
 
 
-def _jobs(records: Sequence[Record]) -> list[Job]:
-    """Give every image its row, and every image with a mask its mask row."""
-    mask_rows = count()
-    return [
-        Job(record.source, row, record.mask, None if record.mask is None else next(mask_rows))
-        for row, record in enumerate(records)
-    ]
-
-
-def _check_unusable(name: str, unusable: list[dict[str, str]], total: int, allowed: float) -> None:
-    listed = "; ".join(f"{entry['source']}: {entry['reason']}" for entry in unusable[:5])
-    more = f"; and {len(unusable) - 5} more" if len(unusable) > 5 else ""
-    message = f"{name}: {len(unusable)} of {total} images are unusable ({listed}{more})."
-    if len(unusable) > allowed * total:
-        raise DataError(
-            f"{message} Mend the source, or allow more with data.max_unusable_share "
-            f"(now {allowed})."
-        )
-    logger.warning("%s", message)
-
-
 def _index(records: Sequence[Record]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(INDEX_COLUMNS)
-    for r, job in zip(records, _jobs(records), strict=True):
-        names = (r.image_id, r.split, r.gt_label, r.defect, r.group, r.source)
-        table.writerow((*names, r.sha256, job.mask_row))
+    for r in records:
+        table.writerow((r.image_id, r.split, r.gt_label, r.defect, r.group, r.source, r.sha256))
     return text.getvalue()

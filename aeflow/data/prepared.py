@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
+UNKNOWN = 255  # all over the mask of an image that has none
+
 
 @dataclass(frozen=True)
 class Prepared:
     """Images, masks and index of one dataset's category."""
 
     images: NDArray[np.uint8]  # (N, H, W, 3), memory-mapped
-    masks: NDArray[np.uint8]  # (M, H, W) in {0, 1}, memory-mapped; M images have one
     index: pd.DataFrame  # one row per image, in the order of `images`
+    # (M, H, W), memory-mapped, of the M anomalous test images: 1 on defects, else 0, `UNKNOWN`
+    # where no mask is known; M is 0 where none is.
+    masks: NDArray[np.uint8]
 
     def rows(self, *splits: Split, gt_label: int | None = None) -> NDArray[np.int64]:
         """Return the rows of these splits, in order; only those with `gt_label` if given."""
@@ -41,34 +45,45 @@ class Prepared:
 
         A normal image of a dataset with masks has an empty one.
         """
-        mask_row = self.index["mask_row"].iloc[row]
-        if not pd.isna(mask_row):
-            mask: NDArray[np.bool_] = self.masks[int(mask_row)] > 0
-            return mask
-        if len(self.masks) and self.index["gt_label"].iloc[row] != ANOMALOUS:
+        if not len(self.masks):
+            return None
+        if self.index["gt_label"].iloc[row] != ANOMALOUS:
             return np.zeros(self.images.shape[1:3], dtype=bool)
-        return None
+        judged = self.rows(Split.TEST, gt_label=ANOMALOUS)
+        place = int(np.searchsorted(judged, row))
+        if place == len(judged) or judged[place] != row or self.masks[place, 0, 0] == UNKNOWN:
+            return None
+        mask: NDArray[np.bool_] = self.masks[place] > 0
+        return mask
 
 
-def open_prepared(images: Path, masks: Path, index: Path) -> Prepared:
-    """Open what `prepare_images` wrote; DataError: a file is missing or of another set."""
-    prepared = Prepared(open_array(images), open_array(masks), _read_index(index))
+def open_prepared(images: Path, index: Path, masks: Path | None = None) -> Prepared:
+    """Open what `prepare_images` and `prepare_masks` wrote.
+
+    Raises:
+        DataError: a file is missing or of another set.
+    """
+    pixels, table = open_array(images), _read_index(index)
+    none = np.empty((0, *pixels.shape[1:3]), np.uint8)
+    prepared = Prepared(pixels, table, none if masks is None else open_array(masks))
+    judged = len(prepared.rows(Split.TEST, gt_label=ANOMALOUS))
     for path, rows, named in (
-        (images, len(prepared.images), len(prepared.index)),
-        (masks, len(prepared.masks), int(prepared.index["mask_row"].count())),
+        (images, len(prepared.images), {len(table)}),
+        (masks, len(prepared.masks), {0, judged}),
     ):
-        if rows != named:
+        if rows not in named:
             raise DataError(
-                f"{path} has {rows} rows but {index} names {named}: run prepare_images again."
+                f"{path} has {rows} rows but {index} names {max(named)}: delete its receipt and "
+                "run snakemake."
             )
     return prepared
 
 
 def _read_index(path: Path) -> pd.DataFrame:
-    types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64", "mask_row": "Int64"}
+    types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64"}
     try:
-        # A defect may be called "NA" or "1"; only mask_row can be empty and mean nothing.
-        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"mask_row": [""]})
+        # A defect may be called "NA" or "1".
+        table = pd.read_csv(path, dtype=types, keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run prepare_images.") from error
     except ValueError as error:  # pandas' own errors are ValueErrors

@@ -44,7 +44,8 @@ class Found(NamedTuple):
     """The images of a category, sorted by path, and the archive's files that are of none."""
 
     records: list[Record]
-    used: set[str]  # files of this category: images, masks, tables
+    used: set[str]  # files of this category: images and tables
+    masks: set[str]  # of this category
     not_used: dict[str, str]  # all others -> why; hidden files are not counted
 
 
@@ -65,12 +66,10 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
     images.sort(key=lambda image: image["source"])
     own = [i for i in images if category == "all" or i.get("category") == category]
-    used, of_others = (
-        {image[key] for image in chosen for key in ("source", "mask")} - {""}
-        for chosen in (own, images)
-    )
-    used |= files.tables
-    unused = [name for name in files.shown if name not in used | of_others]
+    used = files.tables | {image["source"] for image in own}
+    masks = {image["mask"] for image in own} - {""}
+    read = files.tables | {image[key] for image in images for key in ("source", "mask")}
+    unused = [name for name in files.shown if name not in read]
     not_used = {name: why_not_used(name, card.layout) for name in unused}
     if not own:
         raise DataError(_nothing(files, card, category, not_used))
@@ -82,7 +81,7 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     twice = [identifier for identifier, count in identifiers.items() if count > 1]
     if twice:
         raise DataError(f"two images are called {twice[0]}: rename one.")
-    return Found(records, used, not_used)
+    return Found(records, used, masks, not_used)
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:

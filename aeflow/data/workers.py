@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from aeflow.core.errors import DataError
 from aeflow.data.archives import Archive, open_archive, read_member, sha256_member
-from aeflow.data.decode import UnusableImageError, decode_image, decode_mask
+from aeflow.data.decode import UnusableImageError, decode_image, decode_mask, image_size
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,11 @@ _archive: Archive  # of a worker process, set once when it starts
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An image to decode: where it is and where its pixels go."""
+    """An image, or a mask of one, to decode: where it is and where its pixels go."""
 
     source: str
     row: int
     mask: str | None = None
-    mask_row: int | None = None
 
 
 @contextmanager
@@ -73,15 +72,14 @@ def decode_images(
     pool: ProcessPoolExecutor,
     jobs: Sequence[Job],
     settings: DataSettings,
-    images: Path,
-    masks: Path,
+    target: Path,
 ) -> list[str | None]:
-    """Decode every job into its row of the arrays `images` and `masks`.
+    """Decode the image of every job, or its mask where it has one, into its row of an array.
 
     Returns:
         Per job, the reason why it cannot be used, or None.
     """
-    return _in_chunks(pool, partial(_decode_chunk, settings, images, masks), jobs, "Decoding")
+    return _in_chunks(pool, partial(_decode_chunk, settings, target), jobs, "Decoding")
 
 
 def create_rows(path: Path, shape: tuple[int, ...]) -> None:
@@ -178,17 +176,17 @@ def _hash_chunk(sources: Sequence[str]) -> list[str]:
     return [sha256_member(_archive, source) for source in sources]
 
 
-def _decode_chunk(
-    settings: DataSettings, images: Path, masks: Path, jobs: Sequence[Job]
-) -> list[str | None]:
+def _decode_chunk(settings: DataSettings, target: Path, jobs: Sequence[Job]) -> list[str | None]:
     reasons: list[str | None] = []
-    with open_rows(images) as write_image, open_rows(masks) as write_mask:
+    with open_rows(target) as write:
         for job in jobs:
             try:
-                pixels, size = decode_image(_read(job.source), settings)
-                if job.mask is not None and job.mask_row is not None:
-                    write_mask(job.mask_row, decode_mask(_read(job.mask), settings, size))
-                write_image(job.row, pixels)
+                content = _read(job.source)
+                if job.mask is None:
+                    write(job.row, decode_image(content, settings)[0])
+                else:
+                    size = image_size(content)
+                    write(job.row, decode_mask(_read(job.mask), settings, size))
                 reasons.append(None)
             except UnusableImageError as reason:
                 reasons.append(str(reason))

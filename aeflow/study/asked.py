@@ -48,14 +48,14 @@ class FetchAsked(Asked):
 
 
 class PrepareAsked(Asked):
-    """The images of a dataset's category."""
+    """The images of a dataset's category, or their masks."""
 
     dataset: str
     category: str
     data: DataSettings
     card: DatasetCard
     source: Path | None = Field(None, description="A folder that is read where it is.")
-    seen: str | None = Field(None, description="Digest of what the folder holds of the category.")
+    seen: str | None = Field(None, description="Digest of what the folder holds of them.")
 
     def as_json(self) -> Any:
         """Return all but what the card tells people, and the folder's place."""

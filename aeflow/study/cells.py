@@ -39,6 +39,7 @@ PATHS = {
     "masks": f"data/{_PREPARED}/masks.npy",
     "index": f"data/{_PREPARED}/index.csv",
     "prepared": f"data/receipts/{_PREPARED}.json",
+    "prepared_masks": "data/receipts/masks/{dataset}/{category}.json",
     "weights": "data/weights/{encoder}.safetensors",
     "fetched_weights": "data/receipts/weights/{encoder}.json",
     "features": f"data/{_STAGE}.npy",
@@ -78,7 +79,8 @@ class Step:
 
 STEPS = {
     "fetch_data": Step(("archive",), "fetched"),
-    "prepare_images": Step(("images", "masks", "index"), "prepared"),
+    "prepare_images": Step(("images", "index"), "prepared"),
+    "prepare_masks": Step(("masks",), "prepared_masks"),
     "fetch_weights": Step(("weights",), "fetched_weights"),
     "extract_features": Step(("features",), "extracted"),
     "train_model": Step(("model", "history"), "trained"),
@@ -194,15 +196,16 @@ def asked(study: Study, step: str, given: Given) -> Asked:
                 sha256=entry.sha256,
                 seen=entry.seen and entry.seen.archive,
             )
-        case "prepare_images":
+        case "prepare_images" | "prepare_masks":
             entry, category = study.dataset(dataset), given["category"]
+            seen = entry.seen and getattr(entry.seen, step.removeprefix("prepare_"))
             return PrepareAsked(
                 dataset=dataset,
                 category=category,
                 data=study.data,
                 card=study.card(dataset),
                 source=entry.place if entry.in_place else None,
-                seen=entry.seen and entry.seen.categories.get(category),
+                seen=seen and seen.get(category),
             )
         case "fetch_weights":
             return WeightsAsked(encoder=given["encoder"])
@@ -253,24 +256,26 @@ def reads(study: Study, step: str, given: Given) -> dict[str, Path | list[Path]]
     Raises:
         ConfigError: there is no such cell, or it shares the files of another.
     """
-    prepared = ("images", "masks", "index")
     dataset = given.get("dataset", "")
     match step:
         case "fetch_data" | "fetch_weights":
             return {}
-        case "prepare_images":
-            return {} if study.dataset(dataset).in_place else _named(study, given, "archive")
+        case "prepare_images" | "prepare_masks":
+            archive = () if study.dataset(dataset).in_place else ("archive",)
+            index = ("index",) if step == "prepare_masks" else ()
+            return _named(study, given, *archive, *index)
         case "extract_features":
             return _named(study, given, "images", "weights")
     cell = _own_cell(study, given)
     found: dict[str, Path | list[Path]]
     match step:
         case "train_model":
-            return _named(study, given, *prepared, "features", "weights")
+            return _named(study, given, "images", "index", "features", "weights")
         case "score_images":
             fitted = study.variant(cell.variant).method.fitted
             more = ("features", "weights", "model", "trained") if fitted else ()
-            return _named(study, given, *prepared, *more)
+            masks = ("masks",) if study.card(dataset).layout.tells_masks else ()
+            return _named(study, given, "images", "index", *masks, *more)
         case "fuse_scores":
             members = members_of(study, cell)
             found = {"members": [path(study, "scores", table_of(study, m)) for m in members]}

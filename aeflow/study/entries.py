@@ -19,11 +19,13 @@ Value = bool | int | float | str | None
 class Seen(Strict):
     """What a source on this machine held when a run looked at it, as digests without any place.
 
-    Of an archive, which is fetched, or for each category of a folder, which is read where it is.
+    Of an archive, which is fetched, or of a folder, which is read where it is: for each category
+    of its images and tables, and of its masks.
     """
 
     archive: str | None = None
-    categories: dict[str, str] = Field({})
+    images: dict[str, str] = Field({})
+    masks: dict[str, str] = Field({})
 
 
 class DatasetEntry(Strict):
@@ -69,7 +71,7 @@ class DatasetEntry(Strict):
     @property
     def in_place(self) -> bool:
         """Whether the source is a folder that is read where it is, instead of an archive."""
-        return self.seen is not None and bool(self.seen.categories)
+        return self.seen is not None and bool(self.seen.images)
 
     @property
     def card_name(self) -> str:

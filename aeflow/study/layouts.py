@@ -54,6 +54,11 @@ class Layout(Strict):
         "`image` (file name without extension) and a column per class, 1 in one of them.",
     )
 
+    @property
+    def tells_masks(self) -> bool:
+        """Whether there may be masks."""
+        return self.mask is not None or self.image_list is not None
+
     @field_validator("image", "image_list", "groups", "one_hot")
     @classmethod
     def _pattern(cls, pattern: str | None) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import write_receipt
 from aeflow.core.types import INDEX_COLUMNS
-from aeflow.data.prepared import Prepared, open_prepared
+from aeflow.data.prepared import UNKNOWN, Prepared, open_prepared
 from aeflow.study.asked import FitAsked, ScoreAsked
 from aeflow.study.settings import FitSettings
 
@@ -46,17 +46,20 @@ class TinyStudy:
         draw = np.random.default_rng(0)
         kinds = [(*group[:3], group[4]) for group in GROUPS for _ in range(group[3])]
         self.rows: list[dict[str, Any]] = []
+        known: list[bool] = []  # the masks of the anomalous test images
         for number, position in enumerate(draw.permutation(len(kinds))):
             split, gt_label, defect, masked = kinds[position]
-            mask_row = sum(row["mask_row"] != "" for row in self.rows) if masked else ""
             name = f"{split}/{defect}/{number:03d}"
-            values = (name, split, gt_label, defect, "", f"{name}.png", "0" * 64, mask_row)
+            values = (name, split, gt_label, defect, "", f"{name}.png", "0" * 64)
             self.rows.append(dict(zip(INDEX_COLUMNS, values, strict=True)))
+            if (split, gt_label) == ("test", 1):
+                known.append(masked)
         anomalous = np.array([row["gt_label"] for row in self.rows])[:, None, None, None]
         count = len(self.rows)
         self.images = draw.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
-        self.masks = np.zeros((3, SIDE, SIDE), dtype=np.uint8)
+        self.masks = np.zeros((len(known), SIDE, SIDE), dtype=np.uint8)
         self.masks[:, 4:12, 8:20] = 1
+        self.masks[~np.array(known)] = UNKNOWN
         features = draw.normal(size=(count, GRID, GRID, CHANNELS)) + 2 * anomalous
         self.features = features.astype(np.float16)
         self.save()
@@ -76,9 +79,19 @@ class TinyStudy:
         """The arrays and the index, from their files."""
         return open_prepared(*self.paths()[:3])
 
+    def mask(self, number: int) -> np.ndarray | None:
+        """Return the mask of the row `number`, None where none is known."""
+        kinds = [(row["split"], row["gt_label"]) for row in self.rows]
+        if kinds[number][1] == 0:
+            return np.zeros((SIDE, SIDE), np.uint8)
+        if kinds[number] != ("test", 1):
+            return None
+        mask = self.masks[kinds[:number].count(("test", 1))]
+        return None if mask[0, 0] == UNKNOWN else mask
+
     def paths(self) -> list[Path]:
-        """Return images, masks, index, features and weights; there are no weights."""
-        names = ("images.npy", "masks.npy", "index.csv", "features.npy", "none")
+        """Return images, index, masks, features and weights; there are no weights."""
+        names = ("images.npy", "index.csv", "masks.npy", "features.npy", "none")
         return [self.folder / name for name in names]
 
 
@@ -94,9 +107,10 @@ def fit_tiny(
 
     asked = FitAsked(method=method, settings=tiny_settings(**changes), seed=seed)
     model, history = out / "model.safetensors", out / "history.csv"
-    facts = train_model(asked, *paths, out / "state.safetensors", model, history)
+    read = [*paths[:2], *paths[3:]]  # no masks
+    facts = train_model(asked, *read, out / "state.safetensors", model, history)
     receipt = {"made": {path: sha256_file(path) for path in (model, history)}}
-    receipt["origin"] = {paths[2]: sha256_file(paths[2])}
+    receipt["origin"] = {paths[1]: sha256_file(paths[1])}
     write_receipt(out / "trained.json", settings=asked.as_json(), facts=facts, **receipt)
     return out
 

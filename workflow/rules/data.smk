@@ -1,4 +1,4 @@
-# From a dataset's source to one array of its images. Before all else: every other job waits.
+# From a dataset's source to arrays of its images and masks. Before all else: others wait.
 
 
 rule fetch_data:
@@ -43,3 +43,26 @@ rule prepare_images:
         "Prepare the images of {wildcards.dataset}, {wildcards.category}"
     shell:
         run("prepare_images", " --workers {threads}")
+
+
+rule prepare_masks:
+    input:
+        read("prepare_masks"),
+    output:
+        **made("prepare_masks"),
+    log:
+        "results/logs/prepare_masks/{dataset}/{category}.log",
+    benchmark:
+        "results/benchmarks/prepare_masks/{dataset}/{category}.tsv"
+    priority: 1
+    threads: max(1, min(2, (workflow.cores or 3) - 1))
+    resources:
+        study=str(STUDY_FILE),
+    params:
+        code=code("prepare_masks"),
+        asked=asked("prepare_masks"),
+        of=of,
+    message:
+        "Prepare the masks of {wildcards.dataset}, {wildcards.category}"
+    shell:
+        run("prepare_masks", " --workers {threads}")

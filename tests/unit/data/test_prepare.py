@@ -21,8 +21,9 @@ from PIL import Image
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.receipts import read_receipt
-from aeflow.data.decode import decode_image, decode_mask
-from aeflow.data.prepare import prepare_images
+from aeflow.data.decode import decode_image, decode_mask, image_size
+from aeflow.data.prepare import prepare_images, prepare_masks
+from aeflow.data.prepared import UNKNOWN
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
 from aeflow.study.study import Study
@@ -33,7 +34,7 @@ GROUPLESS = (
     "no groups are known: if several images show one part or patient, say so in groups.csv, or "
     "some may both train and validate"
 )
-OUTPUTS = ("images.npy", "masks.npy", "index.csv")
+OUTPUTS = ("images.npy", "index.csv")
 
 
 def settings(**changes: object) -> DataSettings:
@@ -45,6 +46,22 @@ def prepare(
 ) -> dict[str, Any]:
     outputs = [folder / name for name in OUTPUTS]
     return prepare_images(archive, card, "all", settings(**changes), *outputs, workers)
+
+
+def prepare_all(
+    archive: Path, card: DatasetCard, folder: Path, workers: int = 1, **changes: object
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Prepare images, then masks; return the facts of both."""
+    facts = prepare(archive, card, folder, workers, **changes)
+    given = (archive, card, "all", settings(**changes), folder / "index.csv")
+    return facts, prepare_masks(*given, folder / "masks.npy", workers)
+
+
+def masks_of(folder: Path) -> dict[str, np.ndarray]:
+    """Return the mask of each anomalous test image, by the image's path."""
+    judged = [row for row in rows_of(folder) if (row["split"], row["gt_label"]) == ("test", "1")]
+    masks = np.load(folder / "masks.npy", allow_pickle=False)
+    return dict(zip((row["source"] for row in judged), masks, strict=True))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,9 +84,11 @@ def test_arrays_index_and_facts(
     }
     members |= copies | {"toy/readme.txt": b"", "toy/x/a.txt": b"", "toy/x/b.txt": b""}
     with caplog.at_level("INFO"):
-        facts = prepare(write_zip(tmp_path / "a.zip", members), card, tmp_path / "out")
+        facts, of_masks = prepare_all(
+            write_zip(tmp_path / "a.zip", members), card, tmp_path / "out"
+        )
     images = np.load(tmp_path / "out/images.npy", mmap_mode="r", allow_pickle=False)
-    masks = np.load(tmp_path / "out/masks.npy", mmap_mode="r", allow_pickle=False)
+    masks = masks_of(tmp_path / "out")
     rows = rows_of(tmp_path / "out")
 
     found = {"train_normal": 40, "train_anomalous": 6, "test_normal": 5, "test_anomalous": 5}
@@ -86,8 +105,10 @@ def test_arrays_index_and_facts(
         **{"dropped_duplicates": 2, "dropped_groups": 0, "shared_groups": 0},
         **{"dropped_validation": 0, "dropped_anomalies": 1, "drawn_test": 0},
         "counts": normals | anomalies,
-        "unusable": [],
+        "unusable": {},
     }
+    del of_masks["content"]
+    assert of_masks == {"known": 5, "anomalous": 5, "unusable": {}}
     assert 9 <= split["validation"] <= 11
     assert split["train"] + split["validation"] == 38
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
@@ -101,23 +122,22 @@ def test_arrays_index_and_facts(
     assert "files not used, neither an image nor a table: 3, such as toy/readme.txt" in caplog.text
 
     assert images.shape == (53, 32, 32, 3)
-    assert masks.shape == (5, 32, 32)
+    assert len(masks) == 5
     assert len({row["source"] for row in rows}) == len(rows) == 53
     for row, pixels in zip(rows, images, strict=True):
         content = members[row["source"]]
-        expected, size = decode_image(content, settings())
-        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(pixels, decode_image(content, settings())[0])
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
         assert row["source"] == row["image_id"] + ".png"
         assert row["source"].split("/")[2] == row["defect"]
         assert row["gt_label"] == str(int(row["defect"] == "hole"))
         assert (row["split"] == "test") == ("/test/" in row["source"])
-        assert (row["mask_row"] != "") == (row["defect"] == "hole" and row["split"] == "test")
-        if row["mask_row"]:
+        assert (row["source"] in masks) == (row["defect"] == "hole" and row["split"] == "test")
+        if row["source"] in masks:
             name = f"toy/ground_truth/hole/{row['source'][-6:-4]}_mask.png"
-            expected = decode_mask(members[name], settings(), size)
+            expected = decode_mask(members[name], settings(), image_size(content))
             assert expected.any()
-            np.testing.assert_array_equal(masks[int(row["mask_row"])], expected)
+            np.testing.assert_array_equal(masks[row["source"]], expected)
 
 
 def test_neither_workers_nor_the_order_of_the_archive_change_a_byte(
@@ -129,43 +149,49 @@ def test_neither_workers_nor_the_order_of_the_archive_change_a_byte(
 ) -> None:
     monkeypatch.setattr("aeflow.data.workers.CHUNK", 5)
     turned = write_zip(tmp_path / "turned.zip", dict(reversed(members.items())))
-    facts = [prepare(archive, card, tmp_path / "1"), prepare(turned, card, tmp_path / "2", 2)]
+    facts = [prepare_all(archive, card, tmp_path / "1")]
+    facts.append(prepare_all(turned, card, tmp_path / "2", 2))
     assert facts[0] == facts[1]
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_unusable_images_are_left_out_and_listed(
-    tmp_path: Path, card: DatasetCard, members: dict[str, bytes]
+    tmp_path: Path, card: DatasetCard, members: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The arrays hold the same rows as without the faults, minus the faulty ones."""
-    prepare(write_zip(tmp_path / "good.zip", members), card, tmp_path / "good")
+    """The array holds the same rows as without the faults, minus the faulty ones."""
+    prepare_all(write_zip(tmp_path / "good.zip", members), card, tmp_path / "good")
     faults = {
         "toy/test/good/01.png": (members["toy/test/good/01.png"][:900], "cannot be decoded"),
         "toy/test/hole/02.png": (b"words", "not an image"),
-        "toy/test/hole/03.png": (members["toy/test/hole/00.png"], "its mask is 43 x 36 pixels"),
     }
-    broken = {**members, **{name: content for name, (content, _) in faults.items()}}
+    other = {"toy/test/hole/03.png": members["toy/test/hole/00.png"]}  # of another size
+    broken = {**members, **{name: content for name, (content, _) in faults.items()}, **other}
     archive = write_zip(tmp_path / "broken.zip", broken)
-    facts = prepare(archive, card, tmp_path / "broken", max_unusable_share=0.06)
-    assert [entry["source"] for entry in facts["unusable"]] == sorted(faults)
-    for entry in facts["unusable"]:
-        assert faults[entry["source"]][1] in entry["reason"]
-    assert (facts["counts"]["test_normal"], facts["counts"]["test_anomalous"]) == (4, 3)
+    facts, of_masks = prepare_all(archive, card, tmp_path / "broken", max_unusable_share=0.3)
+    assert list(facts["unusable"]) == sorted(faults)
+    for source, reason in facts["unusable"].items():
+        assert faults[source][1] in reason
+    assert (facts["counts"]["test_normal"], facts["counts"]["test_anomalous"]) == (4, 4)
+    assert (of_masks["known"], of_masks["anomalous"]) == (3, 4)
+    [[source, reason]] = of_masks["unusable"].items()
+    assert (source, reason[:24]) == ("toy/test/hole/03.png", "its mask is 43 x 36 pixe")
+    assert "1 of 4 masks are unusable" in caplog.text
+    assert "1 of 4 anomalous test images have no mask" in caplog.text
 
-    def table(folder: str) -> dict[str, tuple[bytes, bytes]]:
-        images, masks = (np.load(tmp_path / folder / name) for name in OUTPUTS[:2])
+    def table(folder: str) -> dict[str, bytes]:
+        images = np.load(tmp_path / folder / "images.npy")
         rows = rows_of(tmp_path / folder)
-        assert len(masks) == sum(row["mask_row"] != "" for row in rows)
-        return {
-            row["source"]: (
-                image.tobytes(),
-                masks[int(row["mask_row"])].tobytes() if row["mask_row"] else b"",
-            )
-            for row, image in zip(rows, images, strict=True)
-        }
+        return {r["source"]: i.tobytes() for r, i in zip(rows, images, strict=True)}
 
-    expected = {name: row for name, row in table("good").items() if name not in faults}
-    assert table("broken") == expected
+    usable, kept = table("good"), table("broken")
+    assert kept.pop(*other) != usable.pop(*other)
+    assert kept == {name: pixels for name, pixels in usable.items() if name not in faults}
+    good, left = masks_of(tmp_path / "good"), masks_of(tmp_path / "broken")
+    assert (left.pop(*other) == UNKNOWN).all()
+    assert all((mask == good[name]).all() for name, mask in left.items())
+    for share, name in ((0.01, "images"), (0.2, "masks")):
+        with pytest.raises(DataError, match=rf"toy/all: \d of \d+ {name} are unusable \(toy/test"):
+            prepare_all(archive, card, tmp_path / "refused", max_unusable_share=share)
 
 
 def test_failures_leave_nothing(
@@ -242,7 +268,7 @@ if __name__ == "__main__":
     if int(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     card = DatasetCard.model_validate_json(Path(card).read_text())
-    outputs = [Path(out, name) for name in ("images.npy", "masks.npy", "index.csv")]
+    outputs = [Path(out, name) for name in ("images.npy", "index.csv")]
     settings = DataSettings(image_size=256, val_fraction=0.25)
     try:
         prepare_images(Path(archive), card, "all", settings, *outputs, 2)

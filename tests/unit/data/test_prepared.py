@@ -7,12 +7,12 @@ import pytest
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import Split
-from aeflow.data.prepared import Prepared, open_array, open_prepared
+from aeflow.data.prepared import UNKNOWN, Prepared, open_array, open_prepared
 from tests.unit.tiny import TinyStudy
 
 
 def paths(tiny: TinyStudy) -> list[Path]:
-    return [tiny.folder / name for name in ("images.npy", "masks.npy", "index.csv")]
+    return [tiny.folder / name for name in ("images.npy", "index.csv", "masks.npy")]
 
 
 def opened(tiny: TinyStudy) -> Prepared:
@@ -33,11 +33,8 @@ def test_any_name_survives(tiny: TinyStudy, name: str) -> None:
 def test_the_index_is_what_was_written_and_all_that_is_in_memory(tiny: TinyStudy) -> None:
     prepared = opened(tiny)
     index = prepared.index
-    for column in index.columns.drop("mask_row"):
+    for column in index.columns:
         assert list(index[column]) == [row[column] for row in tiny.rows]
-    known = index["mask_row"].notna()
-    assert list(known) == [row["mask_row"] != "" for row in tiny.rows]
-    assert list(index["mask_row"][known]) == [0, 1, 2]
     assert isinstance(prepared.images, np.memmap)
     assert not prepared.images.flags.writeable
     np.testing.assert_array_equal(prepared.images, tiny.images)
@@ -65,19 +62,17 @@ def test_rows_are_those_of_split_and_label_in_order(tiny: TinyStudy) -> None:
 
 def test_masks_belong_to_their_images(tiny: TinyStudy) -> None:
     draw = np.random.default_rng(2)
-    tiny.masks = draw.integers(0, 2, tiny.masks.shape, dtype=np.uint8)
+    known = tiny.masks[:, 0, 0] != UNKNOWN
+    tiny.masks[known] = draw.integers(0, 2, (known.sum(), 32, 32), dtype=np.uint8)
     prepared = opened(tiny)
-    for number, row in enumerate(tiny.rows):
-        mask = prepared.mask(number)
-        if row["mask_row"] == "" and row["gt_label"] == 1:
+    for number in range(len(tiny.rows)):
+        mask, expected = prepared.mask(number), tiny.mask(number)
+        if expected is None:
             assert mask is None
             continue
         assert mask is not None
         assert mask.dtype == bool
-        expected = np.zeros((32, 32)) if row["mask_row"] == "" else tiny.masks[row["mask_row"]]
         np.testing.assert_array_equal(mask, expected)
-    for row in tiny.rows:
-        row["mask_row"] = ""
     tiny.masks = tiny.masks[:0]
     prepared = opened(tiny)  # nothing is known of normal images either
     assert all(prepared.mask(number) is None for number in range(26))
@@ -90,7 +85,7 @@ def test_arrays_that_do_not_belong_to_the_index(tiny: TinyStudy, name: str) -> N
         opened(tiny)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "index.csv"])
+@pytest.mark.parametrize("name", ["images.npy", "index.csv", "masks.npy"])
 def test_a_missing_file_is_named(tiny: TinyStudy, name: str) -> None:
     (tiny.folder / name).unlink()
     with pytest.raises(DataError, match=rf"{tiny.folder / name} is missing: run"):

@@ -70,7 +70,8 @@ def test_images_are_found_and_everything_else_is_not_used() -> None:
         "toy/readme.txt": "neither an image nor a table",
         "toy/val/good/a.png": "not in a place that the card reads",
     }
-    assert found.used == {*names[:8], "toy/groups.csv"}
+    assert found.used == {*names[:6], "toy/groups.csv"} - set(names[6:8])
+    assert found.masks == set(names[6:8])
 
 
 def test_every_differing_count_is_named() -> None:
@@ -89,7 +90,7 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
     one = {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}
     card = make_card(counts={"brick": one, "gravel": one}, layout=ANY)
     names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel") for s in ("train", "test")]
-    records, _, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
+    records, _, _, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
     assert [record.source for record in records] == names[3:1:-1]
     assert list(not_used) == ["licence"]
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):

@@ -176,8 +176,6 @@ def test_a_fine_tuned_encoder_is_trained_and_in_the_checkpoint_and_a_frozen_one_
 @pytest.mark.parametrize("action", ["fit", "score", "gradient"])
 def test_a_job_imports_only_what_it_uses(tiny: TinyStudy, train: Train, action: str) -> None:
     """A second of CPU time for each of these, in every job."""
-    for row in tiny.rows:
-        row["mask_row"] = ""
     tiny.masks = tiny.masks[:0]
     tiny.save()
     out = tiny.folder.parent / "out"

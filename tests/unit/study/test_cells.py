@@ -141,8 +141,8 @@ def test_paths_below_the_names_of_a_cell() -> None:
 
 def test_what_each_step_reads() -> None:
     found = study()
-    prepared = {n: f"data/prepared/small/all/{n}.npy" for n in ("images", "masks")}
-    prepared["index"] = "data/prepared/small/all/index.csv"
+    folder = "data/prepared/small/all"
+    prepared = {"images": f"{folder}/images.npy", "index": f"{folder}/index.csv"}
     encoded = {
         "features": f"{STAGE.format('')}.npy",
         "weights": "data/weights/wide_resnet50_2.safetensors",
@@ -158,6 +158,11 @@ def test_what_each_step_reads() -> None:
     assert files("prepare_images", {"dataset": "small", "category": "all"}, found) == {
         "archive": "data/raw/pneumoniamnist-64.zip"
     }
+    masks = {"archive": "data/raw/pneumoniamnist-64.zip", "index": prepared["index"]}
+    assert files("prepare_masks", {"dataset": "small", "category": "all"}, found) == masks
+    masked = study(datasets=[{"name": "small", "card": "magnetic_tile", "source": "a.zip"}])
+    read = files("score_images", of("base", 3), masked)
+    assert read == prepared | {"masks": f"{folder}/masks.npy"}, "where the card tells of masks"
     assert files("extract_features", encoder, found) == {
         name: (prepared | encoded)[name] for name in ("images", "weights")
     }
@@ -184,7 +189,7 @@ def test_payload_comes_with_the_receipt_that_names_it() -> None:
     }
     prepared = "data/receipts/prepared/small/all.json"
     assert named == {
-        **dict.fromkeys(("images.npy", "masks.npy", "index.csv"), prepared),
+        **dict.fromkeys(("images.npy", "index.csv"), prepared),
         "all.npy": f"{STAGE.format('receipts/')}.json",
         "wide_resnet50_2.safetensors": "data/receipts/weights/wide_resnet50_2.json",
         "seed4.safetensors": "results/s/train/small/all/one/seed4.json",

@@ -17,6 +17,10 @@ from aeflow.study.cells import Cell, asked, path
 from aeflow.study.study import Study
 
 ROOT = Path(__file__).parents[3]
+CARD = """
+{name: d, title: D, licence: none, citation: none, files: [{name: d.zip}], counts: {all: null},
+layout: {image: "(?P<split>test)/(?P<defect>a)/b", mask: c, normal: good}}
+"""
 IMPORTS = """
 import logging
 import sys
@@ -29,7 +33,7 @@ from aeflow.study.study import Study
 """
 SCORE = """
 def score_images(
-    asked: ScoreAsked, images: Path, masks: Path, index: Path, features: Path | None,
+    asked: ScoreAsked, images: Path, index: Path, masks: Path, features: Path | None,
     weights: Path | None, model: Path | None, trained: Path | None, scores: Path, gallery: Path,
 ) -> dict:
     print(asked.method, images, features, weights, model, trained)
@@ -80,14 +84,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     found = validate(Study, content, "study")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
+    write_text(Path("config/datasets/d.yaml"), CARD)
     where = {"dataset": "d", "category": "all"}
-    made = {path(found, name, where): hashed(name) for name in ("images", "masks", "index")}
-    for file in made:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("pulled")
-    write_receipt(
-        path(found, "prepared", where), made=made, origin={}, settings={}, facts={"counts": {}}
-    )
+    for receipt, names in {"prepared": ("images", "index"), "prepared_masks": ("masks",)}.items():
+        made = {path(found, name, where): hashed(name) for name in names}
+        for file in made:
+            write_text(file, "pulled")
+        given = {"made": made, "origin": {}, "settings": {}, "facts": {"counts": {}}}
+        write_receipt(path(found, receipt, where), **given)
     file = path(found, "study", {})
     file.parent.mkdir(parents=True)
     file.write_text(found.model_dump_json())
@@ -187,9 +191,9 @@ def test_an_error_is_a_sentence_and_leaves_no_receipt(study: Study) -> None:
 def test_payload_without_its_receipt_is_a_sentence(study: Study) -> None:
     prepared = path(study, "prepared", BASE)
     content = json.loads(prepared.read_text())
-    del content["made"]["data/prepared/d/all/masks.npy"]
+    del content["made"]["data/prepared/d/all/images.npy"]
     prepared.write_text(json.dumps(content))
-    said = "score_images.py: No receipt names data/prepared/d/all/masks.npy: delete the receipt"
+    said = "score_images.py: No receipt names data/prepared/d/all/images.npy: delete the receipt"
     done = run(SCORE, *of(BASE._asdict()))
     assert done.stderr.startswith(said)
     assert done.stdout == "", "before hours of work"

@@ -32,7 +32,7 @@ def load(tiny: TinyStudy, out: Path) -> Load:
         changes["training"] = {"epochs": 1, **changes.get("training", {})}
         asked = ScoreAsked(method=method, settings=tiny_settings(**changes), fpr_limit=0.3)
         paths, files = tiny.paths(), (out / "model.safetensors", out / "trained.json")
-        return load_learner(asked, tiny.images, *paths[2:], *files).module
+        return load_learner(asked, tiny.images, paths[1], *paths[3:], *files).module
 
     return run
 

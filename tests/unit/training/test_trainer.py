@@ -106,7 +106,7 @@ def test_anomalous_and_test_images_never_influence_training(tiny: TinyStudy, tra
             tiny.images[number] = draw.integers(0, 256, tiny.images[number].shape)
             if row["split"] == "test":
                 row["gt_label"] = 1 - row["gt_label"]
-    tiny.masks = 1 - tiny.masks
+    tiny.masks = tiny.masks[:0]
     tiny.save()
     assert made(before) == made(train("after", **changes))
 
