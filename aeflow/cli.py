@@ -4,19 +4,23 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import textwrap
 from functools import partial
 from pathlib import Path
 
+import yaml
+
 from aeflow.core.errors import AeflowError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
-from aeflow.data.archives import open_zip
+from aeflow.data.archives import open_archive
 from aeflow.data.fetch import fetch_dataset, known_files
 from aeflow.data.local_sources import see_sources
 from aeflow.data.prepare import Level, Tell, check_images
+from aeflow.data.records import NoImagesError, find_records
 from aeflow.data.sources import check_file, is_pinned
 from aeflow.data.workers import archive_workers
 from aeflow.doctor import Doctor
@@ -38,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("name", help="a card in config/datasets/")
     check.add_argument("--edition", help="one of the card's editions")
     check.add_argument("--source", help="an archive, folder or URL instead of what was fetched")
+    check.add_argument("--category", nargs="+", help="only these of the card's categories")
     check.set_defaults(run=check_dataset)
     doctor = commands.add_parser(
         "doctor", help="verify that configuration, payload and results belong together"
@@ -83,14 +88,31 @@ def check_dataset(options: argparse.Namespace) -> int:
         levels.append(level)
         print(f"{level:5}  {text}", flush=True)
 
+    card.check_categories(options.category)
+    wanted: list[str] = options.category or []
     if options.source is None:
-        _check_fetched(card, options.edition, tell)
+        _check_fetched(card, options.edition, wanted, tell)
+        found = wanted
     else:
-        _check_own(card, options.source, tell)
+        found = _check_own(card, options.source, wanted, tell)
     errors = levels.count("error")
+    if options.source is not None and found:
+        print(f"To use it, in your overlay:\n\n{_overlay(card, options, found)}")
     verdict = f"failed, errors: {errors}" if errors else "passed"
     print(f"{card.name}: {verdict}, notes: {levels.count('note')}")
     return 1 if errors else 0
+
+
+def _overlay(card: DatasetCard, options: argparse.Namespace, categories: list[str]) -> str:
+    """Return the lines of a configuration that use a source."""
+    source: str = options.source
+    own = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(source).expanduser().resolve().stem).strip("_.-")
+    entry = {"name": card.name if card.has_source else own or "mine"}
+    entry |= {} if entry["name"] == card.name else {"card": card.name}
+    entry |= {"edition": options.edition} if options.edition else {}
+    more = {} if categories == card.categories else {"categories": categories}
+    listed = {"datasets": [entry | {"source": source} | more]}
+    return yaml.safe_dump(listed, sort_keys=False, default_flow_style=None, width=999)
 
 
 def examine_study(options: argparse.Namespace) -> int:
@@ -104,7 +126,9 @@ def examine_study(options: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _check_fetched(card: DatasetCard, edition: str | None, tell: Tell) -> None:
+def _check_fetched(
+    card: DatasetCard, edition: str | None, categories: list[str], tell: Tell
+) -> None:
     """Compare what was fetched with its receipt and with the card, and check its images."""
     name = card.name if edition is None else f"{card.name}-{edition}"
     archive = _archive(name)
@@ -123,7 +147,7 @@ def _check_fetched(card: DatasetCard, edition: str | None, tell: Tell) -> None:
         wanted = {file.name: file for file in known_files(card)}
         for found in receipt.facts.get("files", []):
             _check_checksum(found["name"], found["sha256"], wanted.get(found["name"]), tell)
-    _check_categories(card, archive, tell)
+    _check_categories(card, archive, categories or card.categories, tell)
 
 
 def _check_checksum(name: str, sha256: str, file: SourceFile | None, tell: Tell) -> None:
@@ -137,8 +161,11 @@ def _check_checksum(name: str, sha256: str, file: SourceFile | None, tell: Tell)
         tell("note", f"{name}: no checksum is known")
 
 
-def _check_own(card: DatasetCard, source: str, tell: Tell) -> None:
-    """Tell whether a source is the card's file, which it need not be, and check its images."""
+def _check_own(card: DatasetCard, source: str, categories: list[str], tell: Tell) -> list[str]:
+    """Tell whether a source is the card's file, which it need not be, and check its images.
+
+    Returns the categories that it has.
+    """
     path = Path(source).expanduser()
     if not path.is_file() or len(card.files) != 1:
         tell("note", f"{source} is a source of your own: no checksum is compared")
@@ -151,24 +178,48 @@ def _check_own(card: DatasetCard, source: str, tell: Tell) -> None:
             tell("ok", f"{path} is the card's {name}")
         except DataError:
             tell("note", f"{path} is not the card's {name}: its checksum does not apply to a copy")
-    if path.is_file() and path.suffix == ".zip" and card.conversion is None:
-        _check_categories(card, path, tell)
-        return
+    as_it_is = path.is_dir() or (path.is_file() and path.suffix == ".zip")
+    if as_it_is and card.conversion is None:
+        return _check_parts(card, path, categories, tell)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "archive.zip")
         fetch_dataset(card, archive, None, source)
-        _check_categories(card, archive, tell)
+        return _check_parts(card, archive, categories, tell)
 
 
-def _check_categories(card: DatasetCard, archive: Path, tell: Tell) -> None:
-    open_zip(archive).close()
-    with archive_workers(archive, os.cpu_count() or 1) as pool:
+def _check_parts(card: DatasetCard, archive: Path, categories: list[str], tell: Tell) -> list[str]:
+    """Check the categories that are asked for, or else those of the card that are there."""
+    if categories:
+        _check_categories(card, archive, categories, tell)
+        return categories
+    absent: dict[str, str] = {}
+    with open_archive(archive) as opened:
         for category in card.categories:
+            try:
+                find_records(opened, card, category)
+            except NoImagesError as error:
+                absent[category] = str(error)
+            except DataError:
+                pass  # told below
+    found = [name for name in card.categories if name not in absent]
+    if not found:
+        tell("error", absent[card.categories[0]])
+        return []
+    if absent:
+        tell("note", f"categories of the card that are not here: {', '.join(absent)}")
+    _check_categories(card, archive, found, tell)
+    return found
+
+
+def _check_categories(card: DatasetCard, archive: Path, categories: list[str], tell: Tell) -> None:
+    open_archive(archive).close()
+    with archive_workers(archive, os.cpu_count() or 1) as pool:
+        for category in categories:
             tell_of = partial(_tell_of, category, tell)
             try:
                 check_images(archive, card, category, DataSettings(), pool, tell_of)
             except DataError as error:
-                tell_of("error", str(error))
+                tell_of("error", str(error).removeprefix(f"{card.name}/{category}: "))
 
 
 def _tell_of(category: str, tell: Tell, level: Level, text: str) -> None:

@@ -70,7 +70,7 @@ def check_images(
             records, used, _, not_used = find_records(opened, card, category)
             check_labels(card, records)
         except DataError as error:
-            raise DataError(f"{card.name}/{category}: {error}") from error
+            raise type(error)(f"{card.name}/{category}: {error}") from error
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
     if card.counts[category] is None:
@@ -111,9 +111,9 @@ def check_images(
         tell("ok", "no two images are byte-identical")
     elif not facts["duplicates"]["in_two_splits"]:
         tell("note", f"groups of byte-identical images: {len(duplicates)}, none in two splits")
-    if not groups:
+    if not groups and card.has_source:
         tell("note", "no patients or groups are known")
-    elif not facts["groups"]["in_two_splits"]:
+    elif groups and not facts["groups"]["in_two_splits"]:
         tell("ok", f"patients or groups: {len(groups)}, none in two splits")
     splits = assign_splits(records, settings, card.split, card.layout.test_fraction)
     for key, (level, what) in LEFT_OUT.items():
@@ -122,6 +122,7 @@ def check_images(
             logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
     in_use = count_records(splits.records)
     for why in _lacking(in_use, groups=bool(groups) or card.has_source):
+        tell("note", why)
         logger.warning("%s/%s: %s", card.name, category, why)
     told = ", ".join(f"{in_use[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"

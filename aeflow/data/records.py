@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 PATHS = ("file", "image", "mask", "path")
 
 
+class NoImagesError(DataError):
+    """A card finds no image of a category in a source; says what is there and what was meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image of a dataset."""
@@ -56,10 +60,10 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
 
     Raises:
         ConfigError: the dataset has no such category.
-        DataError: no image is found; the counts differ from the card's; an image lacks its mask,
-            group or label; a folder or table of one's own is nearly one that the card knows; a
-            list names an image twice or one that is not there; or two images differ in nothing
-            but their extension.
+        NoImagesError: no image is found.
+        DataError: the counts differ from the card's; an image lacks its mask, group or label; a
+            folder or table of one's own is nearly one that the card knows; a list names an image
+            twice or one that is not there; or two images differ in nothing but their extension.
     """
     card.check_categories([category])
     files = _Files(archive)
@@ -72,7 +76,7 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     unused = [name for name in files.shown if name not in read]
     not_used = {name: why_not_used(name, card.layout) for name in unused}
     if not own:
-        raise DataError(_nothing(files, card, category, not_used))
+        raise NoImagesError(_nothing(files, card, category, not_used))
     records = [_record(card, image) for image in own]
     _check_counts(card, category, records)
     if not card.has_source and (near := [path for path, why in not_used.items() if "mean" in why]):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aeflow.cli import main
 from aeflow.core.receipts import write_receipt
@@ -107,9 +108,10 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
         "the card",
         "note   all: groups of byte-identical images: 1, none in two splits",
         "ok     all: patients or groups: 10, none in two splits",
+        "note   all: few normal images to train on: 3",
         "ok     all: in use (patient_disjoint, val_fraction 0.15): 3 train, 4 validation, 4 test; "
         "none is in two",
-        "toy: passed, notes: 1",
+        "toy: passed, notes: 2",
     ]
     assert status == 0
 
@@ -143,6 +145,57 @@ def test_anomalous_images_in_two_splits_are_notes(tmp_path: Path, check: Check) 
     assert "byte-identical anomalous images in two splits: 1" in notes[1]
     assert "patients or groups with anomalous images in two splits: 1" in notes[2]
     assert not Path("data").exists()
+
+
+@pytest.fixture
+def boxes(toy: Path) -> Path:
+    """A folder with one of two categories of the card `boxes`."""
+    one = {"train_normal": 5, "test_normal": 2, "test_anomalous": 2}
+    file = SourceFile(name="boxes.zip", sha256=sha256(toy))
+    layout = {"image": rf"(?P<category>red|blue)/{PATH}"}
+    card = make_card(file, layout=layout, counts={"red": one, "blue": one})
+    card = card.model_copy(update={"name": "boxes"})
+    (DATASET_CARDS / "boxes.yaml").write_text(card.model_dump_json())
+    folder = toy.parent / "my boxes"
+    for name, content in IMAGES.items():
+        if "train/hole" not in name:
+            write_bytes(folder / "blue" / name, content)
+    return folder
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_a_part_of_a_dataset_passes_and_its_overlay_is_printed(
+    boxes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["datasets", "check", "boxes", "--source", str(boxes)]) == 0
+    told = capsys.readouterr().out
+    assert "note   categories of the card that are not here: red\n" in told
+    overlay = yaml.safe_load(told.partition("overlay:\n\n")[2].rpartition("boxes: passed")[0])
+    assert overlay == {
+        "datasets": [{"name": "boxes", "source": str(boxes), "categories": ["blue"]}]
+    }
+    arguments = ["datasets", "check", "boxes", "--source", str(boxes), "--category", "red"]
+    assert main(arguments) == 1
+    assert "error  red: no image of the category red is where" in capsys.readouterr().out
+    assert main([*arguments[:-1], "blu"]) == 1
+    assert "did you mean 'blue'?" in capsys.readouterr().err
+
+
+def test_an_overlay_names_a_source_of_ones_own(
+    boxes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = make_card(layout={"image": PATH}, counts={"all": None})
+    (DATASET_CARDS / "mine.yaml").write_text(
+        card.model_copy(update={"name": "mine"}).model_dump_json()
+    )
+    assert main(["datasets", "check", "mine", "--source", str(boxes / "blue/../blue")]) == 0
+    overlay = capsys.readouterr().out.partition("overlay:\n\n")[2].rpartition("mine: passed")[0]
+    entry = {"name": "blue", "card": "mine", "source": str(boxes / "blue/../blue")}
+    assert yaml.safe_load(overlay) == {"datasets": [entry]}
 
 
 def test_what_was_fetched_and_changed_since_fails(toy: Path, check: Check) -> None:

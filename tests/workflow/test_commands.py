@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     ]
     study = {
         **{"study": "a_study_of_many_parts", "variants": variants, "ablations": ablations},
-        **{"datasets": [{"name": "many", "source": "/nowhere/many.zip"}], "seeds": [0]},
+        **{"datasets": [{"name": "many", "source": "http://localhost/many.zip"}], "seeds": [0]},
         "encoder": {"name": "efficientnet_lite0"},
     }
     (folder / "many.json").write_text(json.dumps(study))
@@ -73,3 +75,19 @@ def test_a_card_with_a_command_for_a_category_is_refused(many: Repository, name:
     sentence = done.stderr.splitlines()[-1]
     assert sentence.startswith(f"config/datasets/wrong.yaml: counts.{name}: a name is ")
     assert not list(many.folder.rglob("ran"))
+
+
+def test_kind_8_a_command_that_is_printed_does_what_it_is_printed_for(tmp_path: Path) -> None:
+    repository = Repository(copy_repository(tmp_path))
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        where = {"cwd": repository.folder, "env": repository.environment()}
+        return subprocess.run(command, **where, capture_output=True, text=True, check=False)
+
+    check = [sys.executable, "-m", "aeflow", "datasets", "check", "demo_textures"]
+    asked = run(*check)
+    assert asked.returncode == 1
+    [command] = re.findall("`(snakemake [^`]+)`", asked.stderr)
+    fetched = run("sh", "-c", command)
+    assert fetched.returncode == 0, fetched.stderr
+    assert run(*check).returncode == 0

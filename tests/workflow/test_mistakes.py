@@ -115,19 +115,6 @@ def test_a_grid_trains_what_differs_and_no_more(clone: Repository) -> None:
     assert plan["evaluate_scores"] == plan["score_images"], "one judges all that reads a table"
 
 
-def test_a_missing_archive_is_explained(tiny: Repository) -> None:
-    done = tiny.snakemake(
-        "--config",
-        'datasets=[{"name": "chest_xray", "source": "nowhere/images.zip"}]',
-        "--",
-        "data/receipts/prepared/chest_xray/all.json",
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "nowhere/images.zip: there is no such file or folder" in done.stderr
-    assert not (tiny.folder / "data/raw/chest_xray.zip").exists()
-
-
 def test_a_dataset_that_has_to_be_asked_for_stops_nothing_else(tmp_path: Path) -> None:
     repository = Repository(copy_repository(tmp_path))
     prepared = "data/receipts/prepared/{}.json"
