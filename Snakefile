@@ -32,7 +32,7 @@ onerror:
 
 
 onsuccess:
-    remove_incomplete()
+    report_success()
 
 
 # What needs the network, and what is done in seconds: not on a cluster's nodes.

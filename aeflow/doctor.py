@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,9 @@ from aeflow.study.cells import (
     STEPS,
     Given,
     asked,
+    jobs_of,
     path,
     reads,
-    study_cells,
-    table_of,
-    trainings_of,
 )
 from aeflow.study.study import Study
 
@@ -59,7 +57,7 @@ class Doctor:
         """Look at everything that is here; return the findings."""
         jobs = {
             path(self.study, STEPS[step].receipt, given): (step, given)
-            for step, given in self._jobs()
+            for step, given in jobs_of(self.study)
         }
         for receipt, (step, given) in jobs.items():
             self._try(partial(self._job, receipt, step, given))
@@ -73,25 +71,6 @@ class Doctor:
             )
         self.findings = list(dict.fromkeys(self.findings))  # two jobs may miss the same file
         return self.findings
-
-    def _jobs(self) -> Iterator[tuple[str, Given]]:
-        """Yield the step and the wildcards of every job of the study."""
-        study = self.study
-        for cell in study_cells(study):
-            given = cell._asdict()
-            yield "fetch_data", {"archive": study.dataset(cell.dataset).archive}
-            yield "prepare_images", given
-            yield "prepare_masks", given
-            for training in trainings_of(study, cell):
-                encoder = study.fit_settings(cell.dataset, training.variant).encoder
-                words = {"encoder": encoder.name, "stage": encoder.stage}
-                yield "fetch_weights", words
-                yield "extract_features", given | words
-                yield "train_model", training._asdict()
-            table = table_of(study, cell)
-            fused = bool(study.variant(table.variant).members)
-            yield "fuse_scores" if fused else "score_images", table._asdict()
-            yield "evaluate_scores", table._asdict()
 
     def _job(self, place: Path, step: str, given: Given) -> None:
         receipt = self._read(place)

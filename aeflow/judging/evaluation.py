@@ -13,6 +13,7 @@ from aeflow.core.receipts import read_receipt
 from aeflow.core.types import ANOMALOUS, NORMAL, AnomalyMap, Method, Split
 from aeflow.judging.certainty import certainty, no_certainty
 from aeflow.judging.metrics import (
+    FEW,
     RANKING_METRICS,
     THRESHOLD_METRICS,
     Array,
@@ -25,7 +26,7 @@ from aeflow.judging.metrics import (
     threshold_curve,
     threshold_metrics,
 )
-from aeflow.judging.thresholds import Threshold, fit_threshold
+from aeflow.judging.thresholds import Threshold, fit_threshold, unlike_validation
 from aeflow.scoring.combine import components, pred_score, standardised_members
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study.asked import JudgeAsked, VariantAsked
@@ -139,10 +140,7 @@ def _judge_variant(
     found |= {"val_auroc": image_auroc(*known)}
     found |= {name: pixel.get(_map_of(variant), {}).get(name) for name in PIXEL_METRICS}
     found["per_defect"] = _per_defect(table["defect"].to_numpy()[test], *judged)
-    found["warnings"] = [fitted.warning] if fitted.warning else []
-    if scores.size and np.ptp(scores) == 0:
-        same = f"Every image has the score {scores[0]:g}: there is nothing to rank by."
-        found["warnings"].append(same)
+    found["warnings"] = _warnings(known, judged, fitted)
     if fusion:
         members = standardised_members(table, variant.score, statistics)
         wrong = None
@@ -151,6 +149,45 @@ def _judge_variant(
         found["certainty"] = certainty(gt_label, members, test, wrong)
     found["reasons"] = _reasons(found, known[0], judged[0], fitted, bool(pixel))
     return found
+
+
+def _warnings(
+    known: tuple[Array, Array], judged: tuple[Array, Array], fitted: Threshold
+) -> list[str]:
+    """Return sentences on what the metrics of a variant do not bear.
+
+    Args:
+        known: labels and scores of the validation images.
+        judged: those of the test images.
+    """
+    normals, scores = known[1][known[0] == NORMAL], np.concatenate([known[1], judged[1]])
+    test_normals = judged[1][judged[0] == NORMAL]
+    found = [fitted.warning or fitted.reason, _few_tests(judged[0])]
+    if fitted.value is not None:
+        found.append(unlike_validation(normals, test_normals, fitted.value))
+    if scores.size and np.ptp(scores) == 0:
+        found.append(f"Every image has the score {scores[0]:g}: there is nothing to rank by.")
+    return [sentence for sentence in found if sentence]
+
+
+def _few_tests(gt_label: Array) -> str | None:
+    """Return a sentence where the test images are too few to judge by."""
+    normal, anomalous = (int(np.count_nonzero(gt_label == kind)) for kind in (NORMAL, ANOMALOUS))
+    if gt_label.size == 0:
+        return (
+            "There are no test images: the detector can be used, but nobody knows how good it is."
+        )
+    if missing := missing_class(gt_label):
+        return (
+            f"The test has {normal} normal and {anomalous} anomalous images, and no metric "
+            f"without {missing}: nothing tells how good the detector is."
+        )
+    if min(normal, anomalous) >= FEW:
+        return None
+    return (
+        f"The test has {normal} normal and {anomalous} anomalous images: with fewer than {FEW} of "
+        "a class, metrics depend on single images."
+    )
 
 
 def _is_test(table: pd.DataFrame) -> Array:

@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 RANKING_METRICS = ("image_auroc", "image_aupr", "oracle_f1")
 THRESHOLD_METRICS = ("f1", "accuracy", "sensitivity", "specificity")
 BOOTSTRAP_SEED = 20230501  # one seed for all: intervals are as reproducible as the metrics
+FEW = 10  # images of a class: of fewer, a single one is worth more than a tenth of a metric
 _BLOCK = 2**20  # bootstrap counts held at once, per array
 
 

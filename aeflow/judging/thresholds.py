@@ -1,12 +1,15 @@
-"""The threshold of a detector, fitted on validation images only."""
+"""The threshold of a detector, fitted on validation images only, and when not to trust it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from aeflow.core.types import NORMAL
-from aeflow.judging.metrics import Array, f1_max_threshold, missing_class, threshold_curve
+from aeflow.judging.metrics import FEW, Array, f1_max_threshold, missing_class, threshold_curve
 from aeflow.study.settings import ThresholdSettings
+
+_FAR, _LEVEL = 0.1, 0.001  # of `unlike_validation`
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,71 @@ def fit_threshold(gt_label: Array, pred_score: Array, threshold: ThresholdSettin
     linearly between neighbours. f1_max falls back to it without validation anomalies.
     """
     normals = pred_score[gt_label == NORMAL]
-    if normals.size < 2:
-        reason = (
-            f"A threshold needs 2 or more normal validation images, there are {normals.size}: "
-            f"raise data.val_fraction."
+    if normals.size == 0:
+        return Threshold(
+            reason="A threshold needs normal validation images, there are none: raise "
+            "data.val_fraction."
         )
-        return Threshold(reason=reason)
     if threshold.rule == "f1_max" and not missing_class(gt_label):
-        curve = threshold_curve(gt_label, pred_score)
-        return Threshold(f1_max_threshold(curve), "f1_max")
+        curve, warning = threshold_curve(gt_label, pred_score), None
+        if min(normals.size, gt_label.size - normals.size) < FEW:
+            warning = (
+                f"The threshold has the highest F1 on {normals.size} normal and "
+                f"{gt_label.size - normals.size} anomalous validation images: with fewer than "
+                f"{FEW} of a class it depends on single images. Use more images, or set "
+                f"threshold.rule to normal_quantile."
+            )
+        return Threshold(f1_max_threshold(curve), "f1_max", warning=warning)
     warning = None
-    if (normals.size - 1) * (1 - threshold.quantile) < 1:
+    # Of fewer, the quantile lies between the two highest; 1e-9: 1 - 0.9 is not quite a tenth.
+    needed = 1 + math.ceil(1 / (1 - threshold.quantile) - 1e-9)
+    if normals.size < needed:
         warning = (
-            f"The {threshold.quantile} quantile of {normals.size} validation normals lies between "
-            f"the two highest scores: it depends on single images."
+            f"The threshold is the {threshold.quantile} quantile of {normals.size} validation "
+            f"normal{'s' * (normals.size > 1)}, so it depends on single images: that takes "
+            f"{needed} or more. Use more normal images, or raise data.val_fraction."
         )
     value = float(np.quantile(normals, threshold.quantile))
     return Threshold(value, "normal_quantile", warning=warning)
+
+
+def unlike_validation(validation: Array, test: Array, threshold: float) -> str | None:
+    """Return a sentence where a threshold calls far more test normals anomalous than it should.
+
+    Far more: a share that is higher by a tenth or more than that of the validation normals, and by
+    more than chance allows (p < 0.001). Were test and validation normals drawn alike, the share of
+    all normals above the r-th smallest of n validation scores would be a Beta(n - r + 1, r), so
+    the number of test normals above it is a beta-binomial one. This knows that the threshold too
+    depends on few images, as a binomial test of the quantile does not. It is a warning about the
+    test: nothing is chosen by it.
+
+    Args:
+        validation: (N,) scores of the validation normals.
+        test: (M,) scores of the test normals.
+    """
+    called, alarms = int((validation >= threshold).sum()), int((test >= threshold).sum())
+    below = validation.size - called
+    if not below or not test.size or alarms / test.size - called / validation.size < _FAR:
+        return None
+    if _beta_binomial_tail(alarms, test.size, called + 1, below) >= _LEVEL:
+        return None
+    return (
+        f"Of {test.size} test normals {alarms} are at or above the threshold, of "
+        f"{validation.size} validation normals {called}: more false alarms than chance allows, so "
+        "validation is unlike the test. Are images of one part or patient in both training and "
+        "validation? Say which belong together (groups), or validate on images that were taken as "
+        "the test's were."
+    )
+
+
+def _beta_binomial_tail(k: int, n: int, a: int, b: int) -> float:
+    """Return P(K >= k) of n draws whose probability is a Beta(a, b)."""
+
+    def log_beta(x: int, y: int) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    return math.fsum(
+        math.exp(log_beta(j + a, n - j + b) - log_beta(a, b) - log_beta(j + 1, n - j + 1))
+        / (n + 1)
+        for j in range(k, n + 1)
+    )

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from aeflow.core.schema import load_yaml
 from aeflow.study.cards import DATASET_CARDS, PUBLISHED
-from aeflow.study.cells import Cell, path, statistics_of, study_cells, table_of
+from aeflow.study.cells import (
+    STEPS,
+    Cell,
+    jobs_of,
+    path,
+    statistics_of,
+    study_cells,
+    table_of,
+)
 from aeflow.study.study import Study
 
 if TYPE_CHECKING:
@@ -250,11 +258,15 @@ def inputs(study: Study, name: str, of: str = "") -> list[Path]:
 
 
 def page_inputs(study: Study) -> list[Path]:
-    """Return what the page is made from: tables, figures, metrics, trainings, cards."""
+    """Return what the page is made from: tables, figures, metrics, trainings, cards.
+
+    And the receipts of all jobs, for what they warned of.
+    """
     found = [file for name in TABLES for file in _files(study, name, [])]
     found += [figure_file(study, name, of) for name, of in figures(study)]
     found += _files(study, "metrics", named_cells(study)) + _files(study, "published", [])
     found += _files(study, "train", _trained(study, ""))
+    found += [path(study, STEPS[step].receipt, given) for step, given in jobs_of(study)]
     return list(dict.fromkeys([*found, TEMPLATE]))
 
 

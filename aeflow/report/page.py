@@ -20,7 +20,8 @@ from aeflow.display.figure import read_caption
 from aeflow.display.table import DisplayTable, by_variant, number, plain, write_table
 from aeflow.questions.source import Run, Source, means
 from aeflow.report import contents
-from aeflow.study.cells import Cell, study_cells, table_of
+from aeflow.report.warned import Warned, warnings_of
+from aeflow.study.cells import Cell, jobs_of, study_cells, table_of
 from aeflow.study.study import Study
 
 # The last line of a traceback, with or without the module of the error.
@@ -35,12 +36,18 @@ _COUNTS = {
 Headed = Sequence[tuple[str, DisplayTable]]
 
 
-def build_page(study: Study, missing: contents.Missing | None = None, failed: Headed = ()) -> str:
+def build_page(
+    study: Study,
+    missing: contents.Missing | None = None,
+    failed: Headed = (),
+    warned: Sequence[Warned] | None = None,
+) -> str:
     """Return the page.
 
     Args:
         missing: of an incomplete study, the cells without a result and why. It has no figures.
         failed: (heading, table) pairs of what failed.
+        warned: what its jobs warned of; else what the receipts of all its jobs say.
 
     Raises:
         DataError: a file is missing, or a figure carries no caption.
@@ -98,6 +105,7 @@ def build_page(study: Study, missing: contents.Missing | None = None, failed: He
         settings=_settings([*trainings, *runs]),
         software=_software(trainings),
         failed=failed,
+        warned=_warned(warnings_of(study, jobs_of(study)) if warned is None else warned),
     )
 
 
@@ -106,7 +114,8 @@ def write_incomplete(study: Study, failures: Path) -> None:
 
     Args:
         failures: JSON of `jobs`, those that failed (rule, of, log), and `missing`, the cells
-            whose metrics were not made: `table`, and the numbers of the `failed` jobs behind.
+            whose metrics were not made: `table`, and the numbers of the `failed` jobs behind;
+            `warnings`, what the others warned of (`Warned`).
     """
     known = read_json(failures)
     jobs = [job | {"reason": _why_failed(Path(job["log"]))} for job in known["jobs"]]
@@ -123,12 +132,18 @@ def write_incomplete(study: Study, failures: Path) -> None:
             table = make(name)
             write_table(table, contents.show(study, name, table, missing), *files)
     page = failures.with_name("report.html")
-    write_text(page, build_page(study, missing, _failed(jobs, missing)))
+    warned = [Warned(**warning) for warning in known["warnings"]]
+    write_text(page, build_page(study, missing, _failed(jobs, missing), warned))
     print(
         f"Cells without a result: {len(missing)} of {len(cells)}; jobs that failed: {len(jobs)}. "
         f"What there is, and why: {page}",
         file=sys.stderr,
     )
+
+
+def _warned(warnings: Sequence[Warned]) -> DisplayTable:
+    rows = [(warned.text(), warned.where(page=True)) for warned in warnings]
+    return plain(pd.DataFrame(rows, columns=["Warning", "About"]))
 
 
 def _shown(source: Source, name: str, missing: contents.Missing | None) -> DisplayTable:

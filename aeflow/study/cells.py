@@ -168,6 +168,28 @@ def trainings_of(study: Study, cell: Cell) -> list[Cell]:
     return list(dict.fromkeys(trained))
 
 
+def jobs_of(study: Study) -> Iterator[tuple[str, Given]]:
+    """Yield the step and the wildcards of every job of a study, what it rests on before it.
+
+    A job that several cells need comes several times.
+    """
+    for cell in study_cells(study):
+        given = cell._asdict()
+        yield "fetch_data", {"archive": study.dataset(cell.dataset).archive}
+        yield "prepare_images", given
+        yield "prepare_masks", given
+        for training in trainings_of(study, cell):
+            encoder = study.fit_settings(cell.dataset, training.variant).encoder
+            words = {"encoder": encoder.name, "stage": encoder.stage}
+            yield "fetch_weights", words
+            yield "extract_features", given | words
+            yield "train_model", training._asdict()
+        table = table_of(study, cell)
+        fused = bool(study.variant(table.variant).members)
+        yield "fuse_scores" if fused else "score_images", table._asdict()
+        yield "evaluate_scores", table._asdict()
+
+
 def statistics_of(study: Study, cell: Cell) -> Cell:
     """Return the cell whose score table has the complexity of the same images."""
     variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)

@@ -5,8 +5,10 @@ import subprocess
 from aeflow.cluster import check_run
 from aeflow.core.errors import DataError
 from aeflow.core.files import check_writable, write_json
+from aeflow.report.warned import on_terminal, warnings_of
 
 INCOMPLETE = f"{RESULTS}/incomplete"
+LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
 
 def start_study():
@@ -23,11 +25,51 @@ def start_study():
         sys.exit(str(error))
 
 
-def report_failures():
-    """Report on the cells that are there; a complete report of before stays as it is.
+def report_success():
+    """Tell what the results were warned of; a report of earlier failures has served."""
+    if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
+        shutil.rmtree(INCOMPLETE, ignore_errors=True)
+        tell(warnings_there(), str(cells.path(STUDY, "report", {})))
+    else:
+        tell(warnings_there(), LOGS)
 
-    What is there is what Snakemake knows: a file that an earlier run left, and that this run would
-    have made again, is not a result. Only for runs that were to make every cell.
+
+def report_failures():
+    """Report on what failed and on what is there, and tell what that was warned of."""
+    warnings = warnings_there()
+    tell(warnings, report_incomplete(warnings) or LOGS)
+
+
+def warnings_there():
+    """Return what the jobs behind this run warned of, those aside that failed or never ran.
+
+    Also those that had nothing to do: a warning is about the results that stand there, whichever
+    run made them. Where nothing at all is to be done, Snakemake calls no hook; the report has them.
+    """
+    waiting = set(workflow.dag.needrun_jobs())
+    done = [
+        job for job in workflow.dag.jobs if job not in waiting and job.rule.name in cells.STEPS
+    ]
+    try:
+        return warnings_of(STUDY, [(job.rule.name, dict(job.wildcards.items())) for job in done])
+    except AeflowError as error:
+        print(f"What the jobs warned of cannot be told: {error}", file=sys.stderr)
+        return []
+
+
+def tell(warnings, rest):
+    """Print warnings on stderr, where no `--quiet` hides them."""
+    if warnings:
+        columns = shutil.get_terminal_size().columns
+        print(on_terminal(warnings, rest, columns), file=sys.stderr, flush=True)
+
+
+def report_incomplete(warnings):
+    """Report on the cells that are there and return the page, or None if there is none.
+
+    A complete report of before stays as it is. What is there is what Snakemake knows: a file that
+    an earlier run left, and that this run would have made again, is not a result. Only for runs
+    that were to make every cell.
     """
     dag = workflow.dag
     waiting = set(dag.needrun_jobs())
@@ -43,7 +85,7 @@ def report_failures():
         for w in [job.wildcards]
     }
     if not set(TABLES) <= set(judging):
-        return
+        return None
     missing = [
         {"table": cell, "failed": failed_before(judging[cell], failed)}
         for cell in TABLES
@@ -55,12 +97,14 @@ def report_failures():
     ]
     failures = Path(INCOMPLETE, "failures.json")
     try:
-        write_json(failures, {"jobs": described, "missing": missing})
+        told = [warned._asdict() for warned in warnings]
+        write_json(failures, {"jobs": described, "missing": missing, "warnings": told})
     except AeflowError as error:
         print(f"There is no report of what failed: {error}", file=sys.stderr)
-        return
+        return None
     command = [sys.executable, "scripts/build_report.py", "--study", str(STUDY_FILE)]
-    subprocess.run([*command, "--failures", str(failures)], check=False)
+    done = subprocess.run([*command, "--failures", str(failures)], check=False)
+    return str(failures.with_name("report.html")) if done.returncode == 0 else None
 
 
 def failed_before(job, failed):
@@ -71,12 +115,6 @@ def failed_before(job, failed):
         found |= behind
         waiting += behind
     return [number for number, other in enumerate(failed) if other in found]
-
-
-def remove_incomplete():
-    """Remove the report of an earlier run with failures, once there is a complete one."""
-    if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
-        shutil.rmtree(INCOMPLETE, ignore_errors=True)
 
 
 def check_galleries():

@@ -185,9 +185,9 @@ def test_nothing_that_is_fitted_sees_test_labels_or_scores(rule, method):
         ({"test_normal": 0, "test_anomalous": 0}, RANKED | THRESHOLDED, "Test has no images."),
         ({"val_anomalous": 0}, {"val_auroc"}, "Validation has no anomalous images."),
         (
-            {"val_normal": 1},
-            THRESHOLDED | {"threshold", "threshold_rule"},
-            "A threshold needs 2 or more normal validation images, there are 1",
+            {"val_normal": 0},
+            THRESHOLDED | {"threshold", "threshold_rule", "val_auroc"},
+            "normal",  # validation images, of which there are none
         ),
     ],
 )
@@ -212,10 +212,15 @@ def test_an_empty_table_has_reasons_alone():
     table = score_table(0, 0, 0, 0)
     found = judge_one(table)
     assert all(found[name] is None for name in METRICS)
-    assert (found["per_defect"], found["intervals"], found["warnings"]) == ({}, {}, [])
+    assert (found["per_defect"], found["intervals"]) == ({}, {})
+    told = [
+        "A threshold needs normal validation images, there are none",
+        "There are no test images",
+    ]
+    assert [warning.partition(":")[0] for warning in found["warnings"]] == told
     # Missing test images explain more than a missing threshold.
     assert found["reasons"]["f1"] == "Test has no images."
-    assert "there are 0" in found["reasons"]["threshold"]
+    assert "there are none: raise" in found["reasons"]["threshold"]
 
 
 def test_a_score_that_cannot_be_combined_spares_the_other_variants():
@@ -237,12 +242,12 @@ def test_warnings_are_told_once_and_stand_with_their_variants(caplog):
     variants = [variant(), variant(beta=0.5), variant(beta=0, reconstruction="mse")]
     with caplog.at_level(logging.WARNING):
         found = judge(table, *variants, replicates=0)["variants"].values()
-    few = "The 0.95 quantile of 12 validation normals"
+    few = "The threshold is the 0.95 quantile of 12 validation normals"
     assert [len(judged["warnings"]) for judged in found] == [1, 1, 2]
     assert all(judged["warnings"][0].startswith(few) for judged in found)
     assert {judged["threshold_rule"] for judged in found} == {"normal_quantile"}
     same = "Every image has the score 3: there is nothing to rank by."
-    assert [record.getMessage()[:42] for record in caplog.records] == [few, same[:42]]
+    assert [record.getMessage()[: len(few)] for record in caplog.records] == [few, same]
 
 
 def test_a_fusion_says_whether_it_is_certain():

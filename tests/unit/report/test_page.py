@@ -143,11 +143,12 @@ aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower train
 def incomplete(study, tmp_path, capsys):
     """Return a function that writes what there is after failures, and gives the page."""
 
-    def write(*absent, log=LOG):
+    def write(*absent, log=LOG, warned=()):
         (tmp_path / "job.log").write_text(log)
         job = {"rule": "train_model", "of": "tiles 01 aeflow 1", "log": f"{tmp_path}/job.log"}
         missing = [{"table": cell, "failed": failed} for cell, failed in absent]
-        (tmp_path / "failures.json").write_text(json.dumps({"jobs": [job], "missing": missing}))
+        known = {"jobs": [job], "missing": missing, "warnings": list(warned)}
+        (tmp_path / "failures.json").write_text(json.dumps(known))
         write_incomplete(study, tmp_path / "failures.json")
         return Page((tmp_path / "report.html").read_text()), capsys.readouterr().err
 
