@@ -82,6 +82,15 @@ def read_caption(path: Path) -> Caption:
     return Caption(dataset, title, text)
 
 
+def nothing_to_draw(dataset: str, title: str, why: str) -> Drawing:
+    """Return a figure that says, in a sentence, why there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 0.8))
+    figure.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
+    return Drawing(figure, Caption(dataset, title, why))
+
+
 def legend_below(figure: Figure, columns: int) -> None:
     """Add one legend for all panels, each name once."""
     found = [axes.get_legend_handles_labels() for axes in figure.axes]

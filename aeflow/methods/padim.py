@@ -5,6 +5,7 @@ from anomalib.models.components import MultiVariateGaussian
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from torch import Tensor
 
+from aeflow.core.errors import TrainingError
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import BatchScores, Learner, Rows, batches, one_score
@@ -33,7 +34,12 @@ class Detector(Learner):
 
     @torch.no_grad()
     def fit(self, train: Rows) -> None:
-        """Fit mean and covariance to the training normals."""
+        """Fit mean and covariance to the training normals; TrainingError: there is only one."""
+        if len(train) < 2:
+            raise TrainingError(
+                "PaDiM fits a covariance to 2 or more training normals, there is 1: use more "
+                "normal images, or another method."
+            )
         self.module.fit(torch.cat([self._embedding(rows) for rows in batches(train, self._batch)]))
 
     @torch.inference_mode()

@@ -1,5 +1,6 @@
 """PatchCore (Roth et al. 2022): anomalib's coreset, distances and weights on one feature map."""
 
+import math
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
@@ -46,9 +47,12 @@ class Detector(Learner):
         """Choose the memory; TrainingError: it would have fewer than two positions."""
         embedding = torch.cat([self.embedding(rows) for rows in batches(train, self._batch)])
         if int(len(embedding) * CORESET) < 2:
+            each = len(embedding) // len(train)
+            enough = math.ceil(2 / CORESET / each)
             raise TrainingError(
-                f"PatchCore keeps {CORESET:.0%} of {len(embedding)} positions, and needs two or "
-                "more: use more training images or an earlier encoder.stage."
+                f"PatchCore keeps {CORESET:.0%} of the positions and needs to keep two, but "
+                f"{len(train)} training normals have {each} each: use {enough} "
+                "normal images or more, or an earlier encoder.stage."
             )
         # With a third axis, distances are those of the features themselves.
         coreset = KCenterGreedy(embedding[..., None], CORESET)

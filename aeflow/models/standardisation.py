@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from aeflow.core.errors import ConfigError
+from aeflow.core.errors import ConfigError, TrainingError
 
 
 class Standardisation(nn.Module):
@@ -28,7 +28,11 @@ class Standardisation(nn.Module):
         self.register_buffer("log_sd", torch.zeros(shape))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Take mean and sd from batches of features, (B, C, h, w), each seen once."""
+        """Take mean and sd from batches of features, (B, C, h, w), each seen once.
+
+        Raises:
+            TrainingError: the features do not vary, as those of a single image per position.
+        """
         # Double precision on the host: Apple's GPUs have none.
         count, total, squares = 0, self.mean.cpu().double(), self.mean.cpu().double()
         over = (0,) if self.mean.shape[1] > 1 else (0, 2, 3)
@@ -38,6 +42,8 @@ class Standardisation(nn.Module):
             total = total + z.sum(over).view_as(total)
             squares = squares + z.square().sum(over).view_as(total)
         variance = squares / count - (total / count) ** 2
+        if not _varies(variance, squares / count):
+            raise _no_variance("channel" if over != (0,) else "position")
         variance = variance.clamp(min=0) + self.FLOOR * variance.mean()
         self.mean.copy_((total / count).to(self.mean.dtype))
         self.log_sd.copy_((0.5 * variance.log()).to(self.log_sd.dtype))
@@ -83,7 +89,11 @@ class Whitening(nn.Module):
         self.register_buffer("inverse_factor", self.factor.clone(), persistent=False)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Take mean and covariance from batches of features, (B, C, h, w), each seen once."""
+        """Take mean and covariance from batches of features, (B, C, h, w), each seen once.
+
+        Raises:
+            TrainingError: the features do not vary, as those of a single image.
+        """
         # Double precision on the host, as above.
         positions, channels = self.factor.shape[:2]
         count, total = 0, torch.zeros(positions, channels, 1, dtype=torch.float64)
@@ -94,6 +104,9 @@ class Whitening(nn.Module):
             total += z.sum(2, keepdim=True)
             products.baddbmm_(z, z.mT)
         mean = total / count
+        squares = products.diagonal(dim1=1, dim2=2) / count
+        if not _varies(squares - mean[..., 0].square(), squares):
+            raise _no_variance("whiten")
         covariance = products.baddbmm_(mean, mean.mT, beta=1 / count, alpha=-1)  # in its place
         variance = covariance.diagonal(dim1=1, dim2=2).mean(1)
         # A position that never changes, as a black corner, is left as it is.
@@ -124,6 +137,19 @@ class Whitening(nn.Module):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z, -log_det)."""
         return _at_each_position(self.factor, z) + self.mean, -self._log_det()
+
+
+def _varies(variance: Tensor, squares: Tensor) -> bool:
+    """Whether there is more than rounding would leave of mean squares."""
+    return bool(variance.mean() > 1e-12 * squares.mean())
+
+
+def _no_variance(name: str) -> TrainingError:
+    return TrainingError(
+        f"flow.standardise: {name} needs training normals that differ from each other, and the "
+        "features of these do not: use two or more different normal images, or set "
+        "flow.standardise to none."
+    )
 
 
 def _by_position(z: Tensor) -> Tensor:

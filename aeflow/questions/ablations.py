@@ -167,6 +167,9 @@ def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataF
             beside = np.full(len(single), x + 0.12 * np.sign(shift))
             look = {"color": colour, "markersize": 2.5, "alpha": 0.6, "markeredgewidth": 0}
             above.plot(beside, single, marker, **look)
+    if not above.lines:
+        look = {"ha": "center", "color": "0.4", "transform": above.transAxes}
+        above.text(0.5, 0.5, "no AUROC", **look)
     below.bar(values.index, values["fit_seconds_mean"], width=0.5, color="0.6")
     for axes in (above, below):
         for place in values.index[values["is_default"]]:
@@ -262,9 +265,9 @@ def weighting_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         "not a result. Bold: the kind of score with the highest validation AUROC of a variant.",
         long=True,
     )
-    if "AUROC, validation" in shown.cells:
-        mark = best(table, ["val_auroc_mean"], table["dataset"] + "/" + table["variant"])
-        shown.bold["AUROC, validation"] = shown.bold["AUROC, test"] = mark["val_auroc_mean"]
+    mark = best(table, ["val_auroc_mean"], table["dataset"] + "/" + table["variant"])
+    for label in {"AUROC, validation", "AUROC, test"} & set(shown.cells):
+        shown.bold[label] = mark["val_auroc_mean"]
     return shown
 
 

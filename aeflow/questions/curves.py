@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.types import ANOMALOUS, SCORE_TABLE_COLUMNS, Split
 from aeflow.display.dots import DARK, ORANGE
-from aeflow.display.figure import Caption, Drawing, legend_below
+from aeflow.display.figure import Caption, Drawing, legend_below, nothing_to_draw
 from aeflow.display.table import percent
 from aeflow.judging.metrics import missing_class, threshold_curve
 from aeflow.questions.source import Source
@@ -37,6 +37,7 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
     fitted on validation images.
     """
     shares = ["image_auroc", "specificity", "sensitivity"]
+    title = f"ROC curves of {dataset}"
     table = pd.DataFrame(source.runs())[["category", "variant", "seed", *shares]]
     table[shares] = table[shares].astype("float64")
     figure = Figure(figsize=(5.9, 4), layout="compressed")
@@ -47,15 +48,14 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
         _draw_roc(axes, variant, table[table["variant"] == variant], scored, dashes)
     axes.set(xlabel="1 − specificity (false-positive rate)", ylabel="Sensitivity")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=dataset)
-    if len(axes.lines) > 1:
-        figure.legend(loc="outside right center", title="AUROC, mean ± sd (%)")
-    else:
-        axes.text(0.5, 0.6, "no ROC: the test images are of one class", ha="center")
+    if len(axes.lines) == 1:
+        return nothing_to_draw(dataset, title, "No ROC: the test images are not of both classes.")
+    figure.legend(loc="outside right center", title="AUROC, mean ± sd (%)")
     text = (
         "Thin lines: one seed each, categories averaged. Thick lines: mean over seeds. Dots: the "
         "threshold fitted on validation images, one per seed. Dotted diagonal: chance."
     )
-    return Drawing(figure, Caption(dataset, f"ROC curves of {dataset}", text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
 def _draw_roc(
@@ -93,15 +93,20 @@ def _sensitivities(gt_label: Array, scores: Array) -> Array:
 
 
 def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Drawing:
-    """Draw histograms of the combined score and of each component, of the first seed."""
+    """Draw histograms of the combined score and of each component, of the first seed.
+
+    A score that cannot be combined, as one without a scale, has no histogram.
+    """
     (cell,), (run,) = source.cells, source.runs()
     table = source.scores(cell)
-    combined = np.empty(len(table))
+    combined = np.full(len(table), np.nan)
     for split in (Split.VALIDATION, Split.TEST):
-        scored = source.predictions(split)[dataset][variant][category]
-        combined[table["split"] == split] = scored.score[:, 0]
+        scored = source.predictions(split).get(dataset, {}).get(variant, {}).get(category)
+        if scored is not None:
+            combined[table["split"] == split] = scored.score[:, 0]
     parts = table.columns.drop(list(SCORE_TABLE_COLUMNS))
-    columns = {"combined score": combined} | {name: table[name].to_numpy() for name in parts}
+    columns = {} if np.isnan(combined).any() else {"combined score": combined}
+    columns |= {name: table[name].to_numpy() for name in parts}
     aurocs = {name: found["test_auroc"] for name, found in run["components"].items()}
     aurocs["combined score"] = run["image_auroc"]
     n_columns = min(4, len(columns))
@@ -114,7 +119,7 @@ def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Dr
         axes.set_title(f"{name}\nAUROC {known}", fontsize=9)
     for axes in grid[len(columns) :]:
         axes.remove()
-    if run["threshold"] is not None:
+    if "combined score" in columns and run["threshold"] is not None:
         look: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": "--"}
         grid[0].axvline(run["threshold"], label="threshold (validation)", **look)
     grid[0].set_ylabel("Share of images")

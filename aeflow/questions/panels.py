@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.figure import Caption, Drawing, nothing_to_draw
 from aeflow.questions.source import Source
 
 Array = npt.NDArray[Any]
@@ -67,7 +67,12 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     """
     (cell,), (run,) = source.cells, source.runs()
     gallery, threshold = source.gallery(cell), run["threshold"]
-    test = source.predictions(Split.TEST)[dataset][variant][category]
+    title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
+    if not len(gallery["image_id"]):
+        return nothing_to_draw(dataset, title, "There are no test images to show.")
+    test = source.predictions(Split.TEST).get(dataset, {}).get(variant, {}).get(category)
+    if test is None:
+        return nothing_to_draw(dataset, title, str(run["reasons"]["image_auroc"]))
     by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
     unknown = [name for name in gallery["image_id"] if name not in by_image]
     if unknown:
@@ -104,7 +109,6 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
         bar.locator = MaxNLocator(3)
         bar.ax.tick_params(labelsize=7)
-    title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
     text = "".join(_EXPLAINED[name] for name in scales) + (
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "
         "up to two of each kind; a score at or above the threshold calls an image anomalous."

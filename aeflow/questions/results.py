@@ -1,5 +1,6 @@
 """What came out: one row per run, means over seeds, per category and per defect."""
 
+from collections.abc import Hashable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -29,6 +30,7 @@ _RESULTS = [
     *("fit_seconds", "val_auroc", "threshold_rule", "oracle_threshold", "best_epoch"),
     *("peak_rss_mib", "image_auroc_low", "image_auroc_high"),
 ]
+_TEST = ["n_test_normal", "n_test_anomalous"]
 _PER_CATEGORY = ["image_auroc", "pixel_auroc", "aupro", "f1"]
 _PER_DEFECT = ["dataset", "category", "defect", "n", "variant"]
 MEAN = "mean"  # in the place of a category's name
@@ -51,8 +53,8 @@ def main_table(source: Source) -> pd.DataFrame:
     """Return mean and sd over seeds, one row per dataset and variant, categories averaged.
 
     Returns:
-        dataset, variant, method, encoder, n_seeds, n_categories, threshold_rule, then
-        `<metric>_mean`, `_sd`, `_low` and `_high` (`means`) of every metric, val_auroc,
+        dataset, variant, method, encoder, n_seeds, n_categories, n_test_normal and
+        n_test_anomalous (of all categories), threshold_rule, then `<metric>_mean`, `_sd`, `_low` and `_high` (`means`) of every metric, val_auroc,
         fit_seconds and peak_rss_mib.
     """
     results = source.table("results")
@@ -61,6 +63,8 @@ def main_table(source: Source) -> pd.DataFrame:
     table = groups[["method", "encoder"]].first()
     table["n_seeds"] = groups["seed"].nunique()
     table["n_categories"] = groups["category"].nunique()
+    images = results.drop_duplicates([*cell, "category"]).groupby(cell, sort=False)[_TEST]
+    table[_TEST] = images.sum(min_count=1)
     table["threshold_rule"] = groups["threshold_rule"].agg(
         lambda rules: ", ".join(sorted(set(rules) - {""}))
     )
@@ -140,6 +144,7 @@ def main_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         cells[label] = percents(main, metric)
     cells["Threshold"] = main["threshold_rule"]
     cells["Seeds"] = main["n_seeds"].astype("str")
+    cells["Why empty"] = [_without_test(row) for row in main.to_dict("records")]
     averaged = main[main["n_categories"] > 1].drop_duplicates("dataset")
     notes = [
         "Percent, mean ± sd over seeds.",
@@ -152,6 +157,18 @@ def main_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     ]
     judged = [metric for metric in METRICS if metric != "oracle_f1"]
     return _marked(plain(cells, " ".join(notes)), main, judged, main["dataset"])
+
+
+def _without_test(row: Mapping[Hashable, Any]) -> str:
+    """Return why a row of the main table has no metric, where the test is why."""
+    normal, anomalous = (row[name] == 0 for name in _TEST)
+    if pd.notna(row["image_auroc_mean"]) or not (normal or anomalous):
+        return ""
+    return (
+        "no test images"
+        if normal and anomalous
+        else (f"no {'normal' if normal else 'anomalous'} test images")
+    )
 
 
 def categories_display(table: pd.DataFrame, source: Source) -> DisplayTable:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from aeflow.core.types import Method, Split
 from aeflow.display.dots import DARK, GRAY, LIGHT, bars, keep_whole, row_panels
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.figure import Caption, Drawing, nothing_to_draw
 from aeflow.display.table import DisplayTable, number, percent, plain, points
 from aeflow.judging.delong import (
     compare_aurocs,
@@ -151,7 +151,11 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
         table[table["dataset"] == dataset]
         for table in map(source.table, ("results", "main", "comparison"))
     )
+    title = f"Variants on {dataset}"
     rows, names = rows.reset_index(drop=True), list(rows["variant"])
+    if rows["auroc"].isna().all():
+        why = " ".join(rows["reason"].mode()[:1]) or "No variant has a score."
+        return nothing_to_draw(dataset, title, f"No AUROC. {why}")
     means = main.set_index("variant").loc[names].reset_index()
     by_seed = results[results["variant"].isin(names)].groupby(["variant", "seed"], sort=False)
     seeds = by_seed[["image_auroc", "aupro"]].mean(skipna=False).reset_index()
@@ -177,7 +181,7 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
         f"significant after Holm's correction (p < {LEVEL}, DeLong). An arrow with a number is a "
         f"difference of more than {100 * _FAR:.0f} points, filled likewise."
     )
-    return Drawing(figure, Caption(dataset, f"Variants on {dataset}", text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
 def _draw_means(

@@ -47,12 +47,14 @@ def standardise(values: Scores, validation_normals: Scores, name: str) -> Scores
     """Return (values - mean) / sd, with mean and sd (by n) over the validation normals.
 
     Raises:
-        DataError: no validation normals, or all have the same value: there is no scale then.
+        DataError: fewer than two validation normals, or all have the same value: there is no
+            scale then.
     """
-    if validation_normals.size == 0:
+    if validation_normals.size < 2:
         raise DataError(
-            f"The component '{name}' cannot be standardised without validation normals: raise "
-            f"data.val_fraction or set score.scaling to raw."
+            f"To standardise '{name}' takes 2 or more validation normals, and there are "
+            f"{validation_normals.size}: use more normal images, raise data.val_fraction or set "
+            "score.scaling to raw (a fusion always standardises)."
         )
     mean, sd = validation_normals.mean(), validation_normals.std()
     # The sd of equal numbers need not be 0: rounding may leave 1e-17.
@@ -161,11 +163,17 @@ def fused_table(
     members: Sequence[MemberAsked],
     statistics: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the score table of a fusion: a column with the score of each member."""
+    """Return the score table of a fusion: a column with the score of each member.
+
+    Raises:
+        DataError: the tables differ in their images, or a member has no score.
+    """
     check_same_images(tables)
-    scores = {
-        member.name: pred_score(table, member.method, member.score, statistics)
-        for member, table in zip(members, tables, strict=True)
-    }
+    scores = {}
+    for member, table in zip(members, tables, strict=True):
+        try:
+            scores[member.name] = pred_score(table, member.method, member.score, statistics)
+        except DataError as error:
+            raise DataError(f"The member '{member.name}' has no score. {error}") from error
     identity = tables[0][list(SCORE_TABLE_COLUMNS)].reset_index(drop=True)
     return identity.join(pd.DataFrame(scores))

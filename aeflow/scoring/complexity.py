@@ -39,7 +39,8 @@ def without_complexity(
     if normal.sum() < needed:
         raise DataError(
             f"The regression on complexity needs {needed} or more validation normals, there are "
-            f"{int(normal.sum())}: raise data.val_fraction."
+            f"{int(normal.sum())}: use more normal images, raise data.val_fraction or set "
+            "score.correct to none."
         )
     # Centred: the measures' sizes differ by orders of magnitude, a constant one then counts not.
     centred = measured - measured[normal].mean(axis=0)

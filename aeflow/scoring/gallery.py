@@ -29,9 +29,11 @@ def choose_images(test: pd.DataFrame) -> tuple[list[int], list[str]]:
     For every score component: the two highest and the two lowest images of each class, and the
     one of each class that is nearest to the middle between the classes' medians. Whatever the
     weighting of the score, its extremes are then among them or close to them; the choice does
-    not depend on beta, so an edit of beta needs no new scoring.
+    not depend on beta, so an edit of beta needs no new scoring. Nothing where there is no test.
     """
     reasons: dict[int, str] = {}
+    if test.empty:
+        return [], []
     for name in test.columns.difference(list(SCORE_TABLE_COLUMNS), sort=False):
         values = test[name].to_numpy(dtype=float)
         classes = [np.flatnonzero(test["gt_label"] == label) for label in (NORMAL, ANOMALOUS)]
@@ -73,7 +75,7 @@ def write_gallery(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """
     packed: dict[str, NDArray[Any]] = {}
     for name, values in arrays.items():
-        if name in STRIPS:
+        if name in STRIPS and len(values):  # no JPEG has no rows
             strip, jpeg = Image.fromarray(values.reshape(-1, *values.shape[2:])), io.BytesIO()
             strip.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
             packed[f"{name}_jpeg"] = np.frombuffer(jpeg.getvalue(), dtype=np.uint8)

@@ -16,6 +16,11 @@ from aeflow.scoring.pixel_metrics import PixelMetrics
 
 logger = logging.getLogger(__name__)
 BATCH = 16
+_NOTHING: dict[str, Any] = {
+    "image": np.zeros((0, 1, 1, 3), np.uint8),
+    "mask": np.zeros((0, 1, 1), bool),
+    "has_mask": np.zeros(0, bool),
+}
 
 
 def score_images(
@@ -48,12 +53,15 @@ def score_images(
 
 
 def save_gallery(path: Path, prepared: Prepared, scorer: Scorer, table: pd.DataFrame) -> None:
-    """Write the test images that `choose_images` picks, with reconstructions and maps."""
+    """Write the test images that `choose_images` picks, with reconstructions and maps.
+
+    Without a test the gallery is there, and empty.
+    """
     test = table[table["split"] == Split.TEST].reset_index(drop=True)
     positions, reasons = choose_images(test)
     rows = prepared.rows(Split.TEST)[positions]
     chosen = test.iloc[positions]
-    parts = [_pictures(prepared, scorer, batch) for batch in batches(rows, BATCH)]
+    parts = [_pictures(prepared, scorer, batch) for batch in batches(rows, BATCH)] or [_NOTHING]
     arrays: dict[str, Any] = {
         "image_id": chosen["image_id"].to_numpy(dtype=str),
         "gt_label": chosen["gt_label"].to_numpy(),

@@ -53,6 +53,13 @@ class Trainer:
                 f"There are {len(train)} training and {len(validation)} validation normals: "
                 "both are needed; check data.val_fraction and the dataset's card."
             )
+        if self._adams and len(train) < self._training.batch_size:
+            logger.warning(
+                "Fewer training normals (%d) than a batch (training.batch_size: %d), so an epoch "
+                "is a single step: use more images, lower training.batch_size or raise "
+                "training.epochs.",
+                *(len(train), self._training.batch_size),
+            )
         started = time.monotonic()
         progress = self._state.load(self.learner.module, self._adams)
         if progress is None:

@@ -1,6 +1,7 @@
 """A study small enough for unit tests: images of 32 x 32, made-up features, no encoder."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aeflow.study.asked import FitAsked, ScoreAsked
 from aeflow.study.settings import FitSettings
 
 SIDE, GRID, CHANNELS = 32, 4, 6
+Group = tuple[str, int, str, int, bool]
 # (split, gt_label, defect, number of images, whether they have masks)
 GROUPS = (
     ("train", 0, "good", 12, False),
@@ -38,13 +40,18 @@ SETTINGS: dict[str, Any] = {
 
 
 class TinyStudy:
-    """Prepared arrays and cached features in a folder, their rows in no particular order."""
+    """Prepared arrays and cached features in a folder, their rows in no particular order.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where they lie.
+        groups: what images there are, as GROUPS.
+    """
+
+    def __init__(self, folder: Path, groups: Sequence[Group] = GROUPS) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng(0)
-        kinds = [(*group[:3], group[4]) for group in GROUPS for _ in range(group[3])]
+        kinds = [(*group[:3], group[4]) for group in groups for _ in range(group[3])]
         self.rows: list[dict[str, Any]] = []
         known: list[bool] = []  # the masks of the anomalous test images
         for number, position in enumerate(draw.permutation(len(kinds))):
@@ -59,7 +66,7 @@ class TinyStudy:
         self.images = draw.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
         self.masks = np.zeros((len(known), SIDE, SIDE), dtype=np.uint8)
         self.masks[:, 4:12, 8:20] = 1
-        self.masks[~np.array(known)] = UNKNOWN
+        self.masks[~np.array(known, bool)] = UNKNOWN
         features = draw.normal(size=(count, GRID, GRID, CHANNELS)) + 2 * anomalous
         self.features = features.astype(np.float16)
         self.save()

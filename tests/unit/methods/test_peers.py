@@ -187,8 +187,13 @@ def test_patchcore_is_the_distance_to_the_nearest_of_a_coreset(
 
 
 def test_patchcore_refuses_too_few_positions(source: FeatureSource) -> None:
-    with pytest.raises(TrainingError, match="1% of 192 positions"):
+    with pytest.raises(TrainingError, match="12 training normals have 16 each: use 13"):
         make("patchcore", source).fit(TRAIN[:12])
+
+
+def test_padim_refuses_a_single_image(source: FeatureSource) -> None:
+    with pytest.raises(TrainingError, match="2 or more training normals, there is 1"):
+        make("padim", source).fit(TRAIN[:1])
 
 
 def test_ganomaly_scores_the_difference_of_its_latent_vectors(source: FeatureSource) -> None:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
-from aeflow.core.errors import ConfigError
+from aeflow.core.errors import ConfigError, TrainingError
 from aeflow.models.flow import NormalizingFlow
-from aeflow.models.standardisation import Whitening
+from aeflow.models.standardisation import Standardisation, Whitening
 from aeflow.study.settings import FlowSettings
 
 
@@ -109,3 +109,14 @@ def test_a_position_that_never_changes_and_few_images_are_no_obstacle() -> None:
 def test_matrices_that_would_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"256 matrices of 1024 x 1024.*choose position"):
         Whitening(1024, 16)
+
+
+@pytest.mark.parametrize("kind", ["channel", "position", "whiten"])
+@pytest.mark.parametrize("images", [1, 3])
+def test_images_that_do_not_differ_are_refused(kind: str, images: int) -> None:
+    """Else the log of no variance made every loss NaN, with a word about the learning rate."""
+    shape = {"channel": (3, 1, 1), "position": (3, 2, 2)}
+    module = Whitening(3, 2) if kind == "whiten" else Standardisation(*shape[kind])
+    one = torch.full((1, 3, 2, 2), 0.1) if kind == "channel" else torch.rand(1, 3, 2, 2)
+    with pytest.raises(TrainingError, match=f"flow.standardise: {kind} needs training normals"):
+        module.fit([one] * images)

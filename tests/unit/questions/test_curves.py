@@ -93,7 +93,7 @@ def test_roc_of_one_class_says_so():
     first, second = Cell("tiles", "all", "aeflow", 0), Cell("tiles", "all", "flow", 0)
     figure = plot_roc(source_of({first: normals}), "tiles").figure
     assert not figure.legends
-    assert "one class" in figure.axes[0].texts[0].get_text()
+    assert "not of both classes" in figure.texts[0].get_text()
     parts = {
         Cell("tiles", "a", "aeflow", 0): normals,
         Cell("tiles", "b", "aeflow", 0): score_table(),
