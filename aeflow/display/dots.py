@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def bars(
     colour, width, order = (LIGHT, 6.0, 1) if wide else (DARK, 1.2, 2)
     places = range(first, first + len(low))
     axes.hlines(places, 100 * low, 100 * high, color=colour, linewidth=width, zorder=order)
+
+
+def spread(mean: pd.Series, sd: pd.Series) -> npt.NDArray[np.float64]:
+    """Return the lengths of the bars of mean ± sd, (2, N), in percent, cut at 0 and 100.
+
+    Of shares; no bar without an sd.
+    """
+    length = sd.fillna(0).to_numpy(np.float64)
+    return 100 * np.array([np.minimum(length, mean), np.minimum(length, 1 - mean)])
 
 
 def keep_whole(axes: Axes, shares: Sequence[pd.Series]) -> None:

@@ -29,7 +29,7 @@ TEXT = {
     *("verdict", "why", "ablation", "of", "key", "value", "across", "trained_as"),
     *("flow", "reconstruction", "scaling"),
 }
-FLAGS = {"best", "within_one_error", "chosen", "is_default"}
+FLAGS = {"best", "within_one_error", "chosen", "is_default", "claim"}
 COUNTS = {"seed", "n", "best_epoch"}
 _LATEX = str.maketrans(
     {

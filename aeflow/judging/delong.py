@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aeflow.core.types import ANOMALOUS
-from aeflow.judging.metrics import Array, auroc_of_columns, midranks, missing_class
+from aeflow.judging.metrics import FEW, Array, auroc_of_columns, midranks, missing_class
 from aeflow.judging.over_seeds import CONFIDENCE, t_interval
 
 
@@ -25,7 +25,7 @@ class Comparison:
         first: AUROC, mean over seeds; None where a class is missing.
         difference: first - second.
         standard_error: of the difference, over draws of test images.
-        low, high: ends of the 95 % normal interval of the difference.
+        low, high: ends of the 95 % normal interval of the difference, cut at -1 and 1.
         p_value: two-sided, not corrected (`holm`).
         reason: why there is no standard error, interval and test, as a sentence; else None.
     """
@@ -53,7 +53,9 @@ def compare_aurocs(gt_label: Array, first: Array, second: Array) -> Comparison:
     AUROC.
 
     The test holds the trained models as given and asks about other test images. Whether other
-    seeds would differ is the other question: `seed_differences`.
+    seeds would differ is the other question: `seed_differences`. It rests on many images: of two
+    scores alike, one in eight had p < 0.001 with 2 anomalous and 50 normal images, so there is no
+    test with fewer than `FEW` of a class.
 
     Args:
         first: (N,) scores, or (N, S) of S seeds, higher is more anomalous.
@@ -73,7 +75,7 @@ def compare_aurocs(gt_label: Array, first: Array, second: Array) -> Comparison:
     scale = seeds * others
     wins, losses = above @ weight, below @ weight
     difference = float(wins.mean() / (len(below) * scale))
-    reason = _too_few(gt_label)
+    reason = _too_few(gt_label, FEW)
     if reason is None and np.ptp(wins) == 0 and np.ptp(losses) == 0:
         reason = (
             f"The difference is {difference:.3g} for every image, so it has no variance and there "
@@ -107,8 +109,9 @@ def _tested(first: float, second: float, difference: float, error: float) -> Com
     from scipy import special  # 0.1 s of CPU time, which other users of this file spare
 
     z, half = difference / error, _half_width(error)
+    low, high = max(-1.0, difference - half), min(1.0, difference + half)
     return Comparison(
-        *(first, second, difference, error, difference - half, difference + half, z),
+        *(first, second, difference, error, low, high, z),
         p_value=float(2 * special.ndtr(-abs(z))),
     )
 
@@ -125,21 +128,16 @@ class MeanAuroc:
 
     Attributes:
         auroc: None where a class is missing.
-        standard_error: DeLong's, over draws of images; None with too few of them.
+        standard_error: DeLong's, over draws of images; None with fewer than two of a class.
+        interval: the 95 % normal interval, cut at 0 and 1. None with fewer than `FEW` images of a
+            class, and without any variance: other images than these would have some.
         reason: why there is no standard error, as a sentence; else None.
     """
 
     auroc: float | None = None
     standard_error: float | None = None
+    interval: tuple[float, float] | None = None
     reason: str | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % normal interval, cut at 0 and 1; None without a standard error."""
-        if self.auroc is None or self.standard_error is None:
-            return None
-        half = _half_width(self.standard_error)
-        return max(0.0, self.auroc - half), min(1.0, self.auroc + half)
 
 
 def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:
@@ -154,11 +152,15 @@ def mean_auroc(categories: Sequence[tuple[Array, Array]]) -> MeanAuroc:
     aurocs = [auroc_of_columns(gt_label, scores).mean() for gt_label, scores in categories]
     auroc = float(np.mean(aurocs))
     for gt_label, _ in categories:
-        if reason := _too_few(gt_label):
+        if reason := _too_few(gt_label, 2):
             return MeanAuroc(auroc, reason=reason)
     # The variance of a mean of S is the mean of all S x S covariances.
     variances = [auroc_covariance(*category)[1].mean() for category in categories]
-    return MeanAuroc(auroc, float(np.sqrt(np.sum(variances)) / len(variances)))
+    error = float(np.sqrt(np.sum(variances)) / len(variances))
+    if not error or any(_too_few(gt_label, FEW) for gt_label, _ in categories):
+        return MeanAuroc(auroc, error)
+    half = _half_width(error)
+    return MeanAuroc(auroc, error, (max(0.0, auroc - half), min(1.0, auroc + half)))
 
 
 def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
@@ -167,7 +169,7 @@ def auroc_covariance(gt_label: Array, pred_score: Array) -> tuple[Array, Array]:
     Raises:
         ValueError: fewer than two normal or two anomalous images, or a score is not finite.
     """
-    if reason := _too_few(gt_label):
+    if reason := _too_few(gt_label, 2):
         raise ValueError(reason)
     above, below = _placements(gt_label, pred_score)
     return above.mean(axis=0) / len(below), np.atleast_2d(_covariance(above, below))
@@ -181,7 +183,7 @@ class SeedDifferences:
         difference: first - second of each seed.
         mean: over seeds.
         sd: over seeds (n - 1); None for one seed.
-        low, high: ends of Student's 95 % interval of the mean; None for one seed.
+        low, high: ends of Student's 95 % interval of the mean, cut at -1 and 1; None for one seed.
     """
 
     difference: list[float]
@@ -220,7 +222,7 @@ def _replicates(difference: Array) -> SeedDifferences:
     if len(difference) == 1:
         return SeedDifferences(difference.tolist(), mean)
     sd = float(difference.std(ddof=1))
-    low, high = t_interval(mean, sd, len(difference))
+    low, high = t_interval(mean, sd, len(difference), (-1.0, 1.0))
     return SeedDifferences(difference.tolist(), mean, sd, float(low), float(high))
 
 
@@ -263,12 +265,12 @@ def _covariance(above: Array, below: Array) -> Array:
     return np.asarray(np.cov(above.T) / (m * n**2) + np.cov(below.T) / (n * m**2))
 
 
-def _too_few(gt_label: Array) -> str | None:
+def _too_few(gt_label: Array, least: int) -> str | None:
     anomalous = int(np.count_nonzero(gt_label == ANOMALOUS))
     normal = len(gt_label) - anomalous
-    if min(anomalous, normal) > 1:
+    if min(anomalous, normal) >= least:
         return None
     return (
-        f"DeLong's variance needs 2 normal and 2 anomalous images or more, there are {normal} and "
-        f"{anomalous}."
+        f"DeLong's {'variance' if least == 2 else 'test'} needs {least} normal and {least} "
+        f"anomalous images or more, there are {normal} and {anomalous}."
     )

@@ -163,7 +163,9 @@ def bootstrap_intervals(
     Normal and anomalous images are drawn with replacement, each among themselves, as many as
     there are (Efron and Tibshirani 1993, ch. 13). The threshold stays as fitted: the intervals
     tell how far the metrics depend on the choice of test images, and on nothing else.
-    Without one, the metrics that need it are left out.
+    Without one, the metrics that need it are left out. So is an interval of no width: every draw
+    has the same value, as of a score that separates these images without a mistake, or of a single
+    image, and that other images would have it too is more than they show.
     """
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     levels = len(curve.threshold)
@@ -181,10 +183,11 @@ def bootstrap_intervals(
         for name, value in values.items():
             replicates.setdefault(name, []).append(value)
     tail = (1 - evaluation.confidence) / 2
-    return {
+    ends = {
         name: np.quantile(np.concatenate(values), [tail, 1 - tail]).tolist()
         for name, values in replicates.items()
     }
+    return {name: [low, high] for name, (low, high) in ends.items() if low < high}
 
 
 def _resampled(counts: Array, rows: int, generator: np.random.Generator) -> Array:

@@ -15,15 +15,20 @@ from aeflow.core.errors import DataError
 
 Values = npt.NDArray[np.float64]
 CONFIDENCE = 0.95  # of every interval over seeds, and of DeLong's
+COSTS = ("fit_seconds", "peak_rss_mib")  # from 0 on; all other columns are shares in [0, 1]
+Range = tuple[float, float]
 
 
-def t_interval(mean: npt.ArrayLike, sd: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Values, Values]:
+def t_interval(
+    mean: npt.ArrayLike, sd: npt.ArrayLike, n: npt.ArrayLike, within: Range
+) -> tuple[Values, Values]:
     """Return the ends of Student's 95 % interval of a mean, mean -+ t sd / sqrt(n), elementwise.
 
     It tells where the mean over all seeds may lie (Student 1908); the test images stay as they
     are. It takes the seeds' values as drawn from a normal distribution, which two or three of
-    them cannot show, so it is wide for few seeds. NaN for n < 2: one seed has no interval.
-    `sd` is the sample's (n - 1).
+    them cannot show, so it is wide for few seeds, and cut at the range that the mean must lie
+    in: that leaves it as sure as it was. NaN for n < 2: one seed has no interval. `sd` is the
+    sample's (n - 1).
     """
     from scipy import special  # 0.1 s of CPU time, and most figures need no interval
 
@@ -31,7 +36,7 @@ def t_interval(mean: npt.ArrayLike, sd: npt.ArrayLike, n: npt.ArrayLike) -> tupl
     n = np.asarray(n, dtype=np.float64)
     freedom = np.where(n >= 2, n - 1, np.nan)
     half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * sd / np.sqrt(freedom + 1)
-    return mean - half, mean + half
+    return np.clip(mean - half, *within), np.clip(mean + half, *within)
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
@@ -62,7 +67,8 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -
     sd = groups[columns].std(ddof=1, skipna=False)
     found: dict[str, Any] = {"n_seeds": groups.size()}
     for name in columns:
-        low, high = t_interval(mean[name], sd[name], found["n_seeds"])
+        within = (0.0, np.inf if name in COSTS else 1.0)
+        low, high = t_interval(mean[name], sd[name], found["n_seeds"], within)
         found |= {f"{name}_mean": mean[name], f"{name}_sd": sd[name]}
         found |= {f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(found, index=mean.index).reset_index()

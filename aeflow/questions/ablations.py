@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import FlowScore
-from aeflow.display.dots import DARK, ORANGE
+from aeflow.display.dots import DARK, ORANGE, spread
 from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
@@ -103,11 +103,11 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     shown = plain(
         cells,
         "Percent, mean ± sd over seeds, categories averaged first; one key differs at a time. "
-        "Interval: Student's 95 % interval over seeds. A variant's own value shares "
-        "its training. Validation AUROC is empty where validation has no anomalies, pixel metrics "
-        "where there are no masks or no map. F1 uses a threshold fitted on validation images, "
-        "F1 (oracle) the best one for the test labels. Seconds and memory: one training's. Bold: "
-        "best of an ablation, the oracle aside.",
+        "Interval: Student's 95 % interval over seeds, cut at 0 and 100. A variant's own value "
+        "shares its training. Validation AUROC is empty where validation has no anomalies, pixel "
+        "metrics where there are no masks or no map. F1 uses a threshold fitted on validation "
+        "images, F1 (oracle) the best one for the test labels. Seconds and memory: one "
+        "training's. Bold: highest of an ablation, the oracle aside; no test says it is better.",
         long=True,
     )
     judged = [name for name in _SHARES if name != "oracle_f1" and labels[name] in shown.cells]
@@ -159,9 +159,10 @@ def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataF
         if values[f"{name}_mean"].isna().all():
             continue
         place = values.index.to_numpy() + shift
-        mean, sd = 100 * values[f"{name}_mean"], 100 * values[f"{name}_sd"].fillna(0)
+        mean = values[f"{name}_mean"]
+        sd = spread(mean, values[f"{name}_sd"])
         look: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 5}
-        above.errorbar(place, mean, sd, label=label, elinewidth=1, capsize=2, **look)
+        above.errorbar(place, 100 * mean, sd, label=label, elinewidth=1, capsize=2, **look)
         for x, variant in zip(place, values["variant"], strict=True):
             single = 100 * seeds.loc[seeds["variant"] == variant, name]
             beside = np.full(len(single), x + 0.12 * np.sign(shift))
@@ -328,9 +329,11 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
         curve = curves[(curves[_COMBINATION] == row[_COMBINATION]).all(axis=1)]
         looks = {"test_auroc": {"label": f"S_flow = {flow}"}, "val_auroc": _DASHED}
         for name, look in looks.items():
-            mean, sd = 100 * curve[f"{name}_mean"], 100 * curve[f"{name}_sd"]
+            mean = 100 * curve[f"{name}_mean"]
+            lower, upper = spread(curve[f"{name}_mean"], curve[f"{name}_sd"])
             axes.plot(curve["beta"], mean, color=colour, **look)
-            axes.fill_between(curve["beta"], mean - sd, mean + sd, color=colour, alpha=0.07, lw=0)
+            ends = mean - lower, mean + upper
+            axes.fill_between(curve["beta"], *ends, color=colour, alpha=0.07, lw=0)
         for prefix, look in (("", _DOT), ("oracle_", _RING)):
             beta, auroc = row[f"{prefix}beta_mean"], row[f"{prefix}test_auroc_mean"]
             axes.plot(beta, 100 * auroc, color=colour, **look)

@@ -38,7 +38,7 @@ _NOTE = (
     "mean and sd. Right and wrong: at the threshold fitted on validation images. Certain: "
     "uncertainty at most the median of the validation images. AURC: area under the risk-coverage "
     "curve, the mean error rate of the k most certain images; at best: were every error less "
-    "certain than every right image. Bold: best of a dataset."
+    "certain than every right image. Bold: highest of a dataset; no test says that it is better."
 )
 # The published counts, read in the order in which PA's code writes them.
 _PA_NOTE = (

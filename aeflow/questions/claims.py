@@ -30,6 +30,7 @@ _CLAIMS = [
 ]
 _ORACLE = "test (oracle)"
 _PAPER_ENCODER = "wide_resnet50_2-stage3"
+_WIDE = 0.1
 _FAITHFUL, _CHOSEN = "faithful", "chosen by validation"
 
 
@@ -43,10 +44,12 @@ def claims_table(source: Source) -> pd.DataFrame:
 
     The rule: `within` if our 95 % interval over seeds (Student's, `main.csv`) reaches the
     published value, give or take half a unit of its last printed digit ("96" is 95.5 to 96.5);
-    else `above` or `below`: ours lies above or below it. Few seeds make a wide interval, so
-    `within` means "not shown to differ", not "equal". `not run`: the study has no such dataset or
-    variant. `not comparable`: `why` says why; there is no verdict without an interval, and none
-    where they fitted the threshold on test labels, but for F1, which stands beside our oracle F1.
+    else `above` or `below`: ours lies above or below it. `within` means "not shown to differ", not
+    "equal"; of an interval of more than `_WIDE`, as few seeds have it, not even that is said: it
+    reaches nearly any number, so the verdict is `undecided`. `not run`: the study has no such
+    dataset or variant. `not comparable`: `why` says why; there is no verdict without an interval,
+    and none where they fitted the threshold on test labels, but for F1, which stands beside our
+    oracle F1.
 
     Returns:
         A row per number and variant of ours. Shares in [0, 1] but for `printed`, the percent as
@@ -133,14 +136,16 @@ def _judged(
 
 
 def _verdict(value: float, printed: str, ours: dict[str, float]) -> str:
-    low, high = ours["ours_low"], ours["ours_high"]
+    low, high = ours["ours_low"], ours["ours_high"]  # cut at 0 and 1
     if np.isnan(low):
         return "not comparable"
     half = 10.0 ** -len(printed.partition(".")[2]) / 200
     slack = half + 1e-9  # an interval that ends at the rounding's end reaches it
     if low > value + slack:
         return "above"
-    return "below" if high < value - slack else "within"
+    if high < value - slack:
+        return "below"
+    return "within" if high - low <= _WIDE else "undecided"
 
 
 def claims_display(table: pd.DataFrame, source: Source) -> DisplayTable:
@@ -165,9 +170,11 @@ def claims_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     if (table["verdict"] == "not run").all():
         return plain(cells[:0], "No numbers are published for the datasets of this study.")
     notes = [
-        "Percent; ours mean ± sd over seeds, Student's interval of the mean. Within: the interval "
-        "reaches the published value, give or take half a unit of its last printed digit, so a "
-        "difference is not shown; above, below: ours is. Published numbers are quoted as printed.",
+        "Percent; ours mean ± sd over seeds, Student's interval of the mean, cut at 0 and 100. "
+        "Within: the interval reaches the published value, give or take half a unit of its last "
+        "printed digit, so a difference is not shown; above, below: ours is; undecided: it "
+        f"reaches it, but is wider than {100 * _WIDE:.0f} points. Published numbers are quoted as "
+        "printed.",
         *(f"{who}: {found.differs}" for who, found in source.published().sources.items()),
     ]
     return plain(cells, "\n".join(notes))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aeflow.display.dots import row_panels
+from aeflow.display.dots import row_panels, spread
 from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import (
     LABELS,
@@ -54,8 +54,8 @@ def main_table(source: Source) -> pd.DataFrame:
 
     Returns:
         dataset, variant, method, encoder, n_seeds, n_categories, n_test_normal and
-        n_test_anomalous (of all categories), threshold_rule, then `<metric>_mean`, `_sd`, `_low` and `_high` (`means`) of every metric, val_auroc,
-        fit_seconds and peak_rss_mib.
+        n_test_anomalous (of all categories), threshold_rule, then `<metric>_mean`, `_sd`, `_low`
+        and `_high` (`means`) of every metric, val_auroc, fit_seconds and peak_rss_mib.
     """
     results = source.table("results")
     cell = ["dataset", "variant"]
@@ -131,7 +131,8 @@ def results_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         cells,
         "Percent. F1, ACC, SEN and SPE at the threshold shown, fitted on validation images by the "
         "rule named; an image at the threshold counts as anomalous. "
-        f"{_ORACLE} Interval: bootstrap over the test images.",
+        f"{_ORACLE} Interval: bootstrap over the test images; none where every draw has the same "
+        "value.",
         long=True,
     )
 
@@ -153,7 +154,8 @@ def main_display(table: pd.DataFrame, source: Source) -> DisplayTable:
             for name, count in zip(averaged["dataset"], averaged["n_categories"], strict=True)
         ),
         "F1, ACC, SEN and SPE use a threshold fitted on validation images by the rule named.",
-        f"{_ORACLE} Bold: best of a dataset, the oracle aside.",
+        f"{_ORACLE} Bold: highest of a dataset, the oracle aside; whether a difference to the "
+        "reference is more than chance, the table `comparison` says.",
     ]
     judged = [metric for metric in METRICS if metric != "oracle_f1"]
     return _marked(plain(cells, " ".join(notes)), main, judged, main["dataset"])
@@ -182,7 +184,8 @@ def categories_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         return plain(cells, "No dataset of this study has several categories.")
     note = (
         f"Percent, mean ± sd over seeds; {MEAN}: categories are averaged within a seed first. F1 "
-        "at the threshold fitted on validation images. Bold: best of a category."
+        "at the threshold fitted on validation images. Bold: highest of a category; no test says "
+        "that it is better."
     )
     groups = table["dataset"] + "/" + table["category"]
     return _marked(plain(cells, note), table, _PER_CATEGORY, groups)
@@ -207,7 +210,7 @@ def defects_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     shown = plain(
         cells,
         "AUROC in percent of the images with one defect against all normal test images of the "
-        "category, mean ± sd over seeds. Bold: best of a row.",
+        "category, mean ± sd over seeds. Bold: highest of a row; no test says that it is better.",
         long=True,
     )
     values = values[[variant for variant in values if variant in shown.cells]]
@@ -241,7 +244,7 @@ def plot_categories(source: Source, dataset: str) -> Drawing:
             axes.errorbar(
                 100 * own[f"{metric}_mean"],
                 own["category"].map(place) + shift,
-                xerr=100 * own[f"{metric}_sd"].fillna(0),
+                xerr=spread(own[f"{metric}_mean"], own[f"{metric}_sd"]),
                 fmt="osD^vPX"[number_ // 7 % 7],  # the colours come again after seven
                 markersize=4.5,
                 elinewidth=1,
@@ -285,8 +288,9 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
     shifts = np.linspace(-0.36, 0.36, len(variants)) if len(variants) > 1 else [0.0]
     for variant, shift, marker in zip(variants, shifts, markers, strict=False):
         own = found.merge(rows[rows["variant"] == variant], on=keys, how="left")
-        mean, sd = 100 * own["image_auroc_mean"], 100 * own["image_auroc_sd"].fillna(0)
-        axes.errorbar(mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
+        mean = own["image_auroc_mean"]
+        sd = spread(mean, own["image_auroc_sd"])
+        axes.errorbar(100 * mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
     axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)

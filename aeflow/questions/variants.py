@@ -22,6 +22,7 @@ from aeflow.judging.delong import (
 )
 from aeflow.questions.source import Source
 from aeflow.scoring.predictions import SeedScores
+from aeflow.study.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +32,9 @@ LEVEL = 0.05  # of the tests, after Holm's correction
 _COMPARISON = [
     *("dataset", "variant", "reference", "auroc", "auroc_low", "auroc_high", "reference_auroc"),
     *("difference", "low", "high", "z", "p_value", "p_holm"),
-    *("seed_mean", "seed_sd", "seed_low", "seed_high", "n_seeds", "reason"),
+    *("seed_mean", "seed_sd", "seed_low", "seed_high", "n_seeds", "claim", "reason"),
 ]
+_DECIDE = ["p_holm", "seed_low", "seed_high", "trained", "once"]
 _FAR = 0.15  # a difference beyond this many points is written, not drawn, where others are nearer
 _ENDS = ["difference", "low", "high", "seed_low", "seed_high"]
 
@@ -43,17 +45,54 @@ def comparison_table(source: Source) -> pd.DataFrame:
     Returns:
         A row per dataset and named variant, shares in [0, 1]; differences are the variant's minus
         the reference's. `auroc_low` and `auroc_high` are DeLong's interval of the variant alone,
-        cut at 0 and 1. A row of the reference itself has no difference.
+        cut at 0 and 1. `claim`: `is_claim`. A row of the reference itself has no difference.
     """
-    reference = source.study.reference
-    rows = [
-        {"dataset": dataset, **_row(name, scores, reference, variants.get(reference))}
-        for dataset, variants in source.predictions(Split.TEST).items()
-        for name, scores in variants.items()
-    ]
-    table = pd.DataFrame(rows, columns=_COMPARISON).astype({"p_value": "float64"})
+    study, reference = source.study, source.study.reference
+    rows = []
+    for dataset, variants in source.predictions(Split.TEST).items():
+        for name, scores in variants.items():
+            row = _row(name, scores, reference, variants.get(reference))
+            once = [
+                side
+                for side in (name, reference)
+                if side in variants and _trained_once(study, side, variants[side])
+            ]
+            if once and name != reference:
+                alone = f"One training of {' and '.join(once)}: no claim about others."
+                row["reason"] = " ".join(filter(None, [row["reason"], alone]))
+            trained = any(_is_trained(study, side) for side in (name, reference))
+            rows.append({"dataset": dataset, "trained": trained, "once": bool(once), **row})
+    table = pd.DataFrame(rows, columns=[*_COMPARISON, "trained", "once"])
+    table = table.astype({"p_value": "float64"})
     table["p_holm"] = table.groupby("dataset")["p_value"].transform(holm)
-    return table
+    table["claim"] = [is_claim(*row) for row in table[_DECIDE].itertuples(index=False)]
+    return table[_COMPARISON]
+
+
+def is_claim(p_holm: float, seed_low: float, seed_high: float, trained: bool, once: bool) -> bool:
+    """Whether a difference may be called one of the methods: what is bold, and a filled dot.
+
+    Other test images would show it (DeLong's test after Holm's correction), and so would other
+    trainings (Student's interval over seeds is on one side of 0). The second question is not there
+    for two methods that nothing is trained of. Where a trained method has one seed, nobody knows.
+
+    Args:
+        trained: whether a training is behind one of both.
+        once: whether such a one has a single score: of one seed, or an ensemble of all.
+    """
+    others_images = p_holm < LEVEL
+    others_trainings = not once and (seed_low > 0 or seed_high < 0)
+    return bool(others_images and (others_trainings or not trained))
+
+
+def _is_trained(study: Study, name: str) -> bool:
+    """Whether a training is behind a variant: its own, or a member's."""
+    members = study.variant(name).members or [name]
+    return any(study.variant(member).method.fitted for member in members)
+
+
+def _trained_once(study: Study, name: str, scores: Mapping[str, SeedScores]) -> bool:
+    return _is_trained(study, name) and next(iter(scores.values())).score.shape[1] == 1
 
 
 def _row(
@@ -82,12 +121,11 @@ def _row(
         seeds = mean_seed_differences([seed_differences(*part) for part in parts])
         row |= {f"seed_{end}": getattr(seeds, end) for end in ("mean", "sd", "low", "high")}
         row |= {"n_seeds": len(seeds.difference)}
-        reasons += ["One seed has no interval over seeds."] * (seeds.sd is None)
     return row | {"reason": " ".join(filter(None, reasons))}
 
 
 def comparison_display(table: pd.DataFrame, source: Source) -> DisplayTable:
-    """Return the comparison for people; bold differences are significant after Holm."""
+    """Return the comparison for people; bold differences are claims (`is_claim`)."""
     rows = table[table["variant"] != table["reference"]].reset_index(drop=True)
     cells = pd.DataFrame(
         {
@@ -118,13 +156,16 @@ def comparison_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         "the reference. Positive: the variant is better. Several categories: their mean.\n"
         "Test images: DeLong's paired test of the mean AUROC over seeds, on the same images. It "
         "holds the trained models fixed and asks about other test images. p (Holm) is corrected "
-        f"for all tests of the dataset; bold: below {LEVEL}.\n"
+        "for all tests of the dataset.\n"
         "Seed by seed: mean ± sd of the difference, and Student's interval of the mean. It "
         "holds the test images fixed and asks about other trainings; where one side has no "
-        "seeds, its value stands beside every seed. A claim about the method needs both.",
+        "seeds, its value stands beside every seed. Intervals are cut at -100 and +100 points.\n"
+        f"Bold: a claim about the methods, which needs both: p (Holm) below {LEVEL}, and the "
+        "interval over seeds on one side of 0 (not where nothing is trained on either side). One "
+        "seed of a trained method, and an ensemble of all its seeds, bear no claim.",
     )
     if "Difference" in shown.cells:
-        shown.bold["Difference"] = rows["p_holm"].lt(LEVEL)
+        shown.bold["Difference"] = rows["claim"]
     return shown
 
 
@@ -177,9 +218,11 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
         "Dots: mean over seeds, categories averaged; ticks: single seeds. Thin dark bar: "
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
-        f"panel goes on there. Differences are to {source.study.reference}; a filled dot is "
-        f"significant after Holm's correction (p < {LEVEL}, DeLong). An arrow with a number is a "
-        f"difference of more than {100 * _FAR:.0f} points, filled likewise."
+        "panel goes on there; all are cut at what is possible. Differences are to "
+        f"{source.study.reference}; a filled dot is a claim: p < {LEVEL} (DeLong, after Holm's "
+        "correction), and the interval over seeds on one side of 0 where anything is trained. An "
+        f"arrow with a number is a difference of more than {100 * _FAR:.0f} points, filled "
+        "likewise."
     )
     return Drawing(figure, Caption(dataset, title, text))
 
@@ -213,8 +256,8 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
     if not (rows["difference"].abs() <= _FAR).any():
         far[:] = False
     for place in map(int, np.flatnonzero(far)):
-        difference, significant = rows["difference"][place], rows["p_holm"][place] < LEVEL
-        left, arrows = difference < 0, "◀▶" if significant else "◁▷"
+        difference, claim = rows["difference"][place], rows["claim"][place]
+        left, arrows = difference < 0, "◀▶" if claim else "◁▷"
         text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
         edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         look: dict[str, Any] = {"ha": "left" if left else "right", "color": DARK, "fontsize": 8}
@@ -224,7 +267,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
     bars(axes, rows["low"], rows["high"], wide=True)
     bars(axes, rows["seed_low"], rows["seed_high"])
     for place, row in enumerate(rows.to_dict("records")):
-        fill = DARK if row["p_holm"] < LEVEL else "white"
+        fill = DARK if row["claim"] else "white"
         options: dict[str, Any] = {"markeredgecolor": DARK, "markerfacecolor": fill, "zorder": 4}
         axes.plot(100 * row["difference"], place, "o", **options)
     axes.set(xlabel="Difference of AUROC (points)")
@@ -249,7 +292,7 @@ def _legend(trivial: bool) -> list[Line2D]:
     ]
     labels = [
         *("mean over seeds", "one seed", "95 %, other seeds", "95 %, other test images"),
-        *("trivial baseline", "difference not significant"),
+        *("trivial baseline", "difference not shown"),
     ]
     for line, label in zip(lines, labels, strict=True):
         line.set_label(label)

@@ -82,10 +82,11 @@ class PixelMetrics:
         within = fpr <= fpr_limit
         limited_fpr = np.append(fpr[within], fpr_limit)
         limited_pro = np.append(pro[within], np.interp(fpr_limit, fpr, pro))
-        return {
-            "pixel_auroc": float(np.trapezoid(tpr, fpr)),
-            "aupro": float(np.trapezoid(limited_pro, limited_fpr) / fpr_limit),
+        areas = {
+            "pixel_auroc": np.trapezoid(tpr, fpr),
+            "aupro": np.trapezoid(limited_pro, limited_fpr) / fpr_limit,
         }
+        return {name: min(float(area), 1.0) for name, area in areas.items()}  # but for rounding
 
     def _cover(self, low: int, high: int) -> None:
         """Make room for codes from `low` to `high`: move the bins, or merge pairs of them."""

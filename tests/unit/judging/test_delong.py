@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -15,6 +17,8 @@ from aeflow.judging.delong import (
     mean_seed_differences,
     seed_differences,
 )
+from aeflow.judging.metrics import bootstrap_intervals, threshold_curve
+from aeflow.study.settings import EvaluationSettings
 
 # DeLong, DeLong and Clarke-Pearson (1988): albumin, total protein, K-G score and whether surgery
 # failed to help (0), of 43 patients with ovarian cancer; as printed in the SAS/STAT User's Guide,
@@ -253,3 +257,45 @@ def test_holm_is_the_step_down_procedure_at_every_level():
                     break
                 rejected[index] = True
             assert (corrected <= level).tolist() == rejected.tolist()
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    st.integers(1, 25), st.integers(1, 25), st.integers(1, 3), st.floats(-3, 3), st.integers(0, 99)
+)
+def test_no_interval_leaves_the_possible_range(normal, anomalous, seeds, shift, number):
+    """Nor does it leave out the number that it belongs to."""
+    draw = np.random.default_rng(number)
+    gt_label = np.repeat([0, 1], [normal, anomalous])
+    first, second = draw.normal(size=(2, normal + anomalous, seeds)).round(1)
+    first = first + shift * gt_label[:, None]
+    test = compare_aurocs(gt_label, first, second)
+    assert (test.low is not None) == (test.p_value is not None) == (test.reason is None)
+    if min(normal, anomalous) < 10:
+        assert f"there are {normal} and {anomalous}" in test.reason
+    if test.low is not None:
+        assert -1 <= test.low <= test.difference <= test.high <= 1
+        assert 0 <= test.p_value <= 1
+    over = seed_differences(gt_label, first, second)
+    if over.low is not None:
+        assert -1 <= over.low <= over.mean + 1e-15
+        assert over.mean - 1e-15 <= over.high <= 1
+    alone = mean_auroc([(gt_label, first)])
+    if alone.interval is not None:
+        low, high = alone.interval
+        assert 0 <= low <= alone.auroc <= high <= 1
+        assert low < high
+    curve = threshold_curve(gt_label, first[:, 0])
+    found = bootstrap_intervals(curve, 0.5, EvaluationSettings(bootstrap_replicates=20))
+    assert all(0 <= low < high <= 1 for low, high in found.values())
+
+
+@pytest.mark.parametrize("counts", [(2, 50), (9, 9)])
+def test_few_images_bear_no_test(counts):
+    """Of two scores alike, one pair in eight had p < 0.001 with 2 and 50 images."""
+    gt_label, draw = np.repeat([0, 1], counts), np.random.default_rng(0)
+    for _ in range(50):
+        test = compare_aurocs(gt_label, *draw.normal(size=(2, sum(counts))))
+        assert (test.p_value, test.low) == (None, None)
+    perfect = mean_auroc([(np.repeat([0, 1], 20), np.arange(40.0)[:, None])])
+    assert (perfect.auroc, perfect.standard_error, perfect.interval) == (1, 0, None)

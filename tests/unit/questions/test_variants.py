@@ -11,6 +11,7 @@ from aeflow.display.table import typed
 from aeflow.judging.delong import compare_aurocs, mean_comparison
 from aeflow.questions.variants import comparison_table, p_text, plot_variants
 from aeflow.scoring.predictions import SeedScores
+from aeflow.study.study import Study
 from tests.unit.questions.memory import Memory, make_run
 
 LABELS = {"a": np.repeat([0, 1], [40, 30]), "b": np.repeat([0, 1], [25, 50])}
@@ -32,8 +33,13 @@ TILES = {
 }
 
 
-def source_of(reference="whole", **predictions):
-    return Memory(make_run(variant=reference), predictions={Split.TEST: predictions})
+def source_of(reference="whole", study=None, **predictions):
+    names = dict.fromkeys([reference, *(name for found in predictions.values() for name in found)])
+    runs = [
+        make_run(variant=name, method="gradient" if name == "gradient" else "aeflow")
+        for name in names
+    ]
+    return Memory(*runs, study=study, predictions={Split.TEST: predictions})
 
 
 def test_a_row_is_the_test_of_the_mean_over_seeds_and_categories():
@@ -91,9 +97,9 @@ def test_what_cannot_be_tested_has_a_reason():
     )
     table = source.table("comparison").set_index(["dataset", "variant"])
     found = table.xs("y", level="variant")
-    assert found.loc["one", "reason"] == "One seed has no interval over seeds."
+    assert found.loc["one", "reason"] == "One training of y and x: no claim about others."
     assert found.loc["one", ["seed_sd", "seed_low"]].isna().all()
-    assert "2 normal and 2 anomalous images" in found.loc["few", "reason"]
+    assert "10 normal and 10 anomalous images" in found.loc["few", "reason"]
     assert found.loc["few", ["z", "p_holm"]].isna().all()
     assert found.loc["none", "reason"] == "There are no anomalous images."
     assert found.loc["away", "reason"] == "x has no result on this dataset."
@@ -105,9 +111,8 @@ def test_the_table_for_people():
     source = source_of(tiles=TILES)
     table, shown = source.table("comparison"), source.shown("comparison")
     assert shown.cells["Variant"].tolist() == ["part", "other", "gradient"]
-    significant = (table["p_holm"] < 0.05)[1:].tolist()
-    assert shown.bold["Difference"].tolist() == significant
-    assert set(significant) == {True, False}
+    assert shown.bold["Difference"].tolist() == table["claim"][1:].tolist()
+    assert set(table["claim"][1:]) == {True, False}
     one = source_of(tiles={"whole": TILES["whole"]}).shown("comparison")
     assert "no second variant" in one.note
     assert source_of().table("comparison").empty
@@ -118,7 +123,7 @@ def test_the_table_for_people():
 
 def drawn(*rows, more=(), **changes):
     """The axes of runs and `more`, and of rows of a comparison with the reference whole."""
-    names = ["variant", "auroc", "auroc_low", "auroc_high", "difference", "low", "high", "p_holm"]
+    names = ["variant", "auroc", "auroc_low", "auroc_high", "difference", "low", "high", "claim"]
     table = pd.DataFrame(rows, columns=names).assign(dataset="tiles", reference="whole", reason="")
     comparison = typed(table.reindex(columns=comparison_table(source_of()).columns))
     values = {"whole": ("aeflow", [0.8, 0.9]), "part": ("flow", [0.6, 0.7])}
@@ -131,14 +136,14 @@ def drawn(*rows, more=(), **changes):
     return plot_variants(Memory(*runs, *more, comparison=comparison), "tiles").figure.axes
 
 
-WHOLE = ["whole", 0.85, 0.8, 0.9, np.nan, np.nan, np.nan, np.nan]
+WHOLE = ["whole", 0.85, 0.8, 0.9, np.nan, np.nan, np.nan, False]
 
 
 def test_variants_are_drawn_beside_the_reference():
     rows = [
         WHOLE,
-        ["part", 0.65, 0.6, 0.7, -0.2, -0.3, -0.1, 0.01],
-        ["gradient", 0.55, 0.5, 0.6, -0.3, -0.62, 0.02, 0.06],
+        ["part", 0.65, 0.6, 0.7, -0.2, -0.3, -0.1, True],
+        ["gradient", 0.55, 0.5, 0.6, -0.3, -0.62, 0.02, False],
     ]
     left, right = drawn(*rows)  # no masks, no third panel
     assert [text.get_text() for text in left.get_yticklabels()] == ["whole", "part", "gradient"]
@@ -163,9 +168,74 @@ def test_a_seed_that_lacks_a_category_has_no_tick():
 
 
 def test_a_far_difference_is_written_where_others_are_near():
-    far = ["part", 0.3, 0.2, 0.4, -0.55, -0.6, -0.5, 0.01]
-    near = ["gradient", 0.8, 0.7, 0.9, -0.05, -0.1, 0.02, 0.06]
+    far = ["part", 0.3, 0.2, 0.4, -0.55, -0.6, -0.5, True]
+    near = ["gradient", 0.8, 0.7, 0.9, -0.05, -0.1, 0.02, False]
     right = drawn(WHOLE, far, near)[1]
     assert "◀ −55.0" in [text.get_text() for text in right.texts]
     assert right.get_xlim()[0] > -15
     assert drawn(WHOLE, far)[1].get_xlim()[0] < -55
+
+
+def shifted(by, seeds, noise=0.02, images=5):
+    """Scores of one category whose AUROC changes little from seed to seed, of a shift."""
+    labels, draw = np.repeat([0, 1], [200, 200]), np.random.default_rng(images)
+    one = draw.normal(size=400) + by * labels
+    score = one[:, None] + noise * draw.normal(size=(400, seeds))
+    return {"a": SeedScores(pd.DataFrame({"gt_label": labels}), score)}
+
+
+def claims_of(study=None, **variants):
+    table = source_of("whole", study, tiles=variants).table("comparison")
+    return table.set_index("variant").drop("whole")
+
+
+def test_a_claim_needs_other_images_and_other_trainings():
+    """A filled dot once said "significant" while the interval over seeds crossed 0."""
+    unsure = shifted(0.3, 3)
+    unsure["a"].score[:, 0] += (
+        3 * unsure["a"].images["gt_label"].to_numpy()
+    )  # a seed that is better
+    found = claims_of(whole=shifted(1, 3), other=shifted(0.3, 3), unsure=unsure)
+    assert (found["p_holm"] < 0.05).all()
+    assert found.loc["unsure", "seed_low"] < 0 < found.loc["unsure", "seed_high"]
+    assert found["claim"].to_dict() == {"other": True, "unsure": False}
+    alike = claims_of(whole=shifted(1, 3), alike=shifted(1.01, 3, 1e-3, images=6))
+    assert alike.loc["alike", "seed_low"] * alike.loc["alike", "seed_high"] > 0
+    assert alike["claim"].tolist() == [False]  # surely another, for these images alone
+
+
+def test_one_seed_of_a_trained_method_bears_no_claim():
+    found = claims_of(whole=shifted(1, 1), other=shifted(0.3, 1))
+    assert found["p_holm"].max() < 1e-3
+    assert found["claim"].tolist() == [False]
+    assert (
+        found.loc["other", "reason"] == "One training of other and whole: no claim about others."
+    )
+    # An ensemble is one detector; its trainings were all used up.
+    variants = [{"name": "whole"}, {"name": "both", "method": "fusion", "members": ["whole"]}]
+    content = {"datasets": [{"name": "tiles"}], "variants": variants, "seeds": [0, 1, 2]}
+    study = Study.model_validate(content)
+    ensemble = claims_of(study, whole=shifted(1, 3), both=shifted(0.3, 1))
+    assert ensemble["claim"].tolist() == [False]
+    assert "One training of both" in ensemble.loc["both", "reason"]
+
+
+def test_methods_without_training_need_the_test_over_images_alone():
+    variants = [{"name": name, "method": "gradient"} for name in ("whole", "other")]
+    study = Study.model_validate({"datasets": [{"name": "tiles"}], "variants": variants})
+    found = claims_of(study, whole=shifted(1, 1), other=shifted(0.3, 1))
+    assert (found["claim"].tolist(), found["reason"].tolist()) == ([True], [""])
+    mixed = claims_of(whole=shifted(1, 3), gradient=shifted(0.3, 1))
+    assert mixed["claim"].tolist() == [True]  # other trainings of one side were looked at
+
+
+def test_table_and_figure_show_the_same_claims():
+    source = source_of(
+        tiles={"whole": shifted(1, 3), "other": shifted(0.3, 3), "near": shifted(1, 3, images=6)}
+    )
+    bold = source.shown("comparison").bold["Difference"].tolist()
+    axes = plot_variants(source, "tiles").figure.axes[1]
+    dots = [line for line in axes.lines if line.get_marker() == "o"][1:]
+    arrows = [text.get_text()[0] for text in axes.texts if text.get_text()[0] in "◀◁"]
+    assert bold == [True, False]
+    assert (arrows, dots[1].get_markerfacecolor()) == (["◀"], "white")
