@@ -174,10 +174,12 @@ def jobs_of(study: Study) -> Iterator[tuple[str, Given]]:
     A job that several cells need comes several times.
     """
     for cell in study_cells(study):
-        given = cell._asdict()
-        yield "fetch_data", {"archive": study.dataset(cell.dataset).archive}
+        given, entry = cell._asdict(), study.dataset(cell.dataset)
+        if not entry.in_place:
+            yield "fetch_data", {"archive": entry.archive}
         yield "prepare_images", given
-        yield "prepare_masks", given
+        if study.card(cell.dataset).layout.tells_masks:
+            yield "prepare_masks", given
         for training in trainings_of(study, cell):
             encoder = study.fit_settings(cell.dataset, training.variant).encoder
             words = {"encoder": encoder.name, "stage": encoder.stage}

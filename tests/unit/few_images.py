@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 STUDY: dict[str, Any] = {
     "study": "few",
     "seeds": [0, 1],
-    "datasets": [{"name": "own", "card": "folder_two", "source": "/nowhere/own"}],
+    "datasets": [{"name": "own", "card": "folder_mvtec", "source": "/nowhere/own"}],
     "data": {"image_size": SIDE},
     "encoder": {"name": "efficientnet_lite0", "stage": 2},
     **SETTINGS,
@@ -51,7 +51,7 @@ def prepare(study: Study, **counts: int) -> None:
         ("test", 1, "crack", counts.get("test_anomalous", 0) - masks, False),
     ]
     given = Cell("own", "all", study.variants[0].name, 0)
-    names = ("images", "masks", "index", "features", "weights")
+    names = ("images", "index", "masks", "features", "weights")
     files = {name: path(study, name, given) for name in names}
     for file in files.values():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def prepare(study: Study, **counts: int) -> None:
     for name, file in zip(names, tiny.paths(), strict=True):
         files[name].write_bytes(file.read_bytes() if file.exists() else b"none")
     counted = {"train": counts["train"]}  # of the facts, the only ones that a job reads
-    for receipt in ("prepared", "extracted", "fetched_weights"):
+    for receipt in ("prepared", "prepared_masks", "extracted", "fetched_weights"):
         own = [name for name in names if RECEIPTS[name] == receipt]
         write_receipt(
             path(study, receipt, given),
