@@ -1,0 +1,153 @@
+"""Addresses of files: what one may hold, and what of it may be shown or kept.
+
+An address may hold a secret: `user:password@`, or a query such as `?token=...`. A configuration
+must not, since results, records and git repeat it; the two environment variables may:
+
+* `AEFLOW_MIRROR`, a URL or a folder, may have both.
+* `AEFLOW_AUTH` has a line per host: `<host> <value>`, where a value that begins with `?` is the
+  query and any other the header Authorization. It goes to that host and to no other, whoever asks.
+
+User and password of a host may stand in ~/.netrc too, which requests reads.
+"""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.text import UNSEEN
+
+PACKAGE = "package:"
+_NO_SECRET = (
+    "an address here has no user, password, query or fragment, since results and git would repeat "
+    "it: put user and password into ~/.netrc, or set the environment variable "
+    "AEFLOW_AUTH='<host> Bearer <token>' or AEFLOW_AUTH='<host> ?<query>'"
+)
+
+
+def is_url(source: str) -> bool:
+    """Tell whether a source is a URL, not a path."""
+    return "://" in source
+
+
+def check_address(source: str) -> str:
+    """Return a source that a configuration or a card names, if it can be one.
+
+    Raises:
+        ValueError: it holds what may be a secret, or is no address at all.
+    """
+    if UNSEEN.search(source) or "\n" in source or not source.strip():
+        raise ValueError("an address is one line of text")
+    if is_url(source):
+        url = _split(source)
+        if url.username is not None or url.query or url.fragment or "?" in source:
+            raise ValueError(_NO_SECRET)
+    elif not source.startswith(PACKAGE):
+        # `http:/...`, `user:password@host/...`: what was meant as a URL would be kept as a path.
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:|//", source) or re.search(r":[^/]*@|\?.*=", source):
+            raise ValueError("neither a URL (http://, https://, file://) nor a path (./...)")
+        try:
+            Path(source).expanduser()
+        except RuntimeError as error:
+            raise ValueError("there is no home folder of that user") from error
+    return source
+
+
+def mirrored(mirror: str, name: str) -> str:
+    """Return where a mirror has a file.
+
+    Raises:
+        ConfigError: AEFLOW_MIRROR is no URL or folder; without a word of what it is.
+    """
+    if not is_url(mirror):
+        return str(Path(mirror) / name)
+    try:
+        url = _split(mirror)
+    except ValueError as error:
+        raise ConfigError(f"AEFLOW_MIRROR is no URL or folder: {error}.") from None
+    return urlunsplit(url._replace(path=f"{url.path.rstrip('/')}/{quote(name)}", fragment=""))
+
+
+def public(source: str) -> str:
+    """Return a source without user, password and query: what may be shown and kept."""
+    if not is_url(source):
+        return source
+    scheme, _, rest = source.partition("://")
+    try:
+        url = _split(source)
+    except ValueError:
+        return f"{scheme}://..."
+    return f"{scheme}://{_host(url)}{url.path}{'?...' if url.query else ''}"
+
+
+def redacted(text: str) -> str:
+    """Return any text with nothing of an address that could hold a secret."""
+    if "@" not in text and "?" not in text and "#" not in text:
+        return text
+    return re.sub(r"(?s)([A-Za-z][A-Za-z0-9+.-]*:/).*", r"\1/...", text)
+
+
+def authorised(url: str) -> tuple[str, str | None]:
+    """Return the address to ask for, and the header Authorization, as AEFLOW_AUTH has it.
+
+    Raises:
+        ConfigError: AEFLOW_AUTH is wrong; without a word of what it is.
+    """
+    split = _split(url)
+    header = None
+    for line in filter(str.strip, os.environ.get("AEFLOW_AUTH", "").splitlines()):
+        host, _, value = line.strip().partition(" ")
+        value = value.strip()
+        if not value or is_url(host) or not value.isprintable() or not value.isascii():
+            raise ConfigError(
+                "AEFLOW_AUTH is wrong: a line is `<host> Bearer <token>`, `<host> Basic <...>` or "
+                "`<host> ?<query>`, the host as in the address, with its port if it has one."
+            )
+        if host.lower() == _host(split).lower():
+            if value.startswith("?"):
+                query = "&".join(filter(None, [split.query, value[1:]]))
+                url = urlunsplit(split._replace(query=query))
+            else:
+                header = value
+    return url, header
+
+
+def redirected(url: str, location: str) -> str:
+    """Return where a server sends to; user and password stay with their host.
+
+    Raises:
+        DataError: to something else than a web address, or from https to http.
+    """
+    try:
+        before, after = _split(url), _split(urljoin(url, location))
+    except ValueError:
+        raise DataError("the server redirects to what is no web address") from None
+    if after.scheme not in ("http", "https"):
+        raise DataError(f"the server redirects to another scheme ({after.scheme})")
+    if (before.scheme, after.scheme) == ("https", "http"):
+        raise DataError("the server redirects from https to http, where the file could be changed")
+    known, _, _ = before.netloc.rpartition("@")
+    same = known and _host(before).lower() == _host(after).lower()
+    return urlunsplit(after._replace(netloc=f"{known}@{_host(after)}" if same else _host(after)))
+
+
+def _split(source: str) -> SplitResult:
+    """Return the parts of a URL; ValueError: it is none, or not one that everybody reads alike."""
+    try:
+        url = urlsplit(source)
+        hosted = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        hosted = False
+    if source.partition("://")[0].lower() not in ("http", "https", "file"):
+        raise ValueError("a URL begins with http://, https:// or file://")
+    if not (hosted or url.scheme == "file") or re.search(r"[\s\\]", source) or "@" in url.path:
+        raise ValueError(
+            "the URL has no right host, port or path (in a password and a path, @ is %40, / is "
+            "%2F and ? is %3F)"
+        )
+    return url
+
+
+def _host(url: SplitResult) -> str:
+    return url.netloc.rpartition("@")[2]

@@ -1,0 +1,24 @@
+"""Text that came from outside: what nobody could see in it, and how it is shown all the same."""
+
+import re
+
+# Control characters but line break and tab, marks that turn the direction of writing, and what has
+# no width: two texts could look alike, or show something else than what is there. Not the two
+# joiners that some scripts are written with.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    """Return text in which each unseen character is its escape, such as `\\x1b`.
+
+    A terminal obeys some of them; line breaks and tabs stay.
+    """
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return `printable` text with blanks for its line breaks and tabs."""
+    return printable(re.sub(r"[\r\n\t]+", " ", text))
