@@ -73,12 +73,11 @@ def public(source: str) -> str:
     """Return a source without user, password and query: what may be shown and kept."""
     if not is_url(source):
         return source
-    scheme, _, rest = source.partition("://")
     try:
         url = _split(source)
     except ValueError:
-        return f"{scheme}://..."
-    return f"{scheme}://{_host(url)}{url.path}{'?...' if url.query else ''}"
+        return f"{source.partition('://')[0]}://..."
+    return f"{url.scheme}://{_host(url)}{url.path}{'?...' if url.query else ''}"
 
 
 def redacted(text: str) -> str:

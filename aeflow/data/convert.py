@@ -91,19 +91,19 @@ def medmnist_pictures(files: ZipFile, conversion: MedmnistConversion) -> Iterato
         # An .npz file is a zip of .npy files.
         with files.open(names[0]) as stream, ZipFile(stream) as arrays:
             for key, split in SPLITS.items():
-                yield from _medmnist_split(arrays, key, split, conversion.classes)
+                yield from _medmnist_split(arrays, key, split, conversion.folders)
     except (BadZipFile, KeyError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{names[0]} is no MedMNIST file, or damaged ({error})") from error
 
 
 def _medmnist_split(
-    arrays: ZipFile, key: str, split: str, classes: list[str]
+    arrays: ZipFile, key: str, split: str, folders: list[str]
 ) -> Iterator[Picture]:
     with arrays.open(f"{key}_labels.npy") as stream:
         count, *rest = _shape(stream)
         labels = np.frombuffer(_read(stream, count * int(np.prod(rest))), np.uint8)
-    if len(labels) != count or (count and labels.max() >= len(classes)):
-        raise DataError(f"{key}_labels: not one of the {len(classes)} labels for each image")
+    if len(labels) != count or (count and labels.max() >= len(folders)):
+        raise DataError(f"{key}_labels: not one of the {len(folders)} labels for each image")
     with arrays.open(f"{key}_images.npy") as stream:
         images, *shape = _shape(stream)
         gray = len(shape) == 2
@@ -113,7 +113,7 @@ def _medmnist_split(
             raise DataError(f"{key}_images has the shape {(images, *shape)}: too large")
         for number in tqdm(range(count), desc=f"Converting {split}", unit="image", disable=None):
             content = _read(stream, int(np.prod(shape)))
-            folder = re.sub("[^a-z0-9]+", "_", classes[labels[number]].lower())
+            folder = folders[labels[number]]
             pixels = np.frombuffer(content, np.uint8).reshape(shape)
             yield f"{split}/{folder}/{number:06}.png", pixels
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from aeflow.core.errors import DataError
 from aeflow.core.receipts import read_receipt
-from aeflow.core.schema import NAME, Strict, load_yaml, validate
+from aeflow.core.schema import Name, Strict, WebPage, load_yaml, validate
 from aeflow.core.types import Split
 from aeflow.display.table import METRICS, read_table
 from aeflow.judging.over_seeds import over_seeds
@@ -36,7 +36,7 @@ class Publication(Strict):
 
     title: str
     citation: str
-    url: str
+    url: WebPage
     threshold: Literal["not stated", "validation", "test (oracle)"] = Field(
         description="Images the threshold was fitted on."
     )
@@ -46,7 +46,7 @@ class Publication(Strict):
 class PublishedNumbers(Strict):
     """Numbers of one source on one dataset, in percent, as printed there."""
 
-    dataset: str = Field(pattern=NAME)
+    dataset: Name
     who: str
     detail: str = ""
     image_auroc: Percent | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aeflow.core.errors import ConfigError
-from aeflow.core.schema import NAME, Strict, load_yaml, validate
+from aeflow.core.schema import Address, Name, Strict, WebPage, check_unique, load_yaml, validate
 from aeflow.study.layouts import Conversion, Counts, Layout
 
 DATASET_CARDS = Path("config/datasets")
@@ -20,6 +20,7 @@ ENCODER_CARDS = Path("config/encoders")
 PUBLISHED = Path("config/published.yaml")  # numbers of others
 # Such a file of a dataset is no archive: kept whole, never looked into while fetching.
 PLAIN_ENDINGS = (".npz", ".csv")
+Positive = Annotated[float, Field(gt=0)]
 Protocol = Literal["official", "patient_disjoint"]
 LOOK_UP = """
 import sys
@@ -36,12 +37,11 @@ except ConfigError as error:
 class SourceFile(Strict):
     """A file to download."""
 
-    name: str = Field(
-        pattern=NAME,
+    name: Name = Field(
         description="File name, also looked for in AEFLOW_MIRROR. What ends in .npz or .csv is "
         "kept whole; any other file of a dataset is a zip or tar.",
     )
-    urls: list[str] = Field(
+    urls: list[Address] = Field(
         [],
         description="Where it comes from, tried in order: a URL (http, https, file), a local file "
         "or folder, or `package:<folder>/<file>` for a file of an installed Python package. "
@@ -53,7 +53,7 @@ class SourceFile(Strict):
     md5: str | None = Field(
         None, pattern="^[0-9a-f]{32}$", description="MD5, where the source publishes no other."
     )
-    size_bytes: int | None = Field(None, ge=1)
+    size_bytes: int | None = Field(None, ge=1, le=2**50)
 
     @property
     def is_plain(self) -> bool:
@@ -69,11 +69,11 @@ class SourceFile(Strict):
 class DatasetCard(Strict):
     """One dataset."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     title: str
     licence: str
     citation: str
-    homepage: str | None = None
+    homepage: WebPage | None = None
     notes: str | None = None
     access: Literal["open", "request"] = Field(
         "open", description="request: the files need an account or a request, see `recipe`."
@@ -98,12 +98,12 @@ class DatasetCard(Strict):
         "training normals changed, although a patient may be in both. patient_disjoint: training "
         "normals of patients (groups) in the test are left out.",
     )
-    counts: dict[Annotated[str, Field(pattern=NAME)], Counts | None] = Field(
+    counts: dict[Name, Counts | None] = Field(
         min_length=1,
         description="Per category; the key `all` where a dataset has none. null: not known to "
         "us. Nothing is promised then: masks and the table of groups may be missing.",
     )
-    editions: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
+    editions: dict[Name, dict[str, Any]] = Field(
         {}, description="The same dataset in other files: name -> keys of the card that differ."
     )
 
@@ -129,12 +129,14 @@ class DatasetCard(Strict):
     def _categories(self) -> Self:
         if "all" in self.counts and len(self.counts) > 1:
             raise ValueError("counts has the category 'all' beside others")
+        check_unique("counts", self.counts)
+        check_unique("editions", self.editions)
         return self
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
         folders = [file.name if file.is_plain else file.stem for file in self.files]
-        if len(set(folders)) < len(folders):
+        if len({name.casefold() for name in folders}) < len(folders):
             raise ValueError("two files have the same name (endings aside)")
         if (self.access == "request") != bool(self.recipe):
             raise ValueError("access: request and a recipe belong together")
@@ -144,13 +146,13 @@ class DatasetCard(Strict):
 class EncoderCard(Strict):
     """One pretrained encoder."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     title: str
     library: Literal["timm", "torchvision"]
-    architecture: str = Field(description="The library's name of the architecture.")
+    architecture: Name = Field(description="The library's name of the architecture.")
     weights: SourceFile
     mean: tuple[float, float, float] = Field(description="Subtracted from pixels in [0, 1].")
-    sd: tuple[float, float, float] = Field(description="Pixels are divided by this.")
+    sd: tuple[Positive, Positive, Positive] = Field(description="Pixels are divided by this.")
     licence: str
 
 

@@ -1,6 +1,7 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -8,7 +9,7 @@ from urllib.request import url2pathname
 
 from pydantic import Field
 
-from aeflow.core.schema import NAME, Strict
+from aeflow.core.schema import NAME, Address, Name, Strict
 from aeflow.core.types import Method
 from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
@@ -31,7 +32,7 @@ class Seen(Strict):
 class DatasetEntry(Strict):
     """A dataset of the study: its card, where it comes from, what is different for it."""
 
-    name: str = Field(pattern=NAME, description="Name in paths and tables.")
+    name: Name = Field(description="Name in paths and tables.")
     card: str | None = Field(
         None, pattern=NAME, description="A card in config/datasets/; null: the one called `name`."
     )
@@ -41,7 +42,7 @@ class DatasetEntry(Strict):
     split: Protocol | None = Field(
         None, description="official or patient_disjoint, where it is not to be the card's."
     )
-    source: str | None = Field(
+    source: Address | None = Field(
         None,
         description="Replaces the card's source: a URL (http, https, file), a local archive "
         "or a folder.",
@@ -49,7 +50,7 @@ class DatasetEntry(Strict):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Checksum of a replaced source."
     )
-    categories: list[str] | None = Field(
+    categories: list[Name] | None = Field(
         None, min_length=1, description="Use only these categories; null: all of the card."
     )
     settings: dict[str, Any] = Field(
@@ -95,19 +96,19 @@ class DatasetEntry(Strict):
 class Variant(Strict):
     """A row of the study's tables: a method and what is different for it."""
 
-    name: str = Field(pattern=NAME, description="Name in paths and tables.")
+    name: Name = Field(description="Name in paths and tables.")
     method: Method = Field(
         Method.AEFLOW,
         description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
         "the trivial baseline, one number per image, no training; fusion: the mean of the scores "
         "of `members`; the others are anomalib's (`make peers`).",
     )
-    members: list[str] = Field(
+    members: list[Name] = Field(
         [],
         description="Variants whose scores a fusion averages, each standardised on validation "
         "normals first. One alone: its seeds are the members, a deep ensemble.",
     )
-    datasets: list[str] | None = Field(
+    datasets: list[Name] | None = Field(
         None,
         min_length=1,
         description="Only on these datasets, as far as the study has them; null: on all.",
@@ -127,21 +128,28 @@ class Ablation(Strict):
     With `across`, again for each combination of these values: `<of>_<name><value>_<other>`.
     """
 
-    name: str = Field(pattern=NAME, description="Name in variants' names and tables.")
-    of: str = Field(pattern=NAME, description="The variant that is changed.")
+    name: Name = Field(description="Name in variants' names and tables.")
+    of: Name = Field(description="The variant that is changed.")
     key: str = Field(pattern=KEY, description="The key that differs, such as flow.steps.")
     values: list[Value] = Field(
         min_length=1,
+        max_length=1000,
         description="Its values. One that `of` has already is trained once, for both.",
     )
     across: dict[
-        Annotated[str, Field(pattern=KEY)], Annotated[list[Value], Field(min_length=1)]
+        Annotated[str, Field(pattern=KEY)],
+        Annotated[list[Value], Field(min_length=1, max_length=1000)],
     ] = Field({}, description="Further keys, each with its values, as score.flow for score.beta.")
-    datasets: list[str] | None = Field(
+    datasets: list[Name] | None = Field(
         None,
         min_length=1,
         description="Only on these datasets, as far as the study has them; null: where `of` runs.",
     )
+
+    @property
+    def size(self) -> int:
+        """The number of `changes`."""
+        return prod([len(self.values), *map(len, self.across.values())])
 
     @property
     def changes(self) -> list[dict[str, Value]]:

@@ -6,8 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from aeflow.core.schema import Strict
+from aeflow.core.schema import Strict, label_fault
 from aeflow.core.types import Split
+
+MAX_COUNT = 10**9
 
 
 class Layout(Strict):
@@ -68,6 +70,22 @@ class Layout(Strict):
             raise ValueError(f"is no regular expression ({error})") from error
         return pattern
 
+    @field_validator("normal")
+    @classmethod
+    def _label(cls, label: str) -> str:
+        if fault := label_fault(label):
+            raise ValueError(f"the label {fault}")
+        return label
+
+    @field_validator("mask")
+    @classmethod
+    def _plain_fields(cls, mask: str | None) -> str | None:
+        """Refuse what `str.format` would make of a field: a width of a billion, an attribute."""
+        for _, name, form, conversion in Formatter().parse(mask or ""):
+            if name is not None and (form or conversion or not name.isidentifier()):
+                raise ValueError("a field is the name of a group in braces, such as {stem}")
+        return mask
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.image is None) == (self.image_list is None):
@@ -95,22 +113,42 @@ class Counts(Strict):
     `train`, `validation` and `test` are totals.
     """
 
-    train: int | None = Field(None, ge=1)
-    train_normal: int | None = Field(None, ge=1)
-    train_anomalous: int | None = Field(None, ge=0)
-    validation: int | None = Field(None, ge=0)
-    validation_normal: int | None = Field(None, ge=0)
-    validation_anomalous: int | None = Field(None, ge=0)
-    test: int | None = Field(None, ge=0)
-    test_normal: int | None = Field(None, ge=0)
-    test_anomalous: int | None = Field(None, ge=0)
+    train: int | None = Field(None, ge=1, le=MAX_COUNT)
+    train_normal: int | None = Field(None, ge=1, le=MAX_COUNT)
+    train_anomalous: int | None = Field(None, ge=0, le=MAX_COUNT)
+    validation: int | None = Field(None, ge=0, le=MAX_COUNT)
+    validation_normal: int | None = Field(None, ge=0, le=MAX_COUNT)
+    validation_anomalous: int | None = Field(None, ge=0, le=MAX_COUNT)
+    test: int | None = Field(None, ge=0, le=MAX_COUNT)
+    test_normal: int | None = Field(None, ge=0, le=MAX_COUNT)
+    test_anomalous: int | None = Field(None, ge=0, le=MAX_COUNT)
 
 
 class MedmnistConversion(Strict):
     """MedMNIST's .npz files become a PNG per image: <name>/<split>/<class>/<number>.png."""
 
     kind: Literal["medmnist"]
-    classes: list[str] = Field(min_length=2, description="Names of the labels 0, 1, ...")
+    classes: list[str] = Field(
+        min_length=2, max_length=256, description="Names of the labels 0, 1, ..."
+    )
+
+    @property
+    def folders(self) -> list[str]:
+        """The folder of each label's images."""
+        return [re.sub("[^a-z0-9]+", "_", name.lower()) for name in self.classes]
+
+    @field_validator("classes")
+    @classmethod
+    def _labels(cls, classes: list[str]) -> list[str]:
+        for fault in filter(None, map(label_fault, classes)):
+            raise ValueError(f"a label {fault}")
+        return classes
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.folders)) < len(self.folders):
+            raise ValueError("two classes have the same letters and digits")
+        return self
 
 
 class BratsConversion(Strict):
@@ -122,7 +160,7 @@ class BratsConversion(Strict):
 
     kind: Literal["brats"]
     modality: Literal["flair", "t1", "t1ce", "t2"]
-    step: int = Field(ge=1, description="Every how many slices one is used.")
+    step: int = Field(ge=1, le=1000, description="Every how many slices one is used.")
     min_brain: float = Field(gt=0, lt=1, description="Least share of a slice that is brain.")
     min_tumour: float = Field(
         gt=0,
@@ -133,6 +171,14 @@ class BratsConversion(Strict):
     percentiles: tuple[float, float] = Field(
         description="Of the brain's intensities in the volume: become black and white."
     )
+
+    @field_validator("percentiles")
+    @classmethod
+    def _ascending(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        low, high = percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("two percentiles are 0 <= low < high <= 100")
+        return percentiles
 
 
 Conversion = Annotated[MedmnistConversion | BratsConversion, Field(discriminator="kind")]

@@ -85,6 +85,7 @@ class FlowSettings(Strict):
     hidden_channels: int | None = Field(
         None,
         ge=1,
+        le=65_536,
         description="Hidden width of the conv subnet; null: as many as its input (UR). PA: 256.",
     )
     standardise: Literal["none", "channel", "position", "whiten"] = Field(
@@ -121,8 +122,8 @@ class LossSettings(Strict):
 class TrainingSettings(Strict):
     """The optimisation."""
 
-    epochs: int = Field(100, ge=1, description="Passes over the training normals.")
-    batch_size: int = Field(64, ge=1, description="Images per step.")
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Passes over the training normals.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Images per step.")
     lr: float = Field(2e-3, gt=0, le=1, description="Adam's learning rate.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Adam's weight decay (L2).")
     lr_schedule: Literal["constant", "cosine"] = Field(
@@ -131,7 +132,7 @@ class TrainingSettings(Strict):
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first-moment decay.")
     gradient_clip: float | None = Field(
-        None, gt=0, description="Clip the gradient's norm to this; null: never."
+        None, gt=0, le=1e9, description="Clip the gradient's norm to this; null: never."
     )
     epoch_rule: Literal["best_val_loss", "last"] = Field(
         "best_val_loss",
@@ -148,6 +149,7 @@ class TrainingSettings(Strict):
     threads: int = Field(
         2,
         ge=1,
+        le=1024,
         description="CPU threads of a training. Part of the result: sums are reordered when "
         "it changes, so the same seed gives the same bytes only for the same number.",
     )
@@ -215,6 +217,7 @@ class FeatureSettings(Strict):
     max_cache_gib: float = Field(
         20.0,
         ge=0,
+        le=1e6,
         description="A dataset's category whose half-precision features exceed this many GiB "
         "is not cached: the encoder then runs inside training and scoring.",
     )

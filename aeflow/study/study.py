@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import read_json
-from aeflow.core.schema import NAME, NAME_RULE, validate
+from aeflow.core.schema import NAME, NAME_RULE, Name, Seed, check_unique, validate
 from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS, DatasetCard
 from aeflow.study.entries import Ablation, DatasetEntry, Variant
@@ -28,14 +28,21 @@ from aeflow.study.settings import (
 )
 
 _CELL_KEYS = [f"{section}.{key}" for section, keys in CellSettings() for key in dict(keys)]
+# Folders of results/ that are no study's.
+RESERVED = ("logs", "benchmarks", "bench")
+# Of tables whose other columns are called after variants.
+COLUMNS = ("image_id", "split", "gt_label", "defect", "category", "component", "compressed_bits")
+MAX_CELLS = 300_000  # before categories
 _CHECKED = "checked"  # context of a study that was checked before it was written
 
 
 class Study(CellSettings):
     """A whole study."""
 
-    study: str = Field("paper", pattern=NAME, description="Name; results/<study>/.")
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="One training per seed.")
+    study: Name = Field("paper", description="Name; results/<study>/.")
+    seeds: list[Seed] = Field(
+        [0, 1, 2], min_length=1, max_length=1000, description="One training per seed."
+    )
     datasets: list[DatasetEntry] = Field(
         [DatasetEntry(name="chest_xray")], min_length=1, description="What to run on."
     )
@@ -54,8 +61,8 @@ class Study(CellSettings):
     def _check(self, info: ValidationInfo) -> Self:
         if info.context == _CHECKED:
             return self
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError("seeds must not be negative")
+        if self.study.casefold() in RESERVED:
+            raise ValueError(f"study: results/{self.study}/ is there for every study: rename it")
         if self.data.center_crop is not None and self.data.center_crop > self.data.image_size:
             raise ValueError("data.center_crop is larger than data.image_size")
         names = {
@@ -66,11 +73,25 @@ class Study(CellSettings):
         }
         for entry in self.datasets:
             names[f"datasets[{entry.name}].categories"] = entry.categories or []
+        for key, entries in (("datasets", self.datasets), ("variants", self.variants)):
+            for named in entries:
+                for section, keys in named.settings.items():
+                    if not isinstance(keys, dict):
+                        where = f"{key}[{named.name}].settings.{section}"
+                        raise ValueError(f"{where} must be a mapping of keys")
+        for variant in self.variants:
+            names[f"variants[{variant.name}].datasets"] = variant.datasets or []
         for key, listed in names.items():
-            _check_unique(key, listed)
+            check_unique(key, listed)
+        made = len(self.variants) + sum(ablation.size for ablation in self.ablations)
+        if made * len(self.datasets) * len(self.seeds) > MAX_CELLS:
+            raise ValueError(
+                f"{len(self.datasets)} datasets x {made} variants x {len(self.seeds)} seeds are "
+                f"more than {MAX_CELLS:,}: ask for less in one study"
+            )
         for ablation in self.ablations:
             self._check_ablation(ablation)
-        _check_unique("variants and ablations", [v.name for v in self.all_variants])
+        check_unique("variants and ablations", [v.name for v in self.all_variants])
         self._check_names()
         self._check_archives()
         for entry in self.datasets:
@@ -98,9 +119,10 @@ class Study(CellSettings):
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")
         _check_known(f"{where}.key", [ablation.key], _CELL_KEYS)
         _check_known(f"{where}.across", list(ablation.across), _CELL_KEYS)
-        _check_unique(f"{where}.key and across", [ablation.key, *ablation.across])
+        check_unique(f"{where}.key and across", [ablation.key, *ablation.across])
         _check_known(f"{where}.datasets", ablation.datasets or [], self._dataset_names)
-        _check_unique(f"{where}.values", [str(value) for value in ablation.values])
+        check_unique(f"{where}.values", [str(value) for value in ablation.values])
+        check_unique(f"{where}.datasets", ablation.datasets or [])
         for variant in self._ablated[ablation.name]:
             if not re.fullmatch(NAME, variant.name):
                 raise ValueError(f"{where} makes a variant {variant.name!r}, and {NAME_RULE}")
@@ -115,7 +137,9 @@ class Study(CellSettings):
             _check_known(f"{where}.members", variant.members, known)
             if (variant.method == Method.FUSION) != bool(variant.members):
                 raise ValueError(f"{where}.members belongs to the method fusion, and to no other")
-            _check_unique(f"{where}.members", variant.members)
+            check_unique(f"{where}.members", variant.members)
+            if variant.name.casefold() in COLUMNS:
+                raise ValueError(f"{where}: tables have a column of that name: choose another")
             alone = [self.variant(name) for name in variant.members if len(variant.members) == 1]
             if alone and not alone[0].method.fitted:
                 raise ValueError(
@@ -128,13 +152,22 @@ class Study(CellSettings):
                 absent = [d for d in datasets if variant.runs_on(d) and not member.runs_on(d)]
                 if absent:
                     raise ValueError(f"{where}.members: {member.name} does not run on {absent[0]}")
+        fusions: dict[str, str] = {}
+        for variant in self.variants:
+            if variant.method == Method.FUSION:
+                what = variant.model_copy(
+                    update={"name": "", "members": sorted(variant.members)}
+                ).model_dump_json()
+                if what in fusions:
+                    raise ValueError(f"variants: {fusions[what]} and {variant.name} are the same")
+                fusions[what] = variant.name
         explicit = [variant.name for variant in self.variants]
         _check_known("analysis.reference", [self.reference], explicit)
 
     def _check_archives(self) -> None:
         origins: dict[str, DatasetEntry] = {}
         for entry in self.datasets:
-            other = origins.setdefault(entry.archive, entry)
+            other = origins.setdefault(entry.archive.casefold(), entry)
             if _origin(other) != _origin(entry):
                 raise ValueError(
                     f"datasets {other.name} and {entry.name} would both be fetched to "
@@ -254,8 +287,6 @@ class Study(CellSettings):
         )
         for where, layer in layers:
             for section, keys in layer.items():
-                if not isinstance(keys, dict):
-                    raise ConfigError(f"{where}.{section} must be a mapping of keys.")
                 merged.setdefault(section, {}).update(keys)
             merged = validate(CellSettings, merged, where).model_dump()
         return CellSettings.model_validate(merged)
@@ -358,12 +389,6 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise DataError(f"{path} is missing: snakemake writes it when a run starts.")
     return validate(Study, read_json(path), str(path), context=_CHECKED)
-
-
-def _check_unique(key: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{key} names {', '.join(twice)} twice")
 
 
 def _check_known(key: str, names: list[str], known: list[str], remedy: str = "") -> None:

@@ -56,7 +56,7 @@ class Tree(Strict):
         ({"listed": [{}, {}]}, "listed has two leaves"),
         (
             {"named": {"a b": None}},
-            "named.a b: a name is 1 to 100 letters, digits, `_`, `.` and `-`, the first a letter "
+            "named.a b: a name is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter "
             "or a digit, not 'a b'",
         ),
     ],

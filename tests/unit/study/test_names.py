@@ -12,7 +12,7 @@ from aeflow.study.study import Study
 
 BAD = [
     *("a b", "a;b", "$(touch x)", "`x`", "a&b", "a|b", "a'b", 'a"b', "a\\b", "*", "~", "#"),
-    *("../up", "/root", "a/b", "a\nb", "a\n", "ü", "x" * 101),
+    *("../up", "/root", "a/b", "a\nb", "a\n", "ü", "x" * 65),
 ]
 BAD_AT_THE_START = ["-rf", "--log", ".hidden", ""]
 CARD = load_yaml(DATASET_CARDS / "folder_mvtec.yaml")

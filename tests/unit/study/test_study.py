@@ -25,7 +25,7 @@ def study(**content: Any) -> Study:
         ({"training": {"lr": float("nan")}}, ["training.lr", "finite"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds names 1 twice"]),
-        ({"seeds": [-1]}, ["seeds must not be negative"]),
+        ({"seeds": [-1]}, ["seeds.0", "greater than or equal to 0"]),
         ({"data": {"image_size": 100}}, ["data.image_size", "multiple of 32"]),
         ({"data": {"center_crop": 512}}, ["data.center_crop is larger than data.image_size"]),
         ({"datasets": [{"name": "btad"}] * 2}, ["datasets names btad twice"]),
