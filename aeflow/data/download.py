@@ -1,24 +1,33 @@
-"""Downloads that survive a broken connection, a killed process and a full disk."""
+"""Downloads that survive a broken connection, a killed process, a full disk and a bad server.
+
+What a server sends has an end, a lowest rate and a way that cannot be listened to if it began so.
+No message, and no file beside a download, holds more of an address than `public` lets through.
+"""
 
 import hashlib
 import logging
 import re
+import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 import urllib3
 from tqdm import tqdm
 
+from aeflow.core.addresses import authorised, public, redirected
 from aeflow.core.errors import DataError
 from aeflow.core.files import read_json, require_space, write_json
 from aeflow.study.cards import SourceFile
 
 logger = logging.getLogger(__name__)
-# What a broken connection loses of the block it was in, and how often a stall is looked for.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # what it warns of, shows whole addresses
 BLOCK_BYTES = 2**16
 # An attempt that brought this much more than any before does not count as a failure.
 PROGRESS_BYTES = 2**20
@@ -26,22 +35,27 @@ WEB_PAGE = "this is a web page, not the file: a login, consent or error page?"
 # Level of what is told while a file is fetched, but is no warning of what was fetched.
 TOLD = logging.WARNING - 1
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for, in seconds."""
+    """How long a server is waited for, in seconds, and how much is taken from it."""
 
     connect: float = 20  # until it accepts the connection
     stall: float = 60  # until the next bytes come; also the most that it can ask us to wait
     delays: tuple[float, ...] = (1, 4, 10)  # before the second, third, ... attempt
+    window: float = 60  # over which the rate is measured
+    least_rate: float = 1000  # bytes per second
+    redirects: int = 10
+    most: int = 2**38  # bytes of a file whose size the card does not say
 
 
 @dataclass(frozen=True)
 class _Origin:
     """Which file a partial download is a part of, kept beside it."""
 
-    url_sha256: str  # the address itself may hold a password
+    url_sha256: str  # of what of the address is no secret
     validator: str | None  # its strong ETag or its date, whatever If-Range takes
     total: int | None  # its size in bytes
 
@@ -89,7 +103,7 @@ def download(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
             told = f"{error} after {done} bytes"
             if failures > len(patience.delays):
                 kept = "; run again to go on from there" if done else ""
-                raise DataError(f"{told}, {failures} times in a row{kept}") from error
+                raise DataError(f"{told}, {failures} times in a row{kept}") from None
             delay = max(patience.delays[failures - 1], min(error.wait, patience.stall))
             logger.log(TOLD, "%s: %s; next attempt in %g s", file.name, told, delay)
             time.sleep(delay)
@@ -109,7 +123,7 @@ def is_download(target: Path) -> bool:
 def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bool:
     """Request what is missing and append it; a _BrokenError if another attempt may help."""
     origin = _read_origin(target)
-    url_sha256 = hashlib.sha256(url.encode()).hexdigest()
+    url_sha256 = hashlib.sha256(public(url).encode()).hexdigest()
     validator = origin.validator if origin and origin.url_sha256 == url_sha256 else None
     certain = validator is not None or file.sha256 is not None or file.md5 is not None
     offset = _size(target) if origin and certain else 0
@@ -117,11 +131,7 @@ def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
     headers = {"Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={offset}-"} if offset else {}
     headers |= {"If-Range": validator} if offset and validator else {}
-    timeouts = (patience.connect, patience.stall)
-    with (
-        _errors_named(),
-        requests.get(url, headers=headers, stream=True, timeout=timeouts) as response,
-    ):
+    with _errors_named(), _answer(url, headers, patience) as response:
         reply = _read_reply(response, offset)
         if file.size_bytes is not None and reply.total not in (None, file.size_bytes):
             raise DataError(f"the file has {reply.total} bytes instead of {file.size_bytes}")
@@ -135,34 +145,121 @@ def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
                 return False  # an earlier attempt got everything
             discard(target)
             raise _BrokenError("the server's file is shorter than the part that is there")
-        require_space(
-            target.parent, (reply.total or file.size_bytes or 0) - reply.start, file.name
-        )
+        size = file.size_bytes or reply.total
+        require_space(target.parent, (size or 0) - reply.start, file.name)
+        if file.size_bytes is None and (size or 0) > patience.most:
+            raise DataError(f"the file has {size} bytes, more than {patience.most}")
+        # Where nobody says how much comes, some of the disk is left to others.
+        cap = size or min(patience.most, shutil.disk_usage(target.parent).free // 2)
         if reply.start == 0:
             discard(target)
             begun = _Origin(url_sha256, reply.validator, reply.total)
             write_json(_origin_path(target), asdict(begun))
-        # Undecoded: some servers call a .tar.gz an encoding of a .tar.
-        blocks = response.raw.stream(BLOCK_BYTES, decode_content=False)
+        done, blocks = reply.start, _blocks(response, patience)
         with target.open("ab") as content:
             for block in _watched(blocks, file.name, reply.start, reply.total):
+                done += len(block)
+                if done > cap:
+                    break
                 content.write(block)
+        if done > cap:
+            discard(target)
+            said = "it should have" if size else "can be taken where the size is not known"
+            raise DataError(f"the server sends more than the {cap} bytes that {said}")
     if reply.total not in (None, _size(target)):
         raise _BrokenError("the server closed the connection")
     return reply.start == 0
 
 
 @contextmanager
+def _answer(url: str, headers: dict[str, str], patience: Patience) -> Iterator[requests.Response]:
+    """Give a server's answer, its redirects followed; a host gets what is its own and no more."""
+    timeouts = (patience.connect, patience.stall)
+    with requests.Session() as session:  # cookies may lead on from one address to the next
+        for _ in range(patience.redirects + 1):
+            address, header = authorised(url)
+            request = partial(
+                session.get,
+                address,
+                headers=headers,
+                auth=_Header(header) if header else None,
+                stream=True,
+                timeout=timeouts,
+                allow_redirects=False,
+            )
+            with _within(sum(timeouts), request) as response:
+                location = session.get_redirect_target(response)
+                if location is None:
+                    yield response
+                    return
+            url = redirected(url, location)
+    raise DataError(f"the server redirects without end (more than {patience.redirects} times)")
+
+
+class _Header(requests.auth.AuthBase):
+    """The header Authorization, before what ~/.netrc says."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self.value
+        return request
+
+
+def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
+    """Return what a function does, if it does within a time.
+
+    A timeout of a socket begins anew with every byte: of headers that trickle there is no end.
+    The thread is left behind then, and ends with the process.
+    """
+    results: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise _BrokenError(f"the server did not answer within {seconds:g} s")
+    return results[0]
+
+
+def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """Yield what comes as it comes; a _BrokenError where that is next to nothing.
+
+    Undecoded: some servers call a .tar.gz an encoding of a .tar.
+    """
+    since, brought = time.monotonic(), 0
+    while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
+        yield block
+        brought += len(block)
+        elapsed = time.monotonic() - since
+        if elapsed >= patience.window:
+            if brought < patience.least_rate * elapsed:
+                raise _BrokenError(f"the server sent {brought} bytes in {elapsed:.0f} s")
+            since, brought = time.monotonic(), 0
+
+
+@contextmanager
 def _errors_named() -> Iterator[None]:
-    """Name errors without the messages of requests: they show the URL, perhaps a password."""
+    """Name errors without the messages of requests: they show the URL, perhaps a password.
+
+    Nor are they causes: a traceback in a log would show them.
+    """
     try:
         yield
     except (requests.exceptions.SSLError, ValueError) as error:  # a URL that is none, too
-        raise DataError(f"the connection failed ({type(error).__name__})") from error
-    except requests.exceptions.TooManyRedirects as error:
-        raise DataError("the server redirects without end") from error
+        raise DataError(f"the connection failed ({type(error).__name__})") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _BrokenError(f"the connection failed ({type(error).__name__})") from error
+        raise _BrokenError(f"the connection failed ({type(error).__name__})") from None
 
 
 def _read_reply(response: requests.Response, offset: int) -> _Reply:
@@ -170,7 +267,7 @@ def _read_reply(response: requests.Response, offset: int) -> _Reply:
     if status in PASSING_STATUS:
         wait = headers.get("Retry-After", "")
         told = f"the server answered with status {status}"
-        raise _BrokenError(told, float(wait) if wait.isdigit() else 0)
+        raise _BrokenError(told, float(wait) if wait.isdecimal() else 0)
     if status not in (200, 206) and not (status == 416 and offset):
         raise DataError(f"the server answered with status {status}")
     # A strong ETag names bytes; a weak one cannot be used to continue.
@@ -185,7 +282,7 @@ def _read_reply(response: requests.Response, offset: int) -> _Reply:
         raise DataError(WEB_PAGE)
     if status == 200:
         length = headers.get("Content-Length", "")
-        return _Reply(0, int(length) if length.isdigit() else None, validator)
+        return _Reply(0, int(length) if length.isdecimal() else None, validator)
     part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
     if part is None or int(part[1]) != offset:
         raise DataError("the server sent another part of the file than was asked for")
