@@ -81,10 +81,10 @@ def public(source: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """Return any text with nothing of an address that could hold a secret."""
-    if "@" not in text and "?" not in text and "#" not in text:
-        return text
-    return re.sub(r"(?s)([A-Za-z][A-Za-z0-9+.-]*:/).*", r"\1/...", text)
+    """Return any text, cut short where it looks like an address that holds a secret."""
+    if re.search(r"(?s):.*@|\?.*=|:/.*[?#]", text):
+        return re.split("[:?@]", text)[0] + "..."
+    return text
 
 
 def authorised(url: str) -> tuple[str, str | None]:
@@ -133,19 +133,19 @@ def redirected(url: str, location: str) -> str:
 
 def _split(source: str) -> SplitResult:
     """Return the parts of a URL; ValueError: it is none, or not one that everybody reads alike."""
-    try:
-        url = urlsplit(source)
-        hosted = bool(url.hostname) and (url.port is None or url.port > 0)
-    except ValueError:
-        hosted = False
     if source.partition("://")[0].lower() not in ("http", "https", "file"):
         raise ValueError("a URL begins with http://, https:// or file://")
-    if not (hosted or url.scheme == "file") or re.search(r"[\s\\]", source) or "@" in url.path:
-        raise ValueError(
-            "the URL has no right host, port or path (in a password and a path, @ is %40, / is "
-            "%2F and ? is %3F)"
-        )
-    return url
+    try:
+        url = urlsplit(source)
+        hosted = (url.hostname and url.port != 0) or url.scheme == "file"
+        if hosted and not re.search(r"[\s\\]", source) and "@" not in url.path:
+            return url
+    except ValueError:
+        pass
+    raise ValueError(
+        "the URL has no right host, port or path (in a password and a path, @ is %40, / is %2F "
+        "and ? is %3F)"
+    )
 
 
 def _host(url: SplitResult) -> str:

@@ -4,9 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -24,6 +28,12 @@ _REMEDIES = {
     errno.ENOTDIR: "there is a file where a folder is needed: move it away",
     errno.EISDIR: "there is a folder of that name: move it away",
 }
+
+
+# Whose a part of a file is: host, process, and which of its parts.
+_HOST = re.sub(r"\W", "_", platform.node())[:20] or "host"
+_NUMBERS = count()
+_DAY = 86_400
 
 
 @contextmanager
@@ -53,15 +63,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved onto `path` when the block succeeds.
 
     Whatever ends the block early, `path` is what it was before and the temporary file is
-    gone. A SIGKILL may leave a hidden `.<name>.part`, never a half-written `path`; the next
-    writer of `path` replaces it. One writer at a time: Snakemake locks the working folder.
+    gone. A SIGKILL may leave a hidden `.<name>.<whose>.part`, never a half-written `path`; the
+    next writer of `path` removes what the dead have left. Two writers never share a file: a job
+    outlives a killed Snakemake, whose successor makes the same. The last one's is whole.
     """
     # numpy and matplotlib look at the suffix, so it stays the last part of the name.
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    mine = f"{_HOST}-{os.getpid()}-{next(_NUMBERS)}"
+    part = path.with_name(f".{path.stem}.{mine}.part{path.suffix}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.unlink(missing_ok=True)
+            _remove_left(path)
             yield part
             with part.open("rb") as written:
                 os.fsync(written.fileno())
@@ -69,6 +81,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the parts of `path` whose writers are dead.
+
+    Of another host that cannot be asked: what nobody has written to for a day is left.
+    """
+    left = re.compile(
+        rf"\.{re.escape(path.stem)}\.(?P<host>\w+)-(?P<pid>\d+)-\d+\.part{re.escape(path.suffix)}"
+    )
+    for entry in path.parent.iterdir():
+        found = left.fullmatch(entry.name)
+        if found is None:
+            continue
+        with suppress(OSError):
+            if found["host"] == _HOST:
+                dead = not _lives(int(found["pid"]))
+            else:
+                dead = time.time() - entry.stat().st_mtime > _DAY
+            if dead:
+                entry.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def sha256_file(path: Path) -> str:
@@ -104,5 +147,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the rule that makes it.") from error
-    except ValueError as error:  # of the JSON or of the UTF-8
+    except (ValueError, RecursionError) as error:  # of the JSON, of the UTF-8, or without end
         raise DataError(f"{path} is no valid JSON ({error}): delete it and run again.") from error

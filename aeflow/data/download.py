@@ -175,7 +175,7 @@ def _attempt(url: str, target: Path, file: SourceFile, patience: Patience) -> bo
 def _answer(url: str, headers: dict[str, str], patience: Patience) -> Iterator[requests.Response]:
     """Give a server's answer, its redirects followed; a host gets what is its own and no more."""
     timeouts = (patience.connect, patience.stall)
-    with requests.Session() as session:  # cookies may lead on from one address to the next
+    with _Session() as session:  # cookies may lead on from one address to the next
         for _ in range(patience.redirects + 1):
             address, header = authorised(url)
             request = partial(
@@ -188,12 +188,19 @@ def _answer(url: str, headers: dict[str, str], patience: Patience) -> Iterator[r
                 allow_redirects=False,
             )
             with _within(sum(timeouts), request) as response:
-                location = session.get_redirect_target(response)
+                location = requests.Session.get_redirect_target(session, response)
                 if location is None:
                     yield response
                     return
             url = redirected(url, location)
     raise DataError(f"the server redirects without end (more than {patience.redirects} times)")
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects to us, and the body of one unread: it may have no end."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
 
 class _Header(requests.auth.AuthBase):

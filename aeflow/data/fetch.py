@@ -49,7 +49,7 @@ def fetch_dataset(
     downloads nothing.
 
     Args:
-        mirror: AEFLOW_MIRROR, if set.
+        mirror: AEFLOW_MIRROR, if set; stands for the card's files alone.
         source: Replaces the card's files, see `replaced_files`; `sha256` is its checksum.
 
     Returns:
@@ -67,13 +67,15 @@ def fetch_dataset(
         raise ConfigError(f"The card {card.name} names no files: give the dataset a `source`.")
     done = _beside(destination, "-files.json")
     before = _stamp(done)
-    with _only_process(destination):
+    with only_process(destination):
         if _stamp(done) not in (None, before) and destination.exists():
             logger.info("%s: another process has just fetched it", card.name)
             return dict(read_json(done))
         files = replaced_files(card, source, sha256) if source else known_files(card)
         try:
-            facts = _fetch_all(card, files, destination, mirror, patience)
+            # A mirror stands for official files: what a study names is that and nothing else.
+            official = mirror if source is None else None
+            facts = _fetch_all(card, files, destination, official, patience)
         except NoSourceError as error:
             if source is None and card.access == "request":
                 raise AccessError(recipe(card, error)) from error
@@ -98,7 +100,7 @@ def fetch_file(
             destination cannot be written.
     """
     original = _beside(destination, f".{file.name}")
-    with _only_process(destination), atomic_path(destination) as part:
+    with only_process(destination), atomic_path(destination) as part:
         facts = first_source(file, original, mirror, check_file, patience)
         original.replace(part)
         discard(original)
@@ -217,7 +219,7 @@ def _place(files: Sequence[SourceFile], originals: Sequence[Path], target: Path)
 
 
 @contextmanager
-def _only_process(destination: Path) -> Iterator[None]:
+def only_process(destination: Path) -> Iterator[None]:
     """Let one process at a time write `destination`; a killed one lets go by itself."""
     with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -8,18 +8,19 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from zipfile import ZipFile
 
+from aeflow.core.addresses import PACKAGE, check_address, is_url, mirrored, public
 from aeflow.core.errors import ConfigError, DataError, NoSpaceError
 from aeflow.core.files import require_space, sha256_file
+from aeflow.core.schema import NAME, NO_NAME
 from aeflow.data.archives import BLOCK_BYTES, folder_members, store
 from aeflow.data.download import TOLD, WEB_PAGE, Patience, discard, download
 from aeflow.study.cards import DatasetCard, SourceFile
 
 logger = logging.getLogger(__name__)
-PACKAGE = "package:"
 Facts = dict[str, Any]  # name, sha256, size_bytes of a file
 Check = Callable[[SourceFile, Path], Facts]
 
@@ -51,7 +52,7 @@ def first_source(
         NoSourceError: no source had it. An interrupted download stays at `target`.
     """
     reasons = []
-    for source in [*([in_mirror(mirror, file.name)] if mirror else []), *file.urls]:
+    for source in [*([mirrored(mirror, file.name)] if mirror else []), *file.urls]:
         logger.info("Fetching %s from %s", file.name, public(source))
         try:
             if urlsplit(source).scheme in ("http", "https"):
@@ -97,8 +98,12 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
     plain file or folder of unpacked content, called like the last part of its path.
 
     Raises:
-        ConfigError: one checksum is given for several files.
+        ConfigError: it is no address, or one checksum is given for several files.
     """
+    try:
+        check_address(source)  # once more: it may be of a command, not of a configuration
+    except ValueError as error:
+        raise ConfigError(f"source: {error}.") from None
     folder = Path(source).expanduser()
     if card.files and all((folder / file.name).is_file() for file in card.files):
         if sha256 is not None and len(card.files) > 1:
@@ -110,9 +115,10 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
             SourceFile(name=file.name, urls=[str(folder / file.name)], sha256=sha256)
             for file in card.files
         ]
-    path = urlsplit(source).path if _is_url(source) else str(folder.resolve())
-    name = re.sub("[^A-Za-z0-9_.-]", "_", Path(path).name).lstrip("_.-") or "archive"
-    replaced = SourceFile(name=name, urls=[source], sha256=sha256)
+    path = urlsplit(source).path if is_url(source) else str(folder.resolve())
+    name = re.sub("[^A-Za-z0-9_.-]", "_", Path(path).name)[-64:].lstrip("_.-")
+    usable = re.fullmatch(NAME, name) and not NO_NAME.fullmatch(name)
+    replaced = SourceFile(name=name if usable else "archive", urls=[source], sha256=sha256)
     if replaced.is_plain and len(card.files) == 1:
         # A plain file becomes a member, and the card knows that by name.
         return [replaced.model_copy(update={"name": card.files[0].name})]
@@ -122,19 +128,6 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
 def is_pinned(file: SourceFile) -> bool:
     """Tell whether the file's checksum is known."""
     return file.sha256 is not None or file.md5 is not None
-
-
-def in_mirror(mirror: str, name: str) -> str:
-    """Return where a mirror has a file."""
-    return f"{mirror.rstrip('/')}/{quote(name)}" if _is_url(mirror) else str(Path(mirror) / name)
-
-
-def public(source: str) -> str:
-    """Return a source without the password and the query, either of which may be a secret."""
-    if not _is_url(source):
-        return source
-    url = urlsplit(source)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}{'?...' if url.query else ''}"
 
 
 def recipe(card: DatasetCard, error: NoSourceError) -> str:
@@ -210,13 +203,6 @@ def _local_path(source: str) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise DataError(f"the Python package {package} is not installed")
         return Path(spec.submodule_search_locations[0]) / name
-    if not _is_url(source):
+    if not is_url(source):
         return Path(source).expanduser()
-    url = urlsplit(source)
-    if url.scheme != "file":
-        raise DataError(f"the scheme {url.scheme} is not supported (http, https and file are)")
-    return Path(url2pathname(url.path))
-
-
-def _is_url(source: str) -> bool:
-    return "://" in source
+    return Path(url2pathname(urlsplit(source).path))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from aeflow.core.errors import DataError
 from aeflow.core.tensors import save_tensors
 from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
-from aeflow.data.fetch import fetch_file
+from aeflow.data.fetch import fetch_file, only_process
 from aeflow.encoder.encoder import create_backbone, library_of
 from aeflow.study.cards import ENCODER_CARDS, EncoderCard, load_encoder_card
 
@@ -35,11 +36,12 @@ def fetch_weights(name: str, out: Path, mirror: str | None) -> dict[str, Any]:
         library, architecture = library_of(card.architecture, [card.library]), card.architecture
         model = create_backbone(library, architecture)
         original = out.with_name(f".original-{card.weights.name}")
-        try:
-            fetch_file(card.weights, original, mirror)
-            _fill(model, _read_tensors(original, card), card)
-        finally:
-            original.unlink(missing_ok=True)
+        with only_process(out):  # another would read or remove the same original
+            try:
+                fetch_file(card.weights, original, mirror)
+                _fill(model, _read_tensors(original, card), card)
+            finally:
+                original.unlink(missing_ok=True)
         mean, sd = card.mean, card.sd
     else:
         library, architecture = library_of(name), name
@@ -57,11 +59,12 @@ def _pretrained(library: str, name: str) -> Any:
     try:
         return create_backbone(library, name, pretrained=True)
     except Exception as error:  # the hubs raise whatever their HTTP clients raise
+        told = re.sub(r"\?[^\s'\"]*=\S*", "?...", str(error))  # a hub leads to signed addresses
         raise DataError(
-            f"{library} could not get the weights of {name} ({type(error).__name__}: {error}). "
+            f"{library} could not get the weights of {name} ({type(error).__name__}: {told}). "
             f"With a file of your own, write a card {ENCODER_CARDS}/{name}.yaml whose "
             "weights.urls names it."
-        ) from error
+        ) from None
 
 
 def _read_tensors(path: Path, card: EncoderCard) -> dict[str, Tensor]:

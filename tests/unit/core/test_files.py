@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +33,17 @@ try:
     write_text(Path(sys.argv[1]), "x" * 50_000)
 except DataError as error:
     print(error)
+"""
+WRITER = """
+import sys
+import time
+from pathlib import Path
+from aeflow.core.files import atomic_path
+for _ in range(60):
+    with atomic_path(Path(sys.argv[1])) as part, part.open("w") as file:
+        for _ in range(30):
+            file.write(sys.argv[2] * 10_000)
+            file.flush()
 """
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
 KILL = "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)"
@@ -138,6 +150,63 @@ def test_a_killed_writer_leaves_nothing_under_the_name(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("name", "days", "stays"),
+    [
+        (".table.{host}-{alive}-0.part.csv", 2, True),  # its writer may be slow
+        (".table.{host}-{dead}-7.part.csv", 0, False),
+        (".table.elsewhere-{alive}-0.part.csv", 0.9, True),
+        (".table.elsewhere-{alive}-0.part.csv", 1.1, False),
+        (".other.{host}-{dead}-0.part.csv", 2, True),
+        (".table.x.{host}-{dead}-0.part.csv", 2, True),
+        (".table.part.csv", 2, True),  # nobody's we know
+    ],
+)
+def test_parts_of_the_dead_are_removed_and_those_of_the_living_are_not(
+    path: Path, name: str, days: float, stays: bool
+) -> None:
+    with atomic_path(path) as part:
+        part.touch()
+        host, pid, _ = part.name.removeprefix(".table.").split("-")
+        assert int(pid) == os.getpid()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = path.with_name(name.format(host=host, alive=os.getppid(), dead=ended.pid))
+    left.touch()
+    then = time.time() - days * 86_400
+    os.utime(left, (then, then))
+    write_text(path, "new")
+    assert left.exists() == stays
+
+
+def test_two_writers_never_share_a_file(path: Path) -> None:
+    """Many processes write one file; whoever looks, sees one writer's bytes as a whole."""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "abcd"
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        text = path.read_text()
+        assert text == "old" or text == text[0] * 300_000
+        seen.add(text[0])
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert path.read_text()[0] in "abcd"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_parts_of_one_process_are_two(path: Path) -> None:
+    with atomic_path(path) as outer:
+        outer.write_text("outer")
+        write_text(path, "inner")
+        assert path.read_text() == "inner"
+    assert path.read_text() == "outer"
+
+
+def test_a_name_as_long_as_names_may_be_has_room_for_its_part(tmp_path: Path) -> None:
+    name = "weighting-" + "+".join(["x" * 64] * 3)
+    write_text(tmp_path / f"{name}.svg", "figure")
+
+
 def test_a_file_in_the_place_of_a_folder(path: Path) -> None:
     for below in (path / "x.txt", path / "deep/x.txt"):
         with pytest.raises(DataError, match=rf"Cannot write {below}: there is a file where"):
@@ -169,7 +238,7 @@ def test_json_is_sorted_and_has_no_nan(tmp_path: Path) -> None:
     assert read_json(path) == {"a": 0.1, "b": [1, None]}
 
 
-@pytest.mark.parametrize("content", [b'{"a": ', b"\xff\xfe\x00", None])
+@pytest.mark.parametrize("content", [b'{"a": ', b"\xff\xfe\x00", b"[" * 100_000, None])
 def test_json_that_is_missing_or_damaged(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.json"
     if content is not None:

@@ -3,15 +3,19 @@
 import hashlib
 import http.server
 import re
+import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aeflow.data.download import Patience
 
 QUICK = Patience(connect=5, stall=20, delays=(0, 0, 0))
+# For servers that trickle: what the disk and the other processes take, is far less.
+HASTY = Patience(connect=1, stall=1, delays=(0,), window=0.5, least_rate=1e6)
 
 
 @dataclass
@@ -23,6 +27,12 @@ class Fault:
     cut: int | None = None  # bytes after which the connection is closed
     stall: int | None = None  # bytes after which nothing more comes
     part: int | None = None  # bytes that it sends of a range, and says so
+    trickle: int | None = None  # bytes after which it sends one every 50 ms
+    headers: int | None = (
+        None  # header lines, one every 50 ms, before the others; 0: an endless one
+    )
+    endless: bool = False  # sends for ever and does not say how much
+    unsized: bool = False  # does not say how much it sends, and closes the connection then
     page: bool = False  # an HTML page instead of the file, with its proper Content-Type
 
 
@@ -38,6 +48,8 @@ class Server:
     conditions: bool = True  # whether it knows If-Range
     etags: str | None = "strong"  # how it names versions: strong, weak or not at all
     date: str | None = None  # its Last-Modified
+    wanted: str | None = None  # the header Authorization, or `?` and the query, that it asks for
+    got: list[tuple[str | None, str]] = field(default_factory=list)  # Authorization, query
     asked: list[str] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     expected: list[str | None] = field(default_factory=list)
@@ -52,8 +64,18 @@ class Server:
 class Handler(http.server.BaseHTTPRequestHandler):
     state: Server
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # who asked, has had enough
+            super().handle()
+
+    def finish(self) -> None:
+        with suppress(ConnectionError):
+            super().finish()
+
     def do_GET(self) -> None:
-        state, path = self.state, self.path.partition("?")[0]
+        state, (path, _, query) = self.state, self.path.partition("?")
+        authorization = self.headers.get("Authorization")
+        state.got.append((authorization, query))
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         offset = int(wanted[1]) if wanted else 0
         state.asked.append(path)
@@ -65,12 +87,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(429, {"Retry-After": "3600"}, b"")
         elif fault.status is not None:
             self.send_error(fault.status)
+        elif state.wanted is not None and state.wanted not in (authorization, f"?{query}"):
+            self.send_error(401)
+        elif fault.redirect is not None and fault.endless:
+            self.send_without_end(302, {"Location": fault.redirect})
         elif fault.redirect is not None:
             self.answer(302, {"Location": fault.redirect}, b"")
         elif fault.page:
             self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>Log in</html>")
         elif path not in state.files:
             self.send_error(404)
+        elif fault.endless:
+            self.send_without_end()
+        elif fault.headers is not None:
+            self.send_headers(fault.headers)
         else:
             self.send_file(path, offset, fault)
 
@@ -88,11 +118,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if offset:
             headers["Content-Range"] = f"bytes {offset}-{end - 1}/{len(content)}"
         length = state.announced.get(path, end) - offset
-        stop = next((n for n in (fault.cut, fault.stall) if n is not None), end)
+        wrong = (fault.cut, fault.stall, fault.trickle)
+        stop = next((n for n in wrong if n is not None), end)
+        if fault.unsized:
+            length = -1
         self.answer(206 if offset else 200, headers, content[offset:end][:stop], length)
+        if fault.trickle is not None:
+            for byte in content[offset:end][stop:]:
+                self.wfile.write(bytes([byte]))
+                if state.over.wait(0.05):
+                    return
         if fault.stall is not None:
             self.wfile.flush()
             state.over.wait()
+
+    def send_without_end(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        while not self.state.over.is_set():
+            self.wfile.write(b"x" * 2**16)
+
+    def send_headers(self, count: int) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        line = b"x" if count == 0 else b"X-More: yes\r\n"
+        for _ in range(count or 10**6):
+            self.wfile.write(line)
+            if self.state.over.wait(0.05):
+                return
 
     def answer(
         self, status: int, headers: dict[str, str], content: bytes, length: int | None = None
@@ -100,7 +154,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
+        if length != -1:
+            self.send_header("Content-Length", str(len(content) if length is None else length))
         self.end_headers()
         self.wfile.write(content)
 
@@ -109,14 +164,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(certificate: Path | None = None) -> Iterator[Server]:
+    """Run a server; with the certificate of 127.0.0.1, and its key in one file, over https."""
     state = Server()
     state.gate.set()
     handler = type("Bound", (Handler,), {"state": state})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            running.socket = context.wrap_socket(running.socket, server_side=True)
         thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
-        state.url = f"http://127.0.0.1:{running.server_port}"
+        state.url = f"http{'s' if certificate else ''}://127.0.0.1:{running.server_port}"
         try:
             yield state
         finally:

@@ -330,9 +330,12 @@ def slow(tmp_path: Path) -> list[str]:
 
 def test_killed_and_started_again(tmp_path: Path, slow: list[str]) -> None:
     out = tmp_path / "out"
-    part = out / ".images.part.npy"
     process = start([*slow, str(out)])
-    wait_until(lambda: part.exists() and part.stat().st_size > 25 * 256 * 256 * 3)
+    wait_until(
+        lambda: any(
+            part.stat().st_size > 25 * 256 * 256 * 3 for part in out.glob(".images.*.part.npy")
+        )
+    )
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -349,7 +352,7 @@ def test_killed_and_started_again(tmp_path: Path, slow: list[str]) -> None:
 def test_a_killed_worker_is_an_error(tmp_path: Path, slow: list[str]) -> None:
     out = tmp_path / "out"
     process = start([*slow, str(out)], stdout=subprocess.PIPE)
-    wait_until((out / ".images.part.npy").exists)
+    wait_until(lambda: any(out.glob(".images.*.part.npy")))
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     told, _ = process.communicate(timeout=120)
     assert told.startswith("DataError: A process that read")
