@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aeflow.core.errors import AccessError, AeflowError, ConfigError
 from aeflow.core.files import writing
+from aeflow.core.text import printable
 
 logger = logging.getLogger("aeflow")
 
@@ -29,7 +30,7 @@ def script(main: Callable[[dict[str, list[str]]], None]) -> None:
         log = Path(given.pop("log")[0]) if "log" in given else None
         _start_log(log)
     except AeflowError as error:
-        raise SystemExit(f"{name}: {error}") from None
+        raise SystemExit(f"{name}: {printable(str(error))}") from None
     try:
         main(given)
     except KeyboardInterrupt:
@@ -39,7 +40,7 @@ def script(main: Callable[[dict[str, list[str]]], None]) -> None:
         known = isinstance(error, AeflowError)
         # Libraries' messages have line breaks; a recipe has them on purpose.
         recipe = isinstance(error, AccessError)
-        message = str(error) if recipe else " ".join(str(error).split())
+        message = printable(str(error) if recipe else " ".join(str(error).split()))
         if not known:
             message = f"Unexpected {type(error).__name__}: {message}."
         where = "" if known or log is None else f" The traceback is in {log}."
@@ -65,13 +66,20 @@ def _options(words: list[str]) -> dict[str, list[str]]:
     return found
 
 
+class _Printable(logging.Formatter):
+    """What a log's reader would see, not what the reader's terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _start_log(path: Path | None) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if path is not None:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(_Printable("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.getLogger().addHandler(handler)
     logger.setLevel(logging.INFO)
     # A log that cannot grow on a full disk must not bury the sentence that says so.

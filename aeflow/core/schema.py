@@ -84,7 +84,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 def label_fault(label: str) -> str | None:
     """Say why a label, of an image or a group, cannot be used; None: it can.
 
-    A label goes to tables, figures and the page, which escape what means something to them.
+    What means something to a table, a figure or the page is escaped there.
     """
     if not label.strip():
         return "is empty"
@@ -270,7 +270,8 @@ def load_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
         told = " ".join(str(error.problem or error.context).split())
-        hint = " (YAML is indented by blanks, not by tabs)" if "\\t" in told else ""
+        tab = mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1])
+        hint = " (YAML is indented by blanks, not by tabs)" if tab else ""
         raise ConfigError(f"{path} is no valid YAML: {place}{redacted(told)}{hint}.") from None
     except yaml.YAMLError as error:
         told = " ".join(str(error).split())

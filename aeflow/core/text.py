@@ -22,3 +22,27 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `printable` text with blanks for its line breaks and tabs."""
     return printable(re.sub(r"[\r\n\t]+", " ", text))
+
+
+def guarded(text: str) -> str:
+    """Return text for a table: an apostrophe before what a spreadsheet would take for a formula.
+
+    After blanks too, which some take away, and in full width; `unguarded` takes it away again.
+    """
+    formula = text.strip().startswith(("=", "@", "+", "-", "＝", "＠", "＋", "－"))
+    if formula and not _is_number(text):
+        return f"'{text}"
+    return f"'{text}" if text[:1] in ("'", "\t") else text
+
+
+def unguarded(text: str) -> str:
+    """Return what `guarded` was given."""
+    return text.removeprefix("'")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

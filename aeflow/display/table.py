@@ -8,6 +8,7 @@ import pandas as pd
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import write_text
+from aeflow.core.text import guarded, one_line, printable, unguarded
 
 # The metrics of the tables: shares in [0, 1], higher is better; people see percent.
 LABELS = {
@@ -31,6 +32,8 @@ TEXT = {
 }
 FLAGS = {"best", "within_one_error", "chosen", "is_default", "claim"}
 COUNTS = {"seed", "n", "best_epoch"}
+# What Markdown reads as something else than text: HTML, a link, code, emphasis, the next cell.
+_MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\|`*[]"}, "<": "&lt;", "&": "&amp;"})
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -64,7 +67,7 @@ def _column(name: str, values: pd.Series) -> pd.Series:
     values = values.reset_index(drop=True)
     if name in TEXT:
         text = values.astype("str").fillna("")
-        return text.str.replace("\r\n", "\n").str.replace("\r", "\n")
+        return text.str.replace("\r\n", "\n").str.replace("\r", "\n").map(printable)
     if name in FLAGS:
         return values.map(lambda value: str(value) == "True").astype(bool)
     numbers = pd.to_numeric(values)
@@ -79,25 +82,9 @@ def csv_text(table: pd.DataFrame) -> str:
     `read_table` takes away again.
     """
     names = [name for name in table.columns if name in TEXT]
-    guarded = table.assign(**{name: table[name].map(_guarded) for name in names})
-    text: str = guarded.to_csv(index=False, lineterminator="\n")
+    safe = table.assign(**{name: table[name].map(guarded) for name in names})
+    text: str = safe.to_csv(index=False, lineterminator="\n")
     return text
-
-
-def _guarded(text: str) -> str:
-    """Return text with an apostrophe where it looks like a formula, or has one already."""
-    formula = text[:1] in ("=", "@", "'", "\t") or (
-        text[:1] in ("+", "-") and not _is_number(text)
-    )
-    return f"'{text}" if formula else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -122,7 +109,7 @@ def read_table(path: Path) -> pd.DataFrame:
             "run snakemake."
         ) from error
     names = [name for name in table.columns if name in TEXT]
-    return table.assign(**{name: table[name].str.removeprefix("'") for name in names})
+    return table.assign(**{name: table[name].map(unguarded) for name in names})
 
 
 @dataclass(frozen=True)
@@ -148,20 +135,22 @@ class DisplayTable:
     def rows(self) -> Iterator[list[tuple[str, bool]]]:
         """Yield the rows as (cell, bold) pairs, each cell on one line."""
         for cells, bold in zip(self.cells.to_numpy(), self.bold.to_numpy(), strict=True):
-            lines = (" ".join(str(cell).splitlines()) for cell in cells)
+            lines = (one_line(str(cell)) for cell in cells)
             yield [(line, bool(strong)) for line, strong in zip(lines, bold, strict=True)]
 
     def markdown(self) -> str:
         """Return a Markdown table and the note."""
 
         def cell(text: str, bold: bool) -> str:
-            text = text.replace("|", r"\|")
+            text = text.translate(_MARKDOWN)
             return f"**{text}**" if bold and text else text
 
         body = [[cell(*pair) for pair in row] for row in self.rows()]
-        table = pd.DataFrame(body, columns=self.cells.columns)
+        names = [cell(one_line(str(name)), False) for name in self.cells.columns]
+        table = pd.DataFrame(body, columns=names)
         text = table.to_markdown(index=False, disable_numparse=True)
-        return "\n\n".join([text, *self.note.splitlines()]) + "\n"
+        note = [cell(one_line(line), False) for line in self.note.splitlines()]
+        return "\n\n".join([text, *note]) + "\n"
 
     def latex(self) -> str:
         """Return a booktabs tabular, a longtable if it is long, and the note as a comment."""
@@ -170,10 +159,11 @@ class DisplayTable:
             text = text.translate(_LATEX)
             return rf"\textbf{{{text}}}" if bold and text else text
 
-        names = [str(name).translate(_LATEX) for name in self.cells.columns]
+        names = [one_line(str(name)).translate(_LATEX) for name in self.cells.columns]
         table = pd.DataFrame([[cell(*pair) for pair in row] for row in self.rows()], columns=names)
         packages = "booktabs and longtable" if self.long else "booktabs"
-        comments = [f"% {line}\n" for line in [f"Needs {packages}.", *self.note.splitlines()]]
+        note = map(one_line, self.note.splitlines())
+        comments = [f"% {line}\n" for line in [f"Needs {packages}.", *note]]
         return "".join(comments) + table.to_latex(index=False, longtable=self.long)
 
 

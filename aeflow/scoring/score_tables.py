@@ -6,9 +6,11 @@ import pandas as pd
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import write_text
+from aeflow.core.text import guarded, unguarded
 from aeflow.core.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, Split
 from aeflow.scoring.combine import component, components
 
+WORDS = ("image_id", "defect")  # come from a dataset, and may look like a spreadsheet's formula
 DIGITS = 7  # about what float32 holds; git keeps these tables
 
 
@@ -36,6 +38,7 @@ def check_scores(table: pd.DataFrame) -> None:
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
     """Write a score table as CSV with `DIGITS` significant digits."""
+    table = table.assign(**{name: table[name].astype("str").map(guarded) for name in WORDS})
     text = table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
     write_text(path, text)
 
@@ -43,9 +46,11 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
 def read_scores(path: Path) -> pd.DataFrame:
     """Read a score table; DataError: it is missing, damaged, or wrong (`check_scores`)."""
     # A defect may be called "NA"; the broken numbers are found by check_scores.
-    text = dict.fromkeys(("image_id", "split", "defect"), str)
+    text = dict.fromkeys((*WORDS, "split"), str)
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
+        words = [name for name in WORDS if name in table.columns]
+        table = table.assign(**{name: table[name].map(unguarded) for name in words})
         check_scores(table)
     except FileNotFoundError as error:
         raise DataError(

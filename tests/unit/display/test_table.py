@@ -79,6 +79,45 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     assert not any(row.startswith("[") for row in rows)  # would be an option of the row before
 
 
+# What means something to a spreadsheet, Markdown, TeX, a terminal or whoever reads from right to
+# left -> how it stands in CSV (read as text), Markdown and TeX.
+DANGEROUS = {
+    '=HYPERLINK("http://x.org")': ("'=HYP", '=HYPERLINK("http://x.org")', '=HYPERLINK("http'),
+    " =1+1": ("' =1", "=1+1", "=1+1"),
+    "＝1+1": ("'＝1", "＝1+1", "＝1+1"),
+    "-2+3|cmd": ("'-2+", r"-2+3\|cmd", "-2+3|cmd"),
+    r"\write18{rm x}": (r"\write", r"\\write18{rm x}", r"\textbackslash{}write18\{rm x\}"),
+    "^^M^^J\\input x": ("^^M", "^^M^^J", r"\textasciicircum{}\textasciicircum{}M"),
+    "<script>x</script>": ("<scr", "&lt;script>", "<script>"),
+    "[a](javascript:x)": ("[a](", r"\[a\](", "{[}a](javascript"),
+    "a*b*`c`": ("a*b*", r"a\*b\*\`c\`", "a*b*`c`"),
+    "a\nb | c": ("a\nb", r"a b \| c", "a b | c"),
+    "a\u2028b\x0bc": ("a\\u20", r"a\\u2028b\\x0bc", r"a\textbackslash{}u2028b"),
+    "evil\u202egnp.exe": ("evil\\u202e", r"evil\\u202egnp", r"evil\textbackslash{}u202egnp"),
+    "\x1b[31mred\x00": ("\\x1b[3", r"\\x1b\[31mred\\x00", r"\textbackslash{}x1b{[}31mred"),
+}
+
+
+@pytest.mark.parametrize("text", DANGEROUS)
+def test_text_means_nothing_where_it_is_shown(tmp_path, text):
+    """In a cell, in the head of a column, and in the note."""
+    in_csv, in_md, in_tex = DANGEROUS[text]
+    table = typed(pd.DataFrame({"defect": [text, "x"], "f1": [0.5, 0.25]}))
+    shown = plain(pd.DataFrame({text: [text, "x"], "F1": ["50.0", "25.0"]}), f"About {text}")
+    csv, md, tex = (tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex"))
+    write_table(table, shown, csv, md, tex)
+    assert pd.read_csv(csv, keep_default_na=False)["defect"][0].startswith(in_csv)
+    assert read_table(csv)["defect"].tolist() == table["defect"].tolist()
+    head, _, row, _, _, *note = md.read_text().splitlines()
+    lines = tex.read_text().splitlines()
+    for line in (head, row, *([" ".join(note)] if len(text.splitlines()) == 1 else [])):
+        assert in_md in line
+    assert sum(in_tex in line for line in lines if not line.startswith("%")) == 2
+    assert [line for line in lines if line.startswith("% About")]
+    written = (csv.read_text() + md.read_text() + tex.read_text()).replace("\n", "")
+    assert written.isprintable()
+
+
 def test_an_empty_table_keeps_its_columns(tmp_path):
     table = strange_table()[:0]
     csv, md, _ = written(table, tmp_path)

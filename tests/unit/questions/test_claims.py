@@ -14,7 +14,13 @@ from aeflow.study.study import Study
 from tests.unit.questions.memory import Memory, make_run
 
 CONFIG = Path(__file__).parents[3] / "config" / "published.yaml"
-PRINTED = {"title": "t", "citation": "c", "url": "u", "threshold": "not stated", "differs": "All."}
+PRINTED = {
+    "title": "t",
+    "citation": "c",
+    "url": "https://x.org",
+    "threshold": "not stated",
+    "differs": "All.",
+}
 
 
 def published(threshold="not stated", **number):

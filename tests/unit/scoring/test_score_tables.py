@@ -24,6 +24,16 @@ def table() -> pd.DataFrame:
     )
 
 
+def test_a_spreadsheet_takes_no_name_for_a_formula(table: pd.DataFrame, tmp_path: Path) -> None:
+    table["defect"] = ['=HYPERLINK("http://x.org")', "+", "'x", "-2+3"]
+    table["image_id"] = ["@SUM(1)", "-0001", "c", "toy/=1"]
+    write_scores(tmp_path / "scores.csv", table)
+    raw = pd.read_csv(tmp_path / "scores.csv", dtype=str)
+    assert raw["defect"].tolist() == ["'" + name for name in table["defect"]]
+    assert raw["image_id"].tolist() == ["'@SUM(1)", "-0001", "c", "toy/=1"]
+    pd.testing.assert_frame_equal(read_scores(tmp_path / "scores.csv"), table, rtol=5e-7)
+
+
 def test_seven_digits_survive_the_file_and_nothing_else_changes(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -1,0 +1,18 @@
+# The files of the configuration, before Snakemake reads config/ and after it has read the overlays:
+# of a broken one it says neither file nor line, and of a key that is given twice nothing at all.
+import sys
+from pathlib import Path
+
+from aeflow.core.errors import AeflowError
+from aeflow.core.schema import load_yaml
+
+try:
+    for file in [
+        *workflow.overwrite_configfiles,
+        "config/config.default.yaml",
+        "config/config.yaml",
+    ]:
+        if Path(file).suffix != ".json":
+            load_yaml(Path(file))
+except AeflowError as error:
+    sys.exit(str(error))
