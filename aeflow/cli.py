@@ -16,6 +16,7 @@ import yaml
 from aeflow.core.errors import AeflowError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
+from aeflow.core.schema import validate
 from aeflow.data.archives import open_archive
 from aeflow.data.fetch import fetch_dataset, known_files
 from aeflow.data.local_sources import see_sources
@@ -27,6 +28,7 @@ from aeflow.doctor import Doctor
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
 from aeflow.study.cells import PATHS
 from aeflow.study.defaults import load_study
+from aeflow.study.entries import DatasetEntry
 from aeflow.study.settings import DataSettings
 
 
@@ -82,6 +84,8 @@ def list_datasets() -> int:
 def check_dataset(options: argparse.Namespace) -> int:
     """Print what is right, notable and wrong with a dataset; 1 if anything is wrong."""
     card = load_dataset_card(options.name, edition=options.edition)
+    if options.source is not None:
+        validate(DatasetEntry, {"name": card.name, "source": options.source}, "--source")
     levels: list[Level] = []
 
     def tell(level: Level, text: str) -> None:

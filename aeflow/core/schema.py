@@ -66,9 +66,12 @@ class Strict(BaseModel):
     def _no_truth_for_a_number(cls, content: Any) -> Any:
         """Refuse true and false where pydantic would read them as 1 and 0."""
         for name, value in content.items() if isinstance(content, dict) else ():
-            items = value if isinstance(value, list | tuple) else [value]
-            if any(item is True or item is False for item in items) and name in cls.model_fields:
-                kinds = set(_kinds(cls.model_fields[name].annotation))
+            kind = type(value)
+            if kind is bool or (
+                kind in (list, tuple) and any(type(item) is bool for item in value)
+            ):
+                field = cls.model_fields.get(name)
+                kinds = set(_kinds(field.annotation)) if field else set()
                 if kinds & {int, float} and bool not in kinds:
                     raise PydanticCustomError(TRUTH, "a number is needed", {"key": name})
         return content

@@ -4,6 +4,7 @@
 (`python scripts/write_generated.py`). Unknown keys are errors.
 """
 
+import json
 import re
 from difflib import get_close_matches
 from functools import cached_property
@@ -212,6 +213,10 @@ class Study(CellSettings):
         return {}
 
     @cached_property
+    def _by_settings(self) -> dict[str, CellSettings]:
+        return {}
+
+    @cached_property
     def _fits(self) -> dict[tuple[str, str], FitSettings]:
         return {}
 
@@ -279,17 +284,20 @@ class Study(CellSettings):
         return self._cells[key]
 
     def _merged(self, dataset: str, variant: str) -> CellSettings:
-        merged = {key: getattr(self, key).model_dump() for key in CellSettings.model_fields}
-        own = self.variant(variant).settings
+        own, of_dataset = self.variant(variant).settings, self.dataset(dataset).settings
+        key = json.dumps([of_dataset, own], sort_keys=True, default=str)
+        if key in self._by_settings:
+            return self._by_settings[key]
+        merged = {name: getattr(self, name).model_dump() for name in CellSettings.model_fields}
         layers = (
-            (f"datasets[{dataset}].settings", self.dataset(dataset).settings),
+            (f"datasets[{dataset}].settings", of_dataset),
             (self._places[variant], own),
         )
         for where, layer in layers:
             for section, keys in layer.items():
                 merged.setdefault(section, {}).update(keys)
             merged = validate(CellSettings, merged, where).model_dump()
-        return CellSettings.model_validate(merged)
+        return self._by_settings.setdefault(key, CellSettings.model_validate(merged))
 
     def fit_settings(self, dataset: str, variant: str) -> FitSettings:
         """Return the part of a cell's settings that its training depends on."""

@@ -1,4 +1,4 @@
-"""What nobody would mean is refused: vast, endless, twice, hidden, or reserved (docs/security.md)."""
+"""What nobody would mean is refused: vast, endless, twice, hidden, or reserved."""
 
 import json
 import time
