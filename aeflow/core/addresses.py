@@ -19,6 +19,8 @@ from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.text import UNSEEN
 
 PACKAGE = "package:"
+# What begins as a URL does, or holds what only a URL has: user, password, query.
+NO_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:|^(https?|file)?//|:.*@|//.*@|^[^/.~]*@|[?#].*=")
 _NO_SECRET = (
     "an address here has no user, password, query or fragment, since results and git would repeat "
     "it: put user and password into ~/.netrc, or set the environment variable "
@@ -45,7 +47,7 @@ def check_address(source: str) -> str:
             raise ValueError(_NO_SECRET)
     elif not source.startswith(PACKAGE):
         # `http:/...`, `user:password@host/...`: what was meant as a URL would be kept as a path.
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:|//", source) or re.search(r":[^/]*@|\?.*=", source):
+        if NO_PATH.search(source):
             raise ValueError("neither a URL (http://, https://, file://) nor a path (./...)")
         try:
             Path(source).expanduser()
@@ -82,9 +84,9 @@ def public(source: str) -> str:
 
 def redacted(text: str) -> str:
     """Return any text, cut short where it looks like an address that holds a secret."""
-    if re.search(r"(?s):.*@|\?.*=|:/.*[?#]", text):
-        return re.split("[:?@]", text)[0] + "..."
-    return text
+    if "@" in text:
+        return "..."
+    return re.sub(r"(?s)(?<=:/).*[?#].*|\?.*=.*", "...", text)
 
 
 def authorised(url: str) -> tuple[str, str | None]:

@@ -20,14 +20,24 @@ from pydantic_core import PydanticCustomError
 
 from aeflow.core.addresses import check_address, redacted
 from aeflow.core.errors import ConfigError
-from aeflow.core.text import UNSEEN, printable
+from aeflow.core.text import UNSEEN, one_line
 
+# Types of mistakes, beside pydantic's own.
+TRUTH, ADDRESS = "truth_for_a_number", "address"
 # Of all that enters a path or a command: nothing that a shell would read, and short enough for
 # three of them, joined, to be the name of a file.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAME_RULE = "a name is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or a digit"
 # What some file systems cannot hold, and what would be taken for another file's record in DVC.
 NO_NAME = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*(\.|\.dvc)")
+
+
+def _check_address(source: str) -> str:
+    try:
+        return check_address(source)
+    except ValueError as error:
+        # A type of its own: the sentence must not show what is wrong.
+        raise PydanticCustomError(ADDRESS, "{said}", {"said": str(error)}) from None
 
 
 def _check_name(name: str) -> str:
@@ -37,11 +47,10 @@ def _check_name(name: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=NAME), AfterValidator(_check_name)]
+Address = Annotated[str, AfterValidator(_check_address)]
 WEB_PAGE = r"^https?://[A-Za-z0-9][^\s<>\"'`\\]*$"
 WebPage = Annotated[str, Field(pattern=WEB_PAGE)]
-Address = Annotated[str, AfterValidator(check_address)]
 RULES = {NAME: NAME_RULE, WEB_PAGE: "a page begins with http:// or https://"}
-TRUTH = "truth_for_a_number"  # the type of a mistake, beside pydantic's own
 # Seeds of numpy and torch alike.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # Of a hand-written file and of what Snakemake made of several: far above any study that could be
@@ -172,7 +181,7 @@ def check_size(content: Any, where: str) -> None:
         elif isinstance(value, int) and abs(value) >= 10**30:
             fault = "a number of more than 30 digits"
         if fault:
-            named = f"{printable(redacted(key[1:]))}: " if key else ""
+            named = f"{one_line(redacted(key[1:]))}: " if key else ""
             raise ConfigError(f"{where}: {named}{fault}.")
 
 
@@ -181,7 +190,7 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     location = [str(part) for part in mistake["loc"] if part != "[key]"]
     if mistake["type"] == TRUTH:
         location.append(mistake["ctx"]["key"])
-    key = printable(redacted(".".join(location)))[: 2 * MAX_SHOWN]
+    key = one_line(redacted(".".join(location)))[: 2 * MAX_SHOWN]
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(model.model_json_schema(), location[:-1])
         close = get_close_matches(location[-1], known, n=1)
@@ -191,7 +200,7 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     message = RULES.get(mistake.get("ctx", {}).get("pattern"), message)
     if mistake["type"] == "string_type" and isinstance(mistake["input"], int | float):
         message = "a text is needed: put it in quotes as it is to be read"
-    bare = not key or mistake["type"] in ("missing", TRUTH)
+    bare = not key or mistake["type"] in ("missing", TRUTH, ADDRESS)
     given = "" if bare else f", not {_shown(mistake['input'])}"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{given}"
 
@@ -305,7 +314,7 @@ def _check_nodes(root: Any, path: Path) -> None:
                 total += size(key) + size(value)
                 if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                     if (key.tag, key.value) in lines:
-                        name = printable(redacted(key.value))
+                        name = one_line(redacted(key.value))
                         first = lines[key.tag, key.value]
                         raise ConfigError(
                             f"{path}, line {line}: the key '{name}' stands there twice, first in "

@@ -90,6 +90,9 @@ class Study(CellSettings):
                 f"{len(self.datasets)} datasets x {made} variants x {len(self.seeds)} seeds are "
                 f"more than {MAX_CELLS:,}: ask for less in one study"
             )
+        for ablation in self.ablations:  # all, before the variants of any are made
+            where = f"ablations[{ablation.name}].of"
+            _check_known(where, [ablation.of], self.named, "; `ablations: []` asks for none")
         for ablation in self.ablations:
             self._check_ablation(ablation)
         check_unique("variants and ablations", [v.name for v in self.all_variants])
@@ -112,9 +115,7 @@ class Study(CellSettings):
                 )
 
     def _check_ablation(self, ablation: Ablation) -> None:
-        names = [variant.name for variant in self.variants]
         where = f"ablations[{ablation.name}]"
-        _check_known(f"{where}.of", [ablation.of], names, "; `ablations: []` asks for none")
         method = self._explicit(ablation.of).method
         if not method.fitted:
             raise ValueError(f"{where}.of: {ablation.of} is not trained, so it has no settings")

@@ -32,6 +32,8 @@ class Fault:
         None  # header lines, one every 50 ms, before the others; 0: an endless one
     )
     endless: bool = False  # sends for ever and does not say how much
+    raw: bytes | None = None  # sent as the whole answer
+    more: dict[str, str] = field(default_factory=dict)  # headers instead of, or beside, its own
     unsized: bool = False  # does not say how much it sends, and closes the connection then
     page: bool = False  # an HTML page instead of the file, with its proper Content-Type
 
@@ -83,8 +85,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         state.expected.append(self.headers.get("If-Range"))
         state.gate.wait()
         fault = state.faults[path].pop(0) if state.faults[path] else Fault()
-        if fault.status == 429:
+        self.more = fault.more
+        if fault.raw is not None:
+            self.wfile.write(fault.raw)
+        elif fault.status == 429:
             self.answer(429, {"Retry-After": "3600"}, b"")
+        elif fault.status is not None and fault.more:
+            self.answer(fault.status, {}, b"")
         elif fault.status is not None:
             self.send_error(fault.status)
         elif state.wanted is not None and state.wanted not in (authorization, f"?{query}"):
@@ -152,10 +159,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self, status: int, headers: dict[str, str], content: bytes, length: int | None = None
     ) -> None:
         self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
         if length != -1:
-            self.send_header("Content-Length", str(len(content) if length is None else length))
+            headers |= {"Content-Length": str(len(content) if length is None else length)}
+        for name, value in (headers | self.more).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 

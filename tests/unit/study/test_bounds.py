@@ -224,6 +224,12 @@ def test_accepted_nonsense_is_refused(content: Any, said: str) -> None:
     assert said in refused(Study, content)
 
 
+def test_an_ablation_of_nothing_after_one_of_something_is_a_sentence() -> None:
+    depth = {"name": "d", "of": "aeflow", "key": "flow.steps", "values": [1]}
+    said = refused(Study, {"ablations": [depth, depth | {"name": "e", "of": "aeflwo"}]})
+    assert "ablations[e].of names aeflwo, which is not in the study (did you mean aeflow?)" in said
+
+
 def test_an_ablation_of_a_variant_without_a_mapping_is_a_sentence() -> None:
     ablation = {"name": "d", "of": "a", "key": "flow.steps", "values": [1]}
     variants = [{"name": "a", "settings": {"flow": None}}]
