@@ -13,6 +13,7 @@ from zipfile import BadZipFile, ZipFile
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import OrientationError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ VOLUME = (
 )
 MAX_VOLUME_BYTES = 2**30
 DAMAGED = (
-    *(ImageFileError, HeaderDataError, WrapStructError),
-    *(OSError, EOFError, ValueError, zlib.error),
+    *(ImageFileError, HeaderDataError, OrientationError, WrapStructError),
+    *(OSError, EOFError, MemoryError, ValueError, zlib.error),
 )
 
 
@@ -92,7 +93,7 @@ def medmnist_pictures(files: ZipFile, conversion: MedmnistConversion) -> Iterato
         with files.open(names[0]) as stream, ZipFile(stream) as arrays:
             for key, split in SPLITS.items():
                 yield from _medmnist_split(arrays, key, split, conversion.folders)
-    except (BadZipFile, KeyError, ValueError, EOFError, zlib.error) as error:
+    except (BadZipFile, KeyError, RuntimeError, *DAMAGED) as error:  # an encrypted member, too
         raise DataError(f"{names[0]} is no MedMNIST file, or damaged ({error})") from error
 
 
@@ -101,8 +102,8 @@ def _medmnist_split(
 ) -> Iterator[Picture]:
     with arrays.open(f"{key}_labels.npy") as stream:
         count, *rest = _shape(stream)
-        labels = np.frombuffer(_read(stream, count * int(np.prod(rest))), np.uint8)
-    if len(labels) != count or (count and labels.max() >= len(folders)):
+        labels = np.frombuffer(_read(stream, count), np.uint8)
+    if rest not in ([], [1]) or (count and labels.max() >= len(folders)):
         raise DataError(f"{key}_labels: not one of the {len(folders)} labels for each image")
     with arrays.open(f"{key}_images.npy") as stream:
         images, *shape = _shape(stream)

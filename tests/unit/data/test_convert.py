@@ -233,3 +233,48 @@ def test_files_are_converted_while_they_are_fetched(tmp_path: Path) -> None:
     assert left(destination) == ["images.zip"]
     with ZipFile(destination) as archive:
         assert len(archive.namelist()) == 10
+
+
+def test_an_encrypted_member_of_an_npz_is_a_sentence(convert: Any) -> None:
+    content = bytearray(npz(arrays()))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag is there twice
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            content[start + place] |= 1
+    with pytest.raises(DataError, match=r"x\.npz is no MedMNIST file, or damaged .*encrypted"):
+        convert(MEDMNIST, {"x.npz": bytes(content)})
+
+
+@pytest.mark.parametrize("method", [1, 6, 99])
+def test_an_npz_in_an_unknown_compression_is_a_sentence(convert: Any, method: int) -> None:
+    content = bytearray(npz(arrays()))
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            content[start + place] = method
+    with pytest.raises(DataError, match=r"x\.npz is no MedMNIST file, or damaged"):
+        convert(MEDMNIST, {"x.npz": bytes(content)})
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_nifti_that_is_cut_or_changed_is_read_or_a_sentence(convert: Any, zipped: bool) -> None:
+    """At any length; and with any byte of its header another, as dimensions it has not."""
+    volume = np.random.default_rng(0).integers(0, 99, (8, 8, 6)).astype(np.int16)
+    whole = nib.Nifti1Image(volume, np.eye(4)).to_bytes()
+    name = "BraTS2021_00001/BraTS2021_00001_{}.nii" + (".gz" if zipped else "")
+    packed = gzip.compress if zipped else bytes
+    ends = (0, 1, 3, 4, 347, 348, 351, 352, 400, len(whole) - 1)
+    damaged = [packed(whole)[: min(end, len(packed(whole)) - 1)] for end in ends]
+    draw = np.random.default_rng(1)
+    for _ in range(100):
+        changed = bytearray(whole)
+        changed[draw.integers(352)] = int(draw.integers(256))
+        damaged.append(packed(bytes(changed)))
+    refused = 0
+    for content in damaged:
+        members = {name.format("flair"): content, name.format("seg"): packed(whole)}
+        try:
+            convert(BRATS, members)
+        except DataError:
+            refused += 1
+    assert refused >= len(ends)
