@@ -37,7 +37,7 @@ def is_a_sentence(error: ConfigError, where: str = "it") -> None:
     assert "pydantic" not in text
 
 
-@tried(400)
+@tried(500)
 @given(changed(STUDIES))
 def test_a_configuration_is_a_study_or_a_sentence(tmp_path_factory: Any, content: Any) -> None:
     try:
