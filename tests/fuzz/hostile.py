@@ -37,7 +37,7 @@ def changed(draw: st.DrawFn, documents: list[Any]) -> Any:
             inner = inner[step]
         what = draw(st.sampled_from(("put", "put", "remove", "rename", "twice", "swap", "deep")))
         if what == "put":
-            inner[last] = draw(values)
+            inner[last] = copy.deepcopy(draw(values))  # it may be changed next
         elif what == "remove":
             del inner[last]
         elif what == "rename" and isinstance(inner, dict):
