@@ -95,7 +95,7 @@ def write_study(folder: Path) -> None:
         file = folder / path(study, name, cell)
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, array)
-    for step in ("prepare_images", "extract_features", "fetch_weights"):
+    for step in ("prepare_images", "prepare_masks", "extract_features", "fetch_weights"):
         files = [path(study, name, cell) for name in STEPS[step].makes]
         write_receipt(
             folder / path(study, STEPS[step].receipt, cell),

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.schema import label_fault
+from aeflow.core.text import UNSEEN, one_line
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.data.archives import Archive, Folder, is_hidden, read_member
 from aeflow.data.not_used import TABLE, fitting_card, why_not_used
@@ -78,6 +80,8 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     if not own:
         raise NoImagesError(_nothing(files, card, category, not_used))
     records = [_record(card, image) for image in own]
+    for record in records:
+        _check_text(record)
     _check_counts(card, category, records)
     if not card.has_source and (near := [path for path, why in not_used.items() if "mean" in why]):
         raise DataError(f"{near[0]} is not used: {not_used[near[0]]} Rename it, or move it away.")
@@ -175,14 +179,18 @@ class _Files:
 def _decoded(content: bytes, path: str) -> str:
     """Return the text of a table: UTF-8, or what spreadsheets write else."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    wrong = DataError(f"{path} is no text: save it as CSV in UTF-8.")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError:
+        try:
+            text = content.decode("cp1252")
+        except UnicodeDecodeError as error:
+            raise wrong from error
         logger.warning("%s is no UTF-8 text: read as Windows-1252, as spreadsheets write it", path)
-    try:
-        return content.decode("cp1252")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text: save it as CSV in UTF-8.") from error
+    if UNSEEN.search(text.replace("\r", "\n")):
+        raise wrong
+    return text
 
 
 def _columns(line: str, separator: str, needed: set[str]) -> int:
@@ -358,6 +366,19 @@ def _nothing(files: _Files, card: DatasetCard, category: str, not_used: Mapping[
     if card.has_source:
         return f"{told} Give the archive as published, or the folder that it unpacks to."
     return f"{told} It reads: {card.notes}"
+
+
+def _check_text(record: Record) -> None:
+    """Check what is shown of an image: its path, its label, its group."""
+    if UNSEEN.search(record.source):
+        raise DataError(
+            f"the path {one_line(record.source)} holds characters that cannot be seen: rename it."
+        )
+    for what, text in (("label", record.defect), ("group", record.group)):
+        if text is not None and (why := label_fault(text)):
+            raise DataError(
+                f"the {what} {one_line(text)!r} of {record.source} {why}: write another."
+            )
 
 
 def check_labels(card: DatasetCard, records: Iterable[Record]) -> None:

@@ -18,6 +18,7 @@ BY_HAND = ("track", "write_demo_textures", "write_generated")
 ASKED = {
     "fetch_data": asked.FetchAsked,
     "prepare_images": asked.PrepareAsked,
+    "prepare_masks": asked.PrepareAsked,
     "fetch_weights": asked.WeightsAsked,
     "extract_features": asked.FeaturesAsked,
     "train_model": asked.FitAsked,
@@ -57,10 +58,15 @@ def types() -> dict[str, dict[str, str]]:
         {"name": "plain_fusion", "method": "fusion", "members": ["aeflow"]},
         {"name": "corrected_fusion", "method": "fusion", "members": ["corrected"]},
     ]
-    study = validate(Study, {"variants": variants, "datasets": [{"name": "btad"}]}, "study")
+    own = {"name": "own", "card": "folder_two", "source": "own", "seen": {"images": {"all": "1"}}}
+    study = validate(Study, {"variants": variants, "datasets": [{"name": "btad"}, own]}, "study")
     jobs = [
         ("fetch_data", {"archive": "btad"}),
-        ("prepare_images", {"dataset": "btad", "category": "01"}),
+        *(
+            (f"prepare_{what}", {"dataset": name, "category": category})
+            for what in ("images", "masks")
+            for name, category in (("btad", "01"), ("own", "all"))
+        ),
         ("fetch_weights", {"encoder": "e"}),
         ("extract_features", {"dataset": "btad", "category": "01", "encoder": "e", "stage": "1"}),
     ]
@@ -90,7 +96,7 @@ def test_a_steps_script_takes_what_the_step_reads_and_makes(
     paths = {name: kind for name, kind in given.items() if "Path" in kind}
     assert paths == types[step] | dict.fromkeys(made, "Path")
     others = {name: kind for name, kind in given.items() if "Path" not in kind}
-    assert others == ({"workers": "int"} if step == "prepare_images" else {})
+    assert others == ({"workers": "int"} if step.startswith("prepare_") else {})
 
 
 def test_rules_and_scripts_have_the_same_names() -> None:
