@@ -128,7 +128,8 @@ class _Files:
             remedy = (
                 f"did you mean {close[0].removeprefix(folder)}?" if close else "mend the table."
             )
-        raise DataError(f"{table} names {cell}, which is not in the {self.kind}: {remedy}")
+        told = one_line(cell)
+        raise DataError(f"{table} names {told}, which is not in the {self.kind}: {remedy}")
 
     def rows(
         self, pattern: str, columns: set[str], what: str
@@ -205,7 +206,7 @@ def _column(cell: str, needed: set[str]) -> str:
 
 
 def _check_columns(path: str, header: list[str], needed: set[str]) -> None:
-    named = [name for name in header if name]
+    named = [one_line(name) for name in header if name]
     if missing := needed - set(named):
         raise DataError(
             f"{path} lacks the column {' and '.join(sorted(missing))} (it has: "
@@ -253,9 +254,9 @@ def _in_list(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
         source = files.named(table, folder, row["path"])
         mask = files.named(table, folder, row["mask"]) if row.get("mask", "").strip() else ""
         if not row["label"]:
-            raise DataError(f"{table} gives {row['path']} no label.")
+            raise DataError(f"{table} gives {one_line(row['path'])} no label.")
         if source in images:
-            raise DataError(f"{table} names {row['path']} twice.")
+            raise DataError(f"{table} names {one_line(row['path'])} twice.")
         images[source] = row | {"source": source, "defect": row["label"], "mask": mask}
     return list(images.values())
 
@@ -267,7 +268,7 @@ def _groups(files: _Files, card: DatasetCard, pattern: str) -> dict[str, str] | 
     groups: dict[str, str] = {}
     for table, row in files.rows(pattern, {"file", "group"}, "table of groups"):
         if groups.setdefault(row["file"], row["group"]) != row["group"]:
-            raise DataError(f"{table} gives {row['file']} two groups.")
+            raise DataError(f"{table} gives {one_line(row['file'])} two groups.")
     return groups
 
 
@@ -278,9 +279,9 @@ def _classes(files: _Files, pattern: str) -> dict[str, str]:
         image = row.pop("image")
         ones = [name for name, cell in row.items() if _number(cell) == 1]
         if len(ones) != 1 or {_number(cell) for cell in row.values()} - {0, 1}:
-            raise DataError(f"{table}: {image} is not of exactly one class.")
+            raise DataError(f"{table}: {one_line(image)} is not of exactly one class.")
         if classes.setdefault(image, ones[0]) != ones[0]:
-            raise DataError(f"{table} gives {image} a second class.")
+            raise DataError(f"{table} gives {one_line(image)} a second class.")
     return classes
 
 
@@ -295,8 +296,8 @@ def _record(card: DatasetCard, image: Mapping[str, str]) -> Record:
     stated = image.get("split", "")
     if stated and stated not in card.layout.splits:
         raise ConfigError(
-            f"config/datasets/{card.name}.yaml: {image['source']} is of the split '{stated}'; "
-            f"layout.splits knows {', '.join(card.layout.splits)}."
+            f"{image['source']} is of the split '{one_line(stated)}'; layout.splits of the card "
+            f"{card.name} knows {', '.join(card.layout.splits)}."
         )
     split = card.layout.splits[stated] if stated else Split.TRAIN
     gt_label = NORMAL if image["defect"] == card.layout.normal else ANOMALOUS

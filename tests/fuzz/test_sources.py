@@ -96,7 +96,8 @@ def find(path: Path, card: DatasetCard) -> Found | None:
 
 def check_sentence(error: AeflowError) -> None:
     assert len(str(error).splitlines()) == 1
-    assert str(error).rstrip().endswith((".", "?"))
+    # What is wrong with an archive is told with its place before it.
+    assert str(error).rstrip().endswith((".", "?", "a zip nor a tar archive"))
 
 
 def found_in(content: bytes, card: DatasetCard) -> Found | None:
@@ -146,6 +147,8 @@ LISTS = st.one_of(
 @example(b"path,label\n" + b'"' * 200_000)
 @example(b"path;label\r\na.png;normal\r\n;\r\n")
 @example("path\tlabel\na.png\tnormal\n".encode("utf-16"))
+@example(b'path,label\n"\n!",')
+@example(b'Path,label,split\na.png,a,",\na')
 def test_any_list_is_read_or_refused(table: bytes) -> None:
     found = found_in(packed({"list.csv": table, "a.png": b"1", "b.JPG": b"2"}), CARDS["list"])
     if found is not None:
