@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from aeflow.core.errors import DataError
 from aeflow.data.archives import Archive, open_archive, read_member, sha256_member
-from aeflow.data.decode import UnusableImageError, decode_image, decode_mask, image_size
+from aeflow.data.decode import decode_image, decode_mask, look_at_image
+from aeflow.data.image_files import UnusableImageError
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -183,10 +184,10 @@ def _decode_chunk(settings: DataSettings, target: Path, jobs: Sequence[Job]) -> 
             try:
                 content = _read(job.source)
                 if job.mask is None:
-                    write(job.row, decode_image(content, settings)[0])
+                    write(job.row, decode_image(content, settings).pixels)
                 else:
-                    size = image_size(content)
-                    write(job.row, decode_mask(_read(job.mask), settings, size))
+                    facts = look_at_image(content, settings)
+                    write(job.row, decode_mask(_read(job.mask), settings, facts).pixels)
                 reasons.append(None)
             except UnusableImageError as reason:
                 reasons.append(str(reason))
