@@ -19,7 +19,7 @@ from aeflow.data.image_files import (
     unusable,
     upright,
 )
-from aeflow.data.intensity import Levels, Values, measure, to_eight_bit
+from aeflow.data.intensity import MEASURED, Levels, Values, measure, to_eight_bit
 from aeflow.study.settings import DataSettings
 
 # The JPEG decoder may shrink by 2, 4 or 8 on its own, but stays above this many times the
@@ -29,12 +29,12 @@ DRAFT_MARGIN = 2
 MOST_LABELS = 32
 
 GRAY_MASK = (
-    "have a mask with values between black and white (JPEG does that): half of the largest counts "
-    "as defect. PNG keeps masks as they are"
+    "have values between black and white (JPEG does that): those of at least half of the largest "
+    "count as defects. PNG keeps masks as they are"
 )
 UNTURNED_MASK = (
-    "are turned by their EXIF orientation, and the sides of their masks do not tell whether these "
-    "are too: taken as drawn on the image as shown. Save the images upright to be sure"
+    "do not say whether they are turned as their images are by EXIF, and their sides do not tell: "
+    "taken as drawn on the image as shown. Save the images upright to be sure"
 )
 
 Pixels = NDArray[np.uint8]
@@ -201,7 +201,7 @@ def _flatten(
     """Decode deep levels to 8-bit gray (L) or RGB, upright."""
     values, opacity, facts = _read_levels(opened)
     assert facts.used is not None
-    if facts.deep and settings.intensity in ("range", "percentiles"):
+    if facts.deep and settings.intensity in MEASURED:
         if levels is None:
             raise UnusableImageError(
                 f"it has {facts.bits} bits, and no training normal has more than 8: "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aeflow.core.errors import DataError
 
 Intensity = Literal["full", "range", "percentiles", "window"]
+MEASURED: tuple[Intensity, ...] = ("range", "percentiles")  # the others are up to each file
 # A single hot or dead pixel moves the lowest and the highest level, but not these.
 PERCENTILES = (0.5, 99.5)
 WHITE = 255
@@ -61,7 +62,7 @@ def shared_levels(intensity: Intensity, used: Sequence[Used]) -> Levels | None:
     Raises:
         DataError: all pixels have one level.
     """
-    if intensity not in ("range", "percentiles") or not used:
+    if intensity not in MEASURED or not used:
         return None
     if intensity == "range":
         levels = Levels(min(u.lowest for u in used), max(u.highest for u in used))
@@ -101,7 +102,7 @@ def narrow_use(used: Sequence[Used], full: Sequence[Levels]) -> str | None:
     Returns:
         What the images use and what to set; None: nothing is to be said.
     """
-    if not used:
+    if not used or not full:
         return None
     low, high = min(u.low for u in used), max(u.high for u in used)
     span = max(levels.high - levels.low for levels in full)

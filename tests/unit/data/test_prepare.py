@@ -106,6 +106,11 @@ def test_arrays_index_and_facts(
         **{"dropped_validation": 0, "dropped_anomalies": 1, "drawn_test": 0},
         "counts": normals | anomalies,
         "unusable": {},
+        "kinds": [
+            {"format": "PNG", "bits": 8, "channels": 3, "images": 56, "frames": 1, "used": None}
+            | {"smallest": [40, 36], "largest": [44, 36]}
+        ],
+        "intensity": {"deep": 0, "used": None, "levels": None},
     }
     del of_masks["content"]
     assert of_masks == {"known": 5, "anomalous": 5, "unusable": {}}
