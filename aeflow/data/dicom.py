@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 
-import imagecodecs
 import numpy as np
 from pydicom import Dataset, dcmread, uid
 from pydicom.multival import MultiValue
@@ -32,6 +31,7 @@ from aeflow.data.image_files import (
     UnusableImageError,
     check_size,
     chosen_frame,
+    decode_special_jpeg,
     invert,
     jpeg_header,
     unusable,
@@ -51,14 +51,11 @@ DEFLATED = uid.DeflatedExplicitVRLittleEndian
 logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns of each odd header
 
 # pydicom leaves these to libraries. imagecodecs reads all five, and files of the same codings.
-CODECS = {
-    uid.JPEGExtended12Bit: (JPEGExtended12BitDecoder, "jpeg_decode"),
-    uid.JPEGLossless: (JPEGLosslessDecoder, "jpeg_decode"),
-    uid.JPEGLosslessSV1: (JPEGLosslessSV1Decoder, "jpeg_decode"),
-    uid.JPEGLSLossless: (JPEGLSLosslessDecoder, "jpegls_decode"),
-    uid.JPEGLSNearLossless: (JPEGLSNearLosslessDecoder, "jpegls_decode"),
-}
-DECODER_DEPENDENCIES = dict.fromkeys(CODECS, ("imagecodecs",))
+DECODERS = (
+    *(JPEGExtended12BitDecoder, JPEGLosslessDecoder, JPEGLosslessSV1Decoder),
+    *(JPEGLSLosslessDecoder, JPEGLSNearLosslessDecoder),
+)
+DECODER_DEPENDENCIES = {decoder.UID: ("imagecodecs",) for decoder in DECODERS}
 
 
 def is_available(_: str) -> bool:
@@ -74,11 +71,10 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytes:
         raise ValueError(f"its stream has {width} x {height} pixels of {channels} channels")
     runner.set_option("bits_allocated", 8 if bits <= 8 else 16)
     runner.set_option("planar_configuration", 0)
-    values = getattr(imagecodecs, CODECS[runner.transfer_syntax][1])(content)
-    return bytes(values.tobytes())
+    return decode_special_jpeg(content).tobytes()
 
 
-for decoder, _ in CODECS.values():
+for decoder in DECODERS:
     decoder.add_plugin("imagecodecs", (__name__, "decode_frame"))
 
 

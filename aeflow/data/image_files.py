@@ -4,8 +4,10 @@ Pillow decodes what has 8 bits. Deeper levels, which Pillow cuts to 8 bits in co
 channels that it does not know come from readers that keep them.
 """
 
+import logging
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ KINDS = (*FORMATS, "JPEG-LS", "DICOM")
 MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
 MAX_LEVELS = 4 * MAX_PIXELS  # of all channels
+MAX_TILE = 2**22  # levels
 EIGHT_BITS = Levels(0, WHITE)
 SIXTEEN_BITS = Levels(0, 2**16 - 1)
 
@@ -38,9 +41,14 @@ OF_CMYK = "are CMYK, and become RGB without their colour profile"
 NO_WINDOW = (
     "it has no VOI window, which data.intensity: window asks for; range or percentiles do without"
 )
+NO_LZW = "a TIFF of this kind compressed by LZW is not read: compress it by Deflate or not at all"
 NOT_FINITE = "have pixels that are no finite number: NaN becomes black"
 
 PPM_HEADER = rb"P([56])(?:\s+(?:#[^\n]*\n\s*)*\d+){2}\s+(?:#[^\n]*\n\s*)*(\d+)\s"
+JPEG_LS, JPEG_END = 0xF7, b"\xff\xd9"
+LZW = 5
+# Of pairs of bytes Pillow keeps what it takes for the high one.
+NATIVE_LOW_BYTE = "16B" if sys.byteorder == "little" else "16L"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION, TIFF_BITS, TIFF_SAMPLES = 274, 258, 277  # tags of TIFF and EXIF
 TURNS = {
@@ -299,13 +307,24 @@ def _open_special_jpeg(content: bytes) -> Opened | None:
     if coding in (0xC0, 0xC1, 0xC2) and bits == 8:
         return None
     check_size(width, height, channels)
-    is_ls = coding == 0xF7
     facts = ImageFacts(
-        *("JPEG-LS" if is_ls else "JPEG", width, height, bits, channels, 1),
+        *("JPEG-LS" if coding == JPEG_LS else "JPEG", width, height, bits, channels, 1),
         Levels(0, 2**bits - 1),
     )
-    codec = "jpegls_decode" if is_ls else "jpeg_decode"
-    return Opened(facts, read=partial(_codec, codec, content))
+    return Opened(facts, read=partial(decode_special_jpeg, content))
+
+
+def decode_special_jpeg(content: bytes) -> Values:
+    """Decode JPEG-LS, lossless JPEG or JPEG of 12 bits, a file or a frame of DICOM's.
+
+    Raises:
+        ValueError, RuntimeError: it is damaged.
+    """
+    # A decoder of JPEG-LS that runs out of bytes searches on for seconds.
+    if not content.rstrip(b"\0").endswith(JPEG_END):
+        raise ValueError("the stream ends too early")
+    is_ls = jpeg_header(content)[0] == JPEG_LS
+    return _codec("jpegls_decode" if is_ls else "jpeg_decode", content)
 
 
 def jpeg_header(content: bytes) -> tuple[int, int, int, int, int]:
@@ -321,7 +340,7 @@ def jpeg_header(content: bytes) -> tuple[int, int, int, int, int]:
             break
         if marker == 0xFF:  # a fill byte
             at += 1
-        elif marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xF7):
+        elif marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), JPEG_LS):
             return (marker, *struct.unpack_from(">BHHB", content, at + 4))
         else:
             at += 2 + length
@@ -338,12 +357,17 @@ def _is_special_tiff(image: Image.Image) -> bool:
 def _open_tiff(content: bytes, frame: int | None) -> Opened:
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of each odd tag
     with unusable("cannot be opened"):
         pages = tifffile.TiffFile(BytesIO(content)).pages
         frames = len(pages)
-        page: Any = pages[chosen_frame(frames, frame)]
+        chosen = chosen_frame(frames, frame)
+        page: Any = pages[chosen]
         width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
         check_size(width, height, channels)
+        # A tile may be larger than the image, though not by any amount that a header names.
+        if np.prod(page.chunks, dtype=float) > width * height * channels + MAX_TILE:
+            raise UnusableImageError(f"a TIFF with parts of the shape {page.chunks}")
         bits = page.bitspersample
         if page.dtype is None or page.dtype.kind not in "biuf" or page.imagedepth > 1:
             raise UnusableImageError(
@@ -362,7 +386,12 @@ def _open_tiff(content: bytes, frame: int | None) -> Opened:
         extra = page.extrasamples
         has_opacity = channels in (2, 4) and len(extra) == 1 and int(extra[0]) in (1, 2)
         inverted = colours == "MINISWHITE"
-        read = partial(_tiff_levels, page, full if inverted else None)
+        values, axes = page.asarray, page.axes
+        if page.compression == LZW:
+            if channels > 1 and (channels not in (3, 4) or axes != "YXS"):
+                raise UnusableImageError(NO_LZW)
+            values = partial(_lzw_levels, content, chosen, orientation)
+        read = partial(_tiff_levels, values, axes, full if inverted else None)
         return Opened(replace(facts, notes=notes), read=read, has_opacity=has_opacity)
 
 
@@ -376,13 +405,38 @@ def _full(kind: str, bits: int) -> Levels | None:
     return Levels(0, 2**bits - 1) if kind in "bu" and bits <= 16 else SIXTEEN_BITS
 
 
-def _tiff_levels(page: Any, inverted: Levels | None) -> Values:
-    values: Values = page.asarray()
-    if "S" in page.axes:
-        values = np.moveaxis(values, page.axes.index("S"), -1)
+def _tiff_levels(read: Callable[[], Values], axes: str, inverted: Levels | None) -> Values:
+    values = read()
+    if "S" in axes:
+        values = np.moveaxis(values, axes.index("S"), -1)
     if values.ndim not in (2, 3):
-        raise UnusableImageError(f"a TIFF with the axes {page.axes}")
+        raise UnusableImageError(f"a TIFF with the axes {axes}")
     return values if inverted is None else invert(values, inverted)
+
+
+def _lzw_levels(content: bytes, frame: int, orientation: int) -> Values:
+    """Return the levels of a TIFF compressed by LZW, by Pillow's libtiff.
+
+    On damaged bytes the decoder of imagecodecs reads memory that is not its own.
+    """
+    halves = []
+    for unpacked in ("16N", NATIVE_LOW_BYTE):
+        try:
+            image: Any = Image.open(BytesIO(content), formats=("TIFF",))
+        except UnidentifiedImageError:
+            raise UnusableImageError(NO_LZW) from None
+        image.seek(frame)
+        colour = image.mode in ("RGB", "RGBA")
+        if colour:
+            unpacked = f"{image.mode};{unpacked}"
+            image.tile = [t._replace(args=(unpacked, *t.args[1:])) for t in image.tile]
+        image.load()  # turns it as well
+        back = {6: 8, 8: 6}.get(orientation, orientation)
+        values: Values = np.asarray(upright(image, back))
+        if not colour:
+            return values
+        halves.append(values.astype(np.uint16))
+    return halves[0] * 256 + halves[1]
 
 
 def invert(values: Values, full: Levels) -> Values:

@@ -282,6 +282,35 @@ def test_pixels_that_are_no_number_are_black_and_told() -> None:
         decode_image(tiff(values), settings(intensity="range"), Levels(0, 10))
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "lzma", "zstd"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_deep_tiffs_of_any_compression(
+    compression: str | None, order: Any, orientation: int
+) -> None:
+    options = {"compression": compression, "byteorder": order}
+    options["extratags"] = [(274, "H", 1, orientation, False)]
+    upright = UPRIGHT[orientation]
+    for channels, photometric in ((1, "minisblack"), (1, "miniswhite"), (3, "rgb")):
+        values = deep(16, channels)
+        content = tiff(values, photometric=photometric, predictor=bool(compression), **options)
+        shown = np.atleast_3d(65535 - values if photometric == "miniswhite" else values)
+        expected = np.broadcast_to(upright(shown), (SIDE, SIDE, 3)) / 257
+        if (compression, order, photometric) == ("lzw", ">", "miniswhite"):
+            with pytest.raises(UnusableImageError, match="LZW is not read"):
+                decode(content)
+            continue
+        np.testing.assert_array_equal(decode(content), np.rint(expected))
+    stacked = deep(16, 3).transpose(2, 0, 1).copy()
+    content = tiff(stacked, photometric="rgb", planarconfig="separate", **options)
+    if compression == "lzw":
+        with pytest.raises(UnusableImageError, match="LZW is not read: compress it by Deflate"):
+            decode(content)
+        return
+    expected = upright(stacked.transpose(1, 2, 0)) / 257
+    np.testing.assert_array_equal(decode(content), np.rint(expected))
+
+
 def test_white_is_zero_where_a_deep_tiff_says_so() -> None:
     values = deep(16)
     found = decode(tiff(values, photometric="miniswhite"))
