@@ -51,6 +51,7 @@ LZW = 5
 NATIVE_LOW_BYTE = "16B" if sys.byteorder == "little" else "16L"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION, TIFF_BITS, TIFF_SAMPLES = 274, 258, 277  # tags of TIFF and EXIF
+PNG_EXIF = (b"eXIf", b"tiff:Orientation", b"Raw profile")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -245,7 +246,7 @@ def _open_with_pillow(content: bytes, frame: int | None) -> Opened:
 
 def _orientation(image: Image.Image, content: bytes) -> int:
     """Return the EXIF orientation. To know that of a PNG Pillow may have to decode it."""
-    if image.format == "PNG" and not re.search(rb"eXIf|tiff:Orientation|Raw profile", content):
+    if image.format == "PNG" and not any(mark in content for mark in PNG_EXIF):
         return 1
     found = image.getexif().get(ORIENTATION)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
@@ -264,7 +265,11 @@ def _deep_reader(
     if kind == "PNG" and content[24] == 16:
         return 16, SIXTEEN_BITS, partial(_codec, "png_decode", content)
     if kind == "JPEG2000":
-        sign_and_bits = content[content.index(b"\xff\x51") + 40]  # of the segment SIZ
+        at = content.index(b"\xff\x51")  # the segment SIZ
+        right, bottom, left, top = struct.unpack_from(">4I", content, at + 6)
+        if (right - left, bottom - top) != image.size:
+            raise UnusableImageError("its headers give two sizes")
+        sign_and_bits = content[at + 40]
         bits = (sign_and_bits & 0x7F) + 1
         if bits > 8:
             low = -(2 ** (bits - 1)) if sign_and_bits & 0x80 else 0
