@@ -149,9 +149,9 @@ MUTANTS = (
     ),
     Mutant(
         "exif-orientation-ignored",
-        "aeflow/data/decode.py",
-        "return ImageOps.exif_transpose(image)",
-        "return image",
+        "aeflow/data/image_files.py",
+        "turn = TURNS.get(orientation)",
+        "turn = None",
         "data/test_decode.py::test_exif_orientation",
     ),
     Mutant(

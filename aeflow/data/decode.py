@@ -1,175 +1,316 @@
-"""From the bytes of an image file to pixels."""
+"""From the bytes of an image file to pixels of the size and depth that the encoder gets."""
 
-import warnings
-from io import BytesIO
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms
 from scipy import ndimage
 
-from aeflow.core.errors import DataError
+from aeflow.data.image_files import (
+    FIRST_CHANNELS,
+    NOT_FINITE,
+    ONE_CHANNEL,
+    ImageFacts,
+    Opened,
+    UnusableImageError,
+    open_image,
+    unusable,
+    upright,
+)
+from aeflow.data.intensity import MEASURED, Levels, Values, measure, to_eight_bit
 from aeflow.study.settings import DataSettings
 
-# Those that datasets come in. Others are refused: PostScript, for one, would start a program.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP")
-MIN_SIDE = 8
-MAX_PIXELS = 100_000_000
 # The JPEG decoder may shrink by 2, 4 or 8 on its own, but stays above this many times the
 # target, so that the final antialiased resize decides what the image looks like.
 DRAFT_MARGIN = 2
-# 16-bit values 257 * v are exactly the 8-bit value v.
-SIXTEEN_TO_EIGHT = 257
+# A mask with more values above 0 is no list of labels but has soft edges.
+MOST_LABELS = 32
+
+GRAY_MASK = (
+    "have values between black and white (JPEG does that): those of at least half of the largest "
+    "count as defects. PNG keeps masks as they are"
+)
+UNTURNED_MASK = (
+    "do not say whether they are turned as their images are by EXIF, and their sides do not tell: "
+    "taken as drawn on the image as shown. Save the images upright to be sure"
+)
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
-class UnusableImageError(DataError):
-    """An image cannot be used; the message is the reason."""
+class Decoded(NamedTuple):
+    """An image, or a mask, and what is to be known of it."""
+
+    pixels: Pixels
+    facts: ImageFacts
 
 
-def image_size(content: bytes) -> tuple[int, int]:
-    """Return width and height of the upright image, pixels, from the file's header alone."""
-    image = _open(content)
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return image.size[::-1] if turned else image.size
-
-
-def decode_image(content: bytes, settings: DataSettings) -> tuple[Pixels, tuple[int, int]]:
-    """Decode an image and squash it to a square.
-
-    The EXIF orientation is honoured. 16-bit gray is scaled from 0..65535 to 0..255, transparency
-    is put on black, palettes and CMYK become RGB, gray is repeated three times; of several frames
-    the first is used. `center_crop` c cuts the part of the image that is the centre c x c of
-    the squashed square, and resizes it in one step, so pixels are interpolated only once.
-
-    Returns:
-        uint8 (S, S, 3) RGB, S the `image_size`; and width and height of the file's image, pixels.
+def look_at_image(content: bytes, settings: DataSettings, measured: bool = False) -> ImageFacts:
+    """Tell what an image is, by its header alone, or with `measured` by its pixels too.
 
     Raises:
-        UnusableImageError: not an image of a known format, damaged, too small or too large.
+        UnusableImageError: see `decode_image`.
     """
-    image = _open(content)
+    opened = open_image(content, settings.frame, settings.intensity == "window")
+    if not measured:
+        return opened.facts
+    if opened.read is not None:
+        return _read_levels(opened)[2]
+    flat, facts = _load(opened)
+    return replace(facts, used=measure(np.asarray(flat)))
+
+
+def decode_image(content: bytes, settings: DataSettings, levels: Levels | None = None) -> Decoded:
+    """Decode an image and make it a square (`data.resize`).
+
+    The EXIF orientation is honoured. More than 8 bits become 8 by `data.intensity`; images of up
+    to 8 bits stay as they are. Transparency is put on black; palettes, CMYK and CIELAB become RGB;
+    of other channels the first three are used. Gray is repeated three times, since three channels
+    are what encoders take. `center_crop` c cuts the part of the image that is the centre c x c of
+    the resized square, and resizes it in one step, so pixels are interpolated only once.
+
+    Args:
+        content: the file.
+        settings: how.
+        levels: what becomes black and white if `data.intensity` is `range` or `percentiles`, see
+            `shared_levels`.
+
+    Returns:
+        uint8 (S, S, 3) RGB, S the `image_size`; and the facts, `used` among them where the image
+        has more than 8 bits.
+
+    Raises:
+        UnusableImageError: not an image of a known format, damaged, too small or too large, or
+            its levels cannot become 8 bits in this way.
+    """
+    opened = open_image(content, settings.frame, settings.intensity == "window")
     side = settings.image_size
-    stored_size = image.size
-    margin = DRAFT_MARGIN * side * side // (settings.center_crop or side)
-    image.draft(image.mode, (margin, margin))
-    turned = _load(image)
-    size = stored_size if turned.size == image.size else stored_size[::-1]
-    flat = _eight_bit(turned)
+    if opened.read is None:
+        margin = DRAFT_MARGIN * side * side // (settings.center_crop or side)
+        flat, facts = _load(opened, margin)
+    else:
+        flat, facts = _flatten(opened, settings, levels)
     if settings.grayscale:
         flat = flat.convert("L")
-    box = _box(flat.size, settings)
-    pixels = np.asarray(flat.resize((side, side), Image.Resampling.BILINEAR, box=box))
+    place = _place(facts.size, settings)
+    pixels = np.asarray(_resized(flat, place, side, Image.Resampling.BILINEAR))
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels[:, :, None], (side, side, 3))  # no copy
-    return pixels, size
+    return Decoded(pixels, facts)
 
 
-def decode_mask(content: bytes, settings: DataSettings, size: tuple[int, int]) -> Pixels:
-    """Decode a mask with the geometry of its image; every value above 0 is a defect.
+def decode_mask(content: bytes, settings: DataSettings, image: ImageFacts) -> Decoded:
+    """Decode a mask with the geometry of its image.
+
+    Every value above 0 is a defect, so labels such as 1, 2, 3 are; but in a mask with soft edges
+    or of a lossy format, values of at least half of the largest.
+
+    A mask that says how it is to be turned is turned so. Another is turned with its image if only
+    then it has the image's size: it was drawn on the pixels as stored. Where both fit, because
+    sides are equal or the orientation changes none, it counts as drawn on the image as shown,
+    which annotation tools do; the notes tell.
 
     A pixel is a defect when defects cover at least half of it. A connected region (8 neighbours)
     that would vanish by this rule keeps the one pixel that most of it falls into: small defects
     are never lost, and large ones do not grow.
 
     Returns:
-        uint8 (S, S), 1 on defects.
+        uint8 (S, S), 1 on defects; and the facts, whose notes are about the image's mask.
 
     Raises:
-        UnusableImageError: as for images, or it has not `size`, width and height of the image.
+        UnusableImageError: as for images, or it has not the size of the image.
     """
-    mask = _load(_open(content))
-    if mask.size != size:
+    opened = open_image(content, settings.frame)
+    defect, facts = _defect(opened)
+    turned = defect.shape[::-1]  # width, height
+    if facts.orientation == 1 and image.orientation != 1:
+        stored = image.size[::-1] if image.orientation >= 5 else image.size
+        if turned == stored != image.size:
+            defect = np.asarray(upright(Image.fromarray(defect), image.orientation))
+        elif turned == stored:
+            facts = replace(facts, notes=(*facts.notes, UNTURNED_MASK))
+    height, width = defect.shape
+    if (width, height) != image.size:
         raise UnusableImageError(
-            f"its mask is {mask.width} x {mask.height} pixels, the image {size[0]} x {size[1]}"
+            f"its mask is {width} x {height} pixels, the image {image.width} x {image.height}"
         )
-    # A label such as 1 in a 16-bit mask would not survive the scaling to 8 bits.
-    values = np.asarray(mask if _is_deep(mask) else _eight_bit(mask))
-    defect = np.any(np.atleast_3d(values) > 0, axis=2)  # (h, w), any channel
-    return _shrink_mask(defect, settings.image_size, _box(size, settings))
+    place = _place(image.size, settings)
+    return Decoded(_shrink_mask(defect, settings.image_size, place), facts)
 
 
-def _open(content: bytes) -> Image.Image:
-    """Read the header and check the size before any pixel is decoded."""
-    if not content:
-        raise UnusableImageError("the file is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd headers; for large images see MAX_PIXELS
-            image = Image.open(BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise UnusableImageError(f"not an image of a known kind ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError:
-        raise UnusableImageError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:
-        raise UnusableImageError(f"cannot be opened: {error}") from error
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise UnusableImageError(f"{width} x {height} pixels, a side is below {MIN_SIDE}")
-    if width * height > MAX_PIXELS:
-        raise UnusableImageError(f"{width} x {height}, more than {MAX_PIXELS:,} pixels")
-    return image
+def _load(opened: Opened, margin: int | None = None) -> tuple[Image.Image, ImageFacts]:
+    """Decode what Pillow reads to 8-bit gray (L) or RGB, upright.
 
-
-def _load(image: Image.Image) -> Image.Image:
-    """Decode the pixels and turn them upright."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
-        raise UnusableImageError(f"cannot be decoded: {error}") from error
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Tell whether the pixels are integers of more than 8 bits."""
-    return image.mode.startswith("I")
+    Args:
+        opened: with a picture.
+        margin: a JPEG may come smaller than it is, but no side below this.
+    """
+    image, facts = opened.picture, opened.facts
+    assert image is not None
+    with unusable("cannot be decoded"):
+        if margin is not None:
+            image.draft(image.mode, (margin, margin))
+        image.load()
+        turned = image if facts.format == "TIFF" else upright(image, facts.orientation)
+        return _eight_bit(turned), facts
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return the image as 8-bit gray (L) or RGB."""
-    if _is_deep(image):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
-            raise UnusableImageError("its integers need more than 16 bits")
-        rounded = (values + SIXTEEN_TO_EIGHT // 2) // SIXTEEN_TO_EIGHT
-        return Image.fromarray(rounded.astype(np.uint8))
-    if image.mode == "F":
-        raise UnusableImageError("its pixels are floating-point numbers of unknown range")
+    """Return an image of up to 8 bits as gray (L) or RGB."""
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, opaque).convert("RGB")
+        return _on_black(image.convert("RGBA"))
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _box(size: tuple[int, int], settings: DataSettings) -> Box:
-    """Return left, top, right, bottom of the part to keep, in pixels of an image of `size`."""
-    kept = (settings.center_crop or settings.image_size) / settings.image_size
-    width, height = size
-    left, top = width * (1 - kept) / 2, height * (1 - kept) / 2
-    return left, top, width - left, height - top
+def _on_black(image: Image.Image) -> Image.Image:
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image).convert("RGB")
 
 
-def _shrink_mask(defect: NDArray[np.bool_], side: int, box: Box) -> Pixels:
+def _read_levels(opened: Opened) -> tuple[Values, Values | None, ImageFacts]:
+    """Decode levels (h, w) or (h, w, 3), as stored; opacity (h, w) if it has one; and measure."""
+    assert opened.read is not None
+    facts, notes, opacity = opened.facts, list(opened.facts.notes), None
+    with unusable("cannot be decoded"):
+        values = opened.read()
+        if values.ndim == 3:
+            if opened.has_opacity:
+                opacity, values = values[:, :, -1], values[:, :, :-1]
+            channels = values.shape[2]
+            if channels == 2:
+                notes.append(ONE_CHANNEL)
+            elif channels > 3:
+                notes.append(FIRST_CHANNELS)
+            values = values[:, :, :3] if channels >= 3 else values[:, :, 0]
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            notes.append(NOT_FINITE)
+        return values, opacity, replace(facts, used=measure(values), notes=tuple(notes))
+
+
+def _flatten(
+    opened: Opened, settings: DataSettings, levels: Levels | None
+) -> tuple[Image.Image, ImageFacts]:
+    """Decode deep levels to 8-bit gray (L) or RGB, upright."""
+    values, opacity, facts = _read_levels(opened)
+    assert facts.used is not None
+    if facts.deep and settings.intensity in MEASURED:
+        if levels is None:
+            raise UnusableImageError(
+                f"it has {facts.bits} bits, and no training normal has more than 8: "
+                f"data.intensity: {settings.intensity} has nothing to measure"
+            )
+    elif facts.full is None:
+        raise UnusableImageError(
+            "its pixels are floating-point numbers, of which no type says what is black and "
+            "white: set data.intensity to range or percentiles"
+        )
+    else:
+        levels = facts.full
+        if facts.used.lowest < levels.low or facts.used.highest > levels.high:
+            raise UnusableImageError(
+                f"its levels go from {facts.used.lowest:g} to {facts.used.highest:g}, which "
+                f"data.intensity: {settings.intensity} cannot take (from {levels.low:g} to "
+                f"{levels.high:g}): set it to range or percentiles"
+            )
+    flat = Image.fromarray(to_eight_bit(values, levels))
+    if opacity is not None and facts.full is not None:
+        flat = flat.convert("RGBA")
+        flat.putalpha(Image.fromarray(to_eight_bit(opacity, facts.full)))
+        flat = _on_black(flat)
+    return upright(flat, facts.orientation), facts
+
+
+def _defect(opened: Opened) -> tuple[NDArray[np.bool_], ImageFacts]:
+    """Decode a mask (h, w) as its own orientation says; see `decode_mask`."""
+    if opened.read is None:
+        flat, facts = _load(opened)
+        values: NDArray[Any] = np.asarray(flat)
+    else:
+        levels, opacity, facts = _read_levels(opened)
+        values = np.nan_to_num(levels)
+        if opacity is not None:
+            values = np.where(np.atleast_3d(opacity) > 0, np.atleast_3d(values), 0)
+    highest = np.atleast_3d(values).max(axis=2)
+    found = np.unique(highest[highest > 0])
+    if len(found) > MOST_LABELS or (opened.lossy and len(found) > 1):
+        facts = replace(facts, notes=(*facts.notes, GRAY_MASK))
+        defect = highest >= found[-1] / 2
+    else:
+        defect = highest > 0
+    if opened.read is not None:
+        defect = np.asarray(upright(Image.fromarray(defect), facts.orientation))
+    return defect, facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which part of an image goes where in the square."""
+
+    width_share: float  # of the image's width, around its centre
+    height_share: float
+    width: int  # in the square, around its centre, pixels
+    height: int
+
+    def box(self, width: int, height: int) -> Box:
+        """Return left, top, right, bottom of the part, in pixels of an image of this size."""
+        left, top = width * (1 - self.width_share) / 2, height * (1 - self.height_share) / 2
+        return left, top, width - left, height - top
+
+    def corner(self, side: int) -> tuple[int, int]:
+        """Return left and top in the square."""
+        return (side - self.width) // 2, (side - self.height) // 2
+
+
+def _place(size: tuple[int, int], settings: DataSettings) -> _Place:
+    """Return the geometry of an image of `size` and of its mask (`data.resize`, center_crop)."""
+    side = settings.image_size
+    kept = (settings.center_crop or side) / side
+    if settings.resize == "squash":
+        return _Place(kept, kept, side, side)
+    # Of the square, in pixels of the image.
+    length = (min if settings.resize == "crop" else max)(size) * kept
+    shares = [min(1.0, length / given) for given in size]
+    inner = [max(1, round(side * min(1.0, given / length))) for given in size]
+    return _Place(shares[0], shares[1], inner[0], inner[1])
+
+
+def _resized(
+    image: Image.Image, place: _Place, side: int, resampling: Image.Resampling
+) -> Image.Image:
+    """Return the square; an image may come smaller than its file says, in the same proportion."""
+    box = place.box(*image.size)
+    inner = image.resize((place.width, place.height), resampling, box=box)
+    if inner.size == (side, side):
+        return inner
+    square = Image.new(image.mode, (side, side))  # black
+    square.paste(inner, place.corner(side))
+    return square
+
+
+def _shrink_mask(defect: NDArray[np.bool_], side: int, place: _Place) -> Pixels:
     """Resize a boolean mask (h, w) to uint8 (side, side). See `decode_mask`."""
     area = Image.fromarray(defect.astype(np.float32))
-    coverage = np.asarray(area.resize((side, side), Image.Resampling.BOX, box=box))
+    coverage = np.asarray(_resized(area, place, side, Image.Resampling.BOX))
     small = coverage >= 0.5 - 1e-6  # exactly half counts, whatever the rounding
 
-    left, top, right, bottom = box
+    left, top, right, bottom = place.box(*area.size)
+    first_x, first_y = place.corner(side)
     regions, count = ndimage.label(defect, structure=np.ones((3, 3)))
     rows, columns = np.nonzero(defect)
-    y = np.floor((rows + 0.5 - top) * side / (bottom - top)).astype(np.int64)
-    x = np.floor((columns + 0.5 - left) * side / (right - left)).astype(np.int64)
-    inside = (y >= 0) & (y < side) & (x >= 0) & (x < side)
+    y = np.floor((rows + 0.5 - top) * place.height / (bottom - top)).astype(np.int64)
+    x = np.floor((columns + 0.5 - left) * place.width / (right - left)).astype(np.int64)
+    inside = (y >= 0) & (y < place.height) & (x >= 0) & (x < place.width)
     region = regions[rows, columns][inside]
-    cell = y[inside] * side + x[inside]  # where the centre of each defect pixel falls
+    # Where the centre of each defect pixel falls.
+    cell = (first_y + y[inside]) * side + first_x + x[inside]
 
     kept = np.zeros(count + 1, dtype=bool)
     kept[region[small.ravel()[cell]]] = True
@@ -177,7 +318,7 @@ def _shrink_mask(defect: NDArray[np.bool_], side: int, box: Box) -> Pixels:
     pairs, pixels = np.unique(region[lost] * side * side + cell[lost], return_counts=True)
     fullest = dict[int, int]()  # of each lost region; the last one assigned has most pixels
     for index in np.argsort(pixels, kind="stable"):
-        owner, place = divmod(int(pairs[index]), side * side)
-        fullest[owner] = place
+        owner, row_and_column = divmod(int(pairs[index]), side * side)
+        fullest[owner] = row_and_column
     small.ravel()[list(fullest.values())] = True
     return small.astype(np.uint8)

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import content_digest, open_archive
+from aeflow.data.image_files import ImageFacts
+from aeflow.data.intensity import MEASURED, Levels, narrow_use, shared_levels
 from aeflow.data.not_used import NO_IMAGE
 from aeflow.data.prepared import UNKNOWN
 from aeflow.data.records import Record, check_labels, count_records, find_records
@@ -28,6 +30,7 @@ from aeflow.data.workers import (
     decode_images,
     hash_images,
     keep_rows,
+    look_at_images,
     open_rows,
 )
 from aeflow.study.cards import DatasetCard
@@ -39,6 +42,7 @@ Tell = Callable[[Level, str], None]
 PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
 FEW = 20  # training normals, below which results depend on single images
 MOST_FOLDERS = 20  # of files that are not used, by name
+KIND = "{images} {format}, bits {bits}, channels {channels}, frames {frames}"
 LEFT_OUT = {
     "dropped_duplicates": (logging.WARNING, "left out of training, their bytes are in the test"),
     "dropped_groups": (logging.WARNING, "left out of training, their group is in the test"),
@@ -49,6 +53,14 @@ LEFT_OUT = {
 }
 
 
+class Checked(NamedTuple):
+    """A category's images, before they are decoded."""
+
+    records: list[Record]  # in use, in their splits
+    facts: dict[str, Any]  # of a receipt
+    looks: dict[str, ImageFacts | str]  # source -> what it is, or why it cannot be used
+
+
 def check_images(
     archive: Path,
     card: DatasetCard,
@@ -56,14 +68,21 @@ def check_images(
     settings: DataSettings,
     pool: ProcessPoolExecutor,
     tell: Tell,
-) -> tuple[list[Record], dict[str, Any]]:
+    measured: bool = False,
+) -> Checked:
     """Find a category's images and split them, and tell what is right, notable and wrong.
 
     Wrong is what a model must not learn from: normal images that are in two of the dataset's
     own splits. How many of them are left out, as the card's protocol says, goes to the log.
 
-    Returns:
-        The images in use, in their splits, and the facts of a receipt.
+    Args:
+        archive: a zip, or a folder.
+        card: the dataset's.
+        category: which of its categories.
+        settings: how images are prepared.
+        pool: of `archive_workers`.
+        tell: takes what is found.
+        measured: whether every image is decoded too, and its levels measured.
     """
     with open_archive(archive) as opened:
         try:
@@ -82,8 +101,9 @@ def check_images(
         tell("note", told)
         if not card.has_source and reason != NO_IMAGE:  # of one's own: it was put there to be used
             logger.warning("%s/%s: %s", card.name, category, told)
-    digests = hash_images(pool, [record.source for record in records])
-    records = [replace(record, sha256=sha) for record, sha in zip(records, digests, strict=True)]
+    seen = look_at_images(pool, [record.source for record in records], settings, measured)
+    looks = {record.source: look.found for record, look in zip(records, seen, strict=True)}
+    records = [replace(record, sha256=s.sha256) for record, s in zip(records, seen, strict=True)]
     others = sorted(used - {record.source for record in records})
     known = {record.source: record.sha256 for record in records}
     known |= dict(zip(others, hash_images(pool, others) if others else [], strict=True))
@@ -94,6 +114,7 @@ def check_images(
         "content": content_digest(known),
         "found": dict(sorted(found.items())),
         "not_used": {why: _by_folder(paths) for why, paths in _by_reason(not_used).items()},
+        "kinds": _tell_kinds(looks, tell, measured),
         "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
         "groups": _tell_shared(groups, "patients or groups with {} images", tell),
     }
@@ -128,7 +149,7 @@ def check_images(
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
     settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
     tell("ok", f"in use ({settled}): {told}; {shared}")
-    return splits.records, facts
+    return Checked(splits.records, facts, looks)
 
 
 def prepare_images(
@@ -163,10 +184,14 @@ def prepare_images(
             stack.enter_context(atomic_path(path)) for path in (index_path, images_path)
         )
         pool = stack.enter_context(archive_workers(archive, workers))
-        records, facts = check_images(archive, card, category, settings, pool, log)
+        records, facts, looks = check_images(archive, card, category, settings, pool, log)
         create_rows(images, (len(records), side, side, 3))
         jobs = [Job(record.source, row) for row, record in enumerate(records)]
-        unusable = _decode(pool, jobs, settings, images, f"{name}: {{}} images")
+        normals = [r.source for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
+        levels = _levels(pool, [s for s in normals if _is_deep(looks[s])], settings)
+        told = f"{name}: {{}} images"
+        decoded, unusable = _decode(pool, jobs, settings, images, told, levels)
+        facts["intensity"] = _tell_intensity(name, decoded, normals, levels)
         if unusable:
             keep_rows(images, [job.row for job in jobs if job.source not in unusable])
         kept = [record for record in records if record.source not in unusable]
@@ -210,7 +235,7 @@ def prepare_masks(
         pool = stack.enter_context(archive_workers(archive, workers))
         create_rows(target, (len(judged) if jobs else 0, side, side))
         told = f"{name}: {{}} masks"
-        unusable = _decode(pool, jobs, settings, target, told) if jobs else {}
+        unusable = _decode(pool, jobs, settings, target, told)[1] if jobs else {}
         known = {job.row for job in jobs if job.source not in unusable}
         with open_rows(target) as write:
             for row in range(len(judged)) if jobs else []:
@@ -227,29 +252,90 @@ def prepare_masks(
         return facts | {"content": content_digest(sha256)}
 
 
+def _levels(
+    pool: ProcessPoolExecutor, sources: Sequence[str], settings: DataSettings
+) -> Levels | None:
+    """Measure what becomes black and white, where files do not say it.
+
+    Args:
+        pool: of `archive_workers`.
+        sources: training normals of more than 8 bits.
+        settings: how images are prepared.
+    """
+    if settings.intensity not in MEASURED or not sources:
+        return None
+    found = [look.found for look in look_at_images(pool, sources, settings, measured=True)]
+    used = [facts.used for facts in found if isinstance(facts, ImageFacts) and facts.used]
+    return shared_levels(settings.intensity, used)
+
+
+def _is_deep(found: ImageFacts | str) -> bool:
+    return isinstance(found, ImageFacts) and found.deep
+
+
+def _tell_intensity(
+    name: str, decoded: Mapping[str, ImageFacts], normals: Sequence[str], levels: Levels | None
+) -> dict[str, Any]:
+    """Warn of gray levels that are lost; return what new images need to be treated alike.
+
+    Args:
+        name: of the dataset and category.
+        decoded: source -> facts of what was decoded.
+        normals: sources of the training normals.
+        levels: what becomes black and white, where it was measured.
+    """
+    deep = [facts for facts in decoded.values() if facts.deep]
+    if deep and len(deep) < len(decoded):
+        logger.warning(
+            "%s: %d of %d images have more than 8 bits: data.intensity makes 8 of them, the "
+            "others stay as they are, so that one level may be two grays",
+            *(name, len(deep), len(decoded)),
+        )
+    trained = [decoded[source] for source in normals if source in decoded]
+    trained = [facts for facts in trained if facts.deep and facts.used]
+    used = [facts.used for facts in trained if facts.used]
+    if levels is None:
+        why = narrow_use(used, [facts.full for facts in trained if facts.full])
+        if why is not None:
+            logger.warning("%s: %d training normals: %s", name, len(used), why)
+    spans = list(zip(*used, strict=True))
+    pooled = [min(spans[0]), min(spans[1]), max(spans[2]), max(spans[3])] if used else None
+    return {"deep": len(used), "used": pooled, "levels": levels and list(levels)}
+
+
 def _decode(
-    pool: ProcessPoolExecutor, jobs: Sequence[Job], settings: DataSettings, target: Path, what: str
-) -> dict[str, str]:
-    """Decode into an array; return source -> reason of what cannot be used.
+    pool: ProcessPoolExecutor,
+    jobs: Sequence[Job],
+    settings: DataSettings,
+    target: Path,
+    what: str,
+    levels: Levels | None = None,
+) -> tuple[dict[str, ImageFacts], dict[str, str]]:
+    """Decode into an array; return by source the facts, and why others cannot be used.
 
     Raises:
         DataError: these are more than the settings allow.
     """
-    reasons = decode_images(pool, jobs, settings, target)
-    found = {job.source: why for job, why in zip(jobs, reasons, strict=True) if why}
-    if not found:
-        return {}
-    listed = "; ".join(f"{source}: {why}" for source, why in list(found.items())[:5])
-    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-    counted = what.format(f"{len(found)} of {len(jobs)}")
+    results = decode_images(pool, jobs, settings, target, levels)
+    judged = {job.source: found for job, found in zip(jobs, results, strict=True)}
+    decoded = {source: found for source, found in judged.items() if isinstance(found, ImageFacts)}
+    notes = Counter(note for facts in decoded.values() for note in facts.notes)
+    for note, number in sorted(notes.items()):
+        logger.warning("%s %s", what.format(f"{number} of {len(jobs)}"), note)
+    unusable = {source: found for source, found in judged.items() if isinstance(found, str)}
+    if not unusable:
+        return decoded, {}
+    listed = "; ".join(f"{source}: {why}" for source, why in list(unusable.items())[:5])
+    more = f"; and {len(unusable) - 5} more" if len(unusable) > 5 else ""
+    counted = what.format(f"{len(unusable)} of {len(jobs)}")
     message = f"{counted} are unusable ({listed}{more})."
-    if len(found) > settings.max_unusable_share * len(jobs):
+    if len(unusable) > settings.max_unusable_share * len(jobs):
         raise DataError(
             f"{message} Mend the source, or allow more with data.max_unusable_share "
             f"(now {settings.max_unusable_share})."
         )
     logger.warning("%s", message)
-    return found
+    return decoded, unusable
 
 
 def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
@@ -269,6 +355,55 @@ def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
             "groups.csv, or some may both train and validate"
         )
     return found
+
+
+def _tell_kinds(
+    looks: Mapping[str, ImageFacts | str], tell: Tell, measured: bool
+) -> list[dict[str, Any]]:
+    """Tell what kinds of image files there are, and of those that are none; return the kinds."""
+    kinds = image_kinds([facts for facts in looks.values() if isinstance(facts, ImageFacts)])
+    for kind in kinds:
+        least, most = ("x".join(map(str, kind[key])) for key in ("smallest", "largest"))
+        told = "{images} {format}, bits {bits}, channels {channels}, frames {frames}".format(
+            **kind
+        )
+        told += f", pixels {least if least == most else f'{least} to {most}'}"
+        if kind["used"] is not None:
+            told += ", levels {:g} to {:g}".format(*kind["used"])
+        tell("note" if kind["frames"] > 1 or kind["channels"] > 4 else "ok", told)
+    unreadable = {source: why for source, why in looks.items() if isinstance(why, str)}
+    if unreadable and measured:
+        source, reason = next(iter(unreadable.items()))
+        tell("error", f"files that cannot be used: {len(unreadable)}, such as {source}: {reason}")
+    used = [f for f in looks.values() if isinstance(f, ImageFacts) and f.deep and f.used]
+    why = narrow_use([f.used for f in used if f.used], [f.full for f in used if f.full])
+    if why is not None:
+        tell("note", f"{len(used)} images of more than 8 bits: {why}")
+    return kinds
+
+
+def image_kinds(found: Iterable[ImageFacts]) -> list[dict[str, Any]]:
+    """Group images by format, bits and channels, the most frequent kind first.
+
+    Returns:
+        Per kind: `format`, `bits`, `channels`, `images` (their number), `frames` (the most),
+        `smallest` and `largest` [width, height] by area, and `used` [lowest, highest] level where
+        it was measured, else None.
+    """
+    tied: dict[tuple[str, int, int], list[ImageFacts]] = defaultdict(list)
+    for facts in found:
+        tied[facts.format, facts.bits, facts.channels].append(facts)
+    kinds: list[dict[str, Any]] = []
+    for (kind, bits, channels), alike in sorted(tied.items(), key=lambda e: (-len(e[1]), e[0])):
+        sizes = sorted((facts.width * facts.height, facts.size) for facts in alike)
+        used = [facts.used for facts in alike if facts.used]
+        span = [min(u.lowest for u in used), max(u.highest for u in used)] if used else None
+        kinds.append(
+            {"format": kind, "bits": bits, "channels": channels, "images": len(alike)}
+            | {"frames": max(facts.frames for facts in alike), "used": span}
+            | {"smallest": list(sizes[0][1]), "largest": list(sizes[-1][1])}
+        )
+    return kinds
 
 
 def _tied(keyed: Iterable[tuple[str, Record]]) -> list[list[Record]]:

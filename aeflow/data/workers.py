@@ -3,6 +3,7 @@
 Each opens the archive itself, handles chunks of images and writes rows in any order.
 """
 
+import hashlib
 import logging
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from tqdm import tqdm
 
 from aeflow.core.errors import DataError
 from aeflow.data.archives import Archive, open_archive, read_member, sha256_member
-from aeflow.data.decode import UnusableImageError, decode_image, decode_mask, image_size
+from aeflow.data.decode import decode_image, decode_mask, look_at_image
+from aeflow.data.image_files import ImageFacts, UnusableImageError
+from aeflow.data.intensity import Levels
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,13 @@ class Job:
     source: str
     row: int
     mask: str | None = None
+
+
+class Look(NamedTuple):
+    """What a file is."""
+
+    sha256: str
+    found: ImageFacts | str  # or the reason why it is of no use
 
 
 @contextmanager
@@ -68,18 +78,41 @@ def hash_images(pool: ProcessPoolExecutor, sources: Sequence[str]) -> list[str]:
     return _in_chunks(pool, _hash_chunk, sources, "Reading")
 
 
+def look_at_images(
+    pool: ProcessPoolExecutor, sources: Sequence[str], settings: DataSettings, measured: bool
+) -> list[Look]:
+    """Hash each member and tell what image it is, in the order of `sources`.
+
+    Args:
+        pool: of `archive_workers`.
+        sources: paths inside the archive.
+        settings: how images are prepared.
+        measured: whether its levels are measured, for which it is decoded.
+    """
+    what = "Measuring" if measured else "Reading"
+    return _in_chunks(pool, partial(_look_at_chunk, settings, measured), sources, what)
+
+
 def decode_images(
     pool: ProcessPoolExecutor,
     jobs: Sequence[Job],
     settings: DataSettings,
     target: Path,
-) -> list[str | None]:
+    levels: Levels | None = None,
+) -> list[ImageFacts | str]:
     """Decode the image of every job, or its mask where it has one, into its row of an array.
 
+    Args:
+        pool: of `archive_workers`.
+        jobs: what goes where.
+        settings: how images are prepared.
+        target: an array of `create_rows`.
+        levels: see `decode_image`.
+
     Returns:
-        Per job, the reason why it cannot be used, or None.
+        Per job, the facts of the image or mask, or the reason why it cannot be used.
     """
-    return _in_chunks(pool, partial(_decode_chunk, settings, target), jobs, "Decoding")
+    return _in_chunks(pool, partial(_decode_chunk, settings, target, levels), jobs, "Decoding")
 
 
 def create_rows(path: Path, shape: tuple[int, ...]) -> None:
@@ -176,21 +209,41 @@ def _hash_chunk(sources: Sequence[str]) -> list[str]:
     return [sha256_member(_archive, source) for source in sources]
 
 
-def _decode_chunk(settings: DataSettings, target: Path, jobs: Sequence[Job]) -> list[str | None]:
-    reasons: list[str | None] = []
+def _look_at_chunk(settings: DataSettings, measured: bool, sources: Sequence[str]) -> list[Look]:
+    return [_look_at(settings, measured, source) for source in sources]
+
+
+def _look_at(settings: DataSettings, measured: bool, source: str) -> Look:
+    try:
+        content = _read(source)
+    except UnusableImageError as reason:
+        return Look(sha256_member(_archive, source), str(reason))
+    found: ImageFacts | str
+    try:
+        found = look_at_image(content, settings, measured)
+    except UnusableImageError as reason:
+        found = str(reason)
+    return Look(hashlib.sha256(content).hexdigest(), found)
+
+
+def _decode_chunk(
+    settings: DataSettings, target: Path, levels: Levels | None, jobs: Sequence[Job]
+) -> list[ImageFacts | str]:
+    found: list[ImageFacts | str] = []
     with open_rows(target) as write:
         for job in jobs:
             try:
                 content = _read(job.source)
                 if job.mask is None:
-                    write(job.row, decode_image(content, settings)[0])
+                    pixels, facts = decode_image(content, settings, levels)
                 else:
-                    size = image_size(content)
-                    write(job.row, decode_mask(_read(job.mask), settings, size))
-                reasons.append(None)
+                    image = look_at_image(content, settings)
+                    pixels, facts = decode_mask(_read(job.mask), settings, image)
+                write(job.row, pixels)
+                found.append(facts)
             except UnusableImageError as reason:
-                reasons.append(str(reason))
-    return reasons
+                found.append(str(reason))
+    return found
 
 
 def _read(source: str) -> bytes:

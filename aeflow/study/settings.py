@@ -27,6 +27,25 @@ class DataSettings(Strict):
         description="Crop this many pixels from the resized image and resize back to "
         "image_size (open point; PA crops 224 of 256).",
     )
+    resize: Literal["squash", "crop", "pad"] = Field(
+        "squash",
+        description="How an image that is no square becomes one. squash: both sides are scaled "
+        "(the paper's). crop: the square in its centre. pad: whole, with black beside it. Masks "
+        "alike.",
+    )
+    intensity: Literal["full", "range", "percentiles", "window"] = Field(
+        "full",
+        description="Which levels of images of more than 8 bits become black and white. full: "
+        "those that the file's type can hold. range: the lowest and highest of the training "
+        "normals; percentiles: without the 0.5 % darkest and brightest pixels of each. window: "
+        "the VOI window of each DICOM file.",
+    )
+    frame: int | None = Field(
+        None,
+        ge=1,
+        description="Which frame of files that have several (TIFF, GIF, DICOM), counted from 1; "
+        "null: the first, with a warning, and none of a DICOM file.",
+    )
     val_fraction: float = Field(
         0.15,
         gt=0,

@@ -21,7 +21,7 @@ from PIL import Image
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.receipts import read_receipt
-from aeflow.data.decode import decode_image, decode_mask, image_size
+from aeflow.data.decode import decode_image, decode_mask
 from aeflow.data.prepare import prepare_images, prepare_masks
 from aeflow.data.prepared import UNKNOWN
 from aeflow.study.cards import DatasetCard
@@ -106,6 +106,11 @@ def test_arrays_index_and_facts(
         **{"dropped_validation": 0, "dropped_anomalies": 1, "drawn_test": 0},
         "counts": normals | anomalies,
         "unusable": {},
+        "kinds": [
+            {"format": "PNG", "bits": 8, "channels": 3, "images": 56, "frames": 1, "used": None}
+            | {"smallest": [40, 36], "largest": [44, 36]}
+        ],
+        "intensity": {"deep": 0, "used": None, "levels": None},
     }
     del of_masks["content"]
     assert of_masks == {"known": 5, "anomalous": 5, "unusable": {}}
@@ -126,7 +131,8 @@ def test_arrays_index_and_facts(
     assert len({row["source"] for row in rows}) == len(rows) == 53
     for row, pixels in zip(rows, images, strict=True):
         content = members[row["source"]]
-        np.testing.assert_array_equal(pixels, decode_image(content, settings())[0])
+        expected, shown = decode_image(content, settings())
+        np.testing.assert_array_equal(pixels, expected)
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
         assert row["source"] == row["image_id"] + ".png"
         assert row["source"].split("/")[2] == row["defect"]
@@ -135,7 +141,7 @@ def test_arrays_index_and_facts(
         assert (row["source"] in masks) == (row["defect"] == "hole" and row["split"] == "test")
         if row["source"] in masks:
             name = f"toy/ground_truth/hole/{row['source'][-6:-4]}_mask.png"
-            expected = decode_mask(members[name], settings(), image_size(content))
+            expected = decode_mask(members[name], settings(), shown).pixels
             assert expected.any()
             np.testing.assert_array_equal(masks[row["source"]], expected)
 
