@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -17,19 +18,22 @@ from aeflow.core.errors import AeflowError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import validate
+from aeflow.core.types import Split
 from aeflow.data.archives import open_archive
 from aeflow.data.fetch import fetch_dataset, known_files
 from aeflow.data.local_sources import see_sources
 from aeflow.data.prepare import Level, Tell, check_images
-from aeflow.data.records import NoImagesError, find_records
+from aeflow.data.records import NoImagesError, Record, count_records, find_records
 from aeflow.data.sources import check_file, is_pinned
-from aeflow.data.workers import archive_workers
+from aeflow.data.workers import archive_workers, look_at_images
 from aeflow.doctor import Doctor
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
 from aeflow.study.cells import PATHS
 from aeflow.study.defaults import load_study
 from aeflow.study.entries import DatasetEntry
 from aeflow.study.settings import DataSettings
+
+KINDS = ("normal", "anomalous")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -219,11 +223,27 @@ def _check_categories(card: DatasetCard, archive: Path, categories: list[str], t
     open_archive(archive).close()
     with archive_workers(archive, os.cpu_count() or 1) as pool:
         for category in categories:
-            tell_of = partial(_tell_of, category, tell)
+            tell_of, settings = partial(_tell_of, category, tell), DataSettings()
             try:
-                check_images(archive, card, category, DataSettings(), pool, tell_of)
+                given = (archive, card, category, settings, pool, tell_of)
+                print(_table(check_images(*given, measured=True).records))
+                with open_archive(archive) as opened:
+                    masks = sorted(find_records(opened, card, category).masks)
             except DataError as error:
                 tell_of("error", str(error).removeprefix(f"{card.name}/{category}: "))
+                continue
+            looks = look_at_images(pool, masks, settings, measured=True) if masks else []
+            for mask, look in zip(masks, looks, strict=True):
+                if isinstance(look.found, str):
+                    tell_of("error", f"the mask {mask} cannot be used: {look.found}")
+
+
+def _table(records: Iterable[Record]) -> str:
+    """Return the numbers of images in use by split and label."""
+    counts = count_records(records)
+    rows = [(split, *(counts[f"{split}_{kind}"] for kind in KINDS)) for split in Split]
+    lines = [("", *KINDS), *rows]
+    return "\n".join(f"       {name:12}{a!s:>8}{b!s:>11}" for name, a, b in lines)
 
 
 def _tell_of(category: str, tell: Tell, level: Level, text: str) -> None:

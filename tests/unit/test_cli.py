@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,15 +17,21 @@ from aeflow.core.receipts import write_receipt
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import DATASET_CARDS, SourceFile, load_dataset_card
 from tests.unit.data.processes import ROOT
-from tests.unit.data.toy_dataset import make_card, sha256, write_zip
+from tests.unit.data.toy_dataset import encode, make_card, sha256, write_zip
+
+
+def png(letter: str) -> bytes:
+    """Return an image that is another for each letter."""
+    return encode(np.full((8, 8, 3), ord(letter), np.uint8))
+
 
 PATH = r"(?P<split>train|test)/(?P<defect>good|hole)/(?P<group>\w+)-\d\.png"
 COUNTS = {"train_normal": 5, "train_anomalous": 2, "test_normal": 2, "test_anomalous": 2}
 IMAGES = {
-    **{f"train/good/{name}.png": name[0].encode() for name in ("a-0", "b-0", "b-1", "i-0", "j-0")},
-    **{f"train/hole/{name}.png": name[0].encode() for name in ("c-0", "d-0")},
-    **{f"test/good/{name}.png": name[0].encode() for name in ("e-0", "f-0")},
-    **{f"test/hole/{name}.png": name[0].encode() for name in ("g-0", "h-0")},
+    **{f"train/good/{name}.png": png(name[0]) for name in ("a-0", "b-0", "b-1", "i-0", "j-0")},
+    **{f"train/hole/{name}.png": png(name[0]) for name in ("c-0", "d-0")},
+    **{f"test/good/{name}.png": png(name[0]) for name in ("e-0", "f-0")},
+    **{f"test/hole/{name}.png": png(name[0]) for name in ("g-0", "h-0")},
 }
 Check = Callable[..., tuple[int, list[str]]]
 AEFLOW = [sys.executable, "-m", "aeflow", "datasets"]
@@ -106,18 +113,28 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
         "ok     toy.zip has the checksum it should have",
         "ok     all: 2 test_anomalous, 2 test_normal, 2 train_anomalous, 5 train_normal, as on "
         "the card",
+        "ok     all: 11 PNG, bits 8, channels 3, frames 1, pixels 8x8, levels 97 to 106",
         "note   all: groups of byte-identical images: 1, none in two splits",
         "ok     all: patients or groups: 10, none in two splits",
         "note   all: few normal images to train on: 3",
         "ok     all: in use (patient_disjoint, val_fraction 0.15): 3 train, 4 validation, 4 test; "
         "none is in two",
+        "                     normal  anomalous",
+        "       train              3          0",
+        "       validation         2          2",
+        "       test               2          2",
         "toy: passed, notes: 2",
     ]
     assert status == 0
 
 
 def test_normals_in_two_splits_are_errors(tmp_path: Path, check: Check) -> None:
-    shared = {**IMAGES, "test/good/a-1.png": b"A", "test/good/e-0.png": b"b", "readme": b""}
+    shared = {
+        **IMAGES,
+        "test/good/a-1.png": png("A"),
+        "test/good/e-0.png": png("b"),
+        "readme": b"",
+    }
     del shared["test/good/f-0.png"]
     status, told = check("--source", str(write_zip(tmp_path / "own.zip", shared)))
     assert status == 1
@@ -133,7 +150,7 @@ def test_normals_in_two_splits_are_errors(tmp_path: Path, check: Check) -> None:
 
 
 def test_anomalous_images_in_two_splits_are_notes(tmp_path: Path, check: Check) -> None:
-    shared = {**IMAGES, "test/hole/c-1.png": b"C", "test/hole/h-0.png": b"d"}
+    shared = {**IMAGES, "test/hole/c-1.png": png("C"), "test/hole/h-0.png": png("d")}
     del shared["test/hole/g-0.png"]
     folder = tmp_path / "own"
     for name, content in shared.items():
@@ -196,6 +213,14 @@ def test_an_overlay_names_a_source_of_ones_own(
     overlay = capsys.readouterr().out.partition("overlay:\n\n")[2].rpartition("mine: passed")[0]
     entry = {"name": "blue", "card": "mine", "source": str(boxes / "blue/../blue")}
     assert yaml.safe_load(overlay) == {"datasets": [entry]}
+
+
+def test_files_that_cannot_be_opened_are_errors(tmp_path: Path, check: Check) -> None:
+    damaged = {**IMAGES, "train/good/a-0.png": png("a")[:45], "test/hole/g-0.png": b"words"}
+    status, told = check("--source", str(write_zip(tmp_path / "own.zip", damaged)))
+    assert status == 1
+    [error] = [line for line in told if line.startswith("error")]
+    assert error.startswith("error  all: files that cannot be used: 2, such as test/hole/g-0.png:")
 
 
 def test_what_was_fetched_and_changed_since_fails(toy: Path, check: Check) -> None:
