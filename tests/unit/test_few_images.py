@@ -69,7 +69,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_as_it_was: None
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_few_images_end_in_a_detector_and_in_warnings(study: Study, situation: str) -> None:
+def test_kind_5_few_images_end_in_a_detector_and_in_warnings(study: Study, situation: str) -> None:
     counts, expected = SITUATIONS[situation]
     prepare(study, **counts)
     run(study)

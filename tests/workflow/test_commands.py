@@ -47,7 +47,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository(folder)
 
 
-def test_a_study_of_100_categories_and_60_variants_has_short_plain_commands(
+def test_kind_12_a_study_of_100_categories_and_60_variants_has_short_plain_commands(
     many: Repository,
 ) -> None:
     said = many.snakemake("--dry-run", "--printshellcmds", overlay="many.json").stdout

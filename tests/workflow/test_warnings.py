@@ -7,7 +7,7 @@ from tests.workflow.conftest import Repository
 FEW = "The threshold is the 0.99 quantile of 24 validation normals"
 
 
-def test_warnings_are_told_at_the_end_of_a_run_and_in_the_report(
+def test_kind_15_warnings_are_told_at_the_end_of_a_run_and_in_the_report(
     tiny: Repository, edit: Callable[[str, str, str], None]
 ) -> None:
     edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1]\nthreshold: {quantile: 0.99}")

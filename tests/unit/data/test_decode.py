@@ -390,7 +390,7 @@ def test_crop_keeps_the_square_in_the_centre_and_pad_all() -> None:
     *(st.sampled_from([None, 32, 48]), st.integers(1, 8)),
 )
 @hypothesis_settings(max_examples=100, deadline=None)
-def test_mask_stays_in_register(
+def test_kind_6_mask_stays_in_register(
     height: int, width: int, resize: str, crop: int | None, orientation: int
 ) -> None:
     """White on black in the image is defect in the mask, whatever is done to both."""
@@ -575,7 +575,7 @@ DISC = ((np.mgrid[:256, :256] - 128) ** 2).sum(axis=0) < 80**2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "soft PNG", "soft float", "soft 16 bits"])
-def test_masks_with_soft_edges_do_not_grow(kind: str) -> None:
+def test_kind_6_masks_with_soft_edges_do_not_grow(kind: str) -> None:
     if kind.startswith("soft"):
         soft = ndimage.gaussian_filter(DISC.astype(np.float32), 4)
         stored: Array = {"PNG": soft * 255, "float": soft, "16 bits": soft * 65535}[kind[5:]]

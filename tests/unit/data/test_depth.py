@@ -74,7 +74,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
         (lambda values: dicom(values, preamble=False), ""),
     ],
 )
-def test_twelve_bits_in_sixteen_are_told_and_mended_by_a_key(
+def test_kind_6_twelve_bits_in_sixteen_are_told_and_mended_by_a_key(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     code: Callable[[np.ndarray], bytes],

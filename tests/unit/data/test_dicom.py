@@ -133,7 +133,7 @@ def test_window_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"RescaleSlope": 2, "RescaleIntercept": -7}])
-def test_monochrome1_is_inverted(tags: dict[str, Any]) -> None:
+def test_kind_6_monochrome1_is_inverted(tags: dict[str, Any]) -> None:
     inverse = dicom(4095 - TWELVE, bits=12, PhotometricInterpretation="MONOCHROME1", **tags)
     straight = dicom(TWELVE, bits=12, **tags)
     np.testing.assert_array_equal(gray(inverse), gray(straight))
