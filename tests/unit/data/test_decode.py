@@ -1,6 +1,5 @@
 """Pixels of image and mask files: depth, colour, geometry, damage."""
 
-import contextlib
 import io
 import struct
 import zlib
@@ -10,11 +9,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from scipy import ndimage
 
@@ -37,12 +34,8 @@ from aeflow.data.image_files import (
 )
 from aeflow.data.intensity import Levels
 from aeflow.study.settings import DataSettings
-from tests.unit.data.dicom_files import dicom
+from tests.unit.data.image_kinds import DEEP, SIDE, Array, deep, tiff, to_big
 from tests.unit.data.toy_dataset import encode, noise
-
-SIDE = 32
-SHALLOW = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG2000")
-Array = NDArray[Any]
 
 
 def settings(side: int = SIDE, **changes: object) -> DataSettings:
@@ -173,35 +166,6 @@ def test_first_of_several_frames_is_used_and_told_or_another_chosen(kind: str) -
         decode(content, frame=3)
     single = encode(noise())
     np.testing.assert_array_equal(decode(single, frame=3), decode(single))
-
-
-def tiff(values: Array, **options: Any) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, **{"photometric": "minisblack", **options})
-    return file.getvalue()
-
-
-def deep(bits: int, channels: int = 1) -> Array:
-    """Every level of so many bits that fits in, the lowest and the highest among them."""
-    rng = np.random.default_rng(bits)
-    values = rng.integers(0, 2**bits, (SIDE, SIDE, channels), dtype=np.uint16)
-    values[0, 0], values[-1, -1] = 0, 2**bits - 1
-    return values.squeeze()
-
-
-DEEP: dict[str, Callable[[Array], bytes]] = {
-    "png": imagecodecs.png_encode,
-    "tiff": lambda v: tiff(v, photometric="minisblack" if v.ndim == 2 else "rgb"),
-    "jp2": lambda values: imagecodecs.jpeg2k_encode(values, level=0),
-    "j2k": lambda values: imagecodecs.jpeg2k_encode(values, level=0, codecformat="J2K"),
-    "jls": imagecodecs.jpegls_encode,
-    "ljpg": lambda values: imagecodecs.jpeg_encode(values, bitspersample=16, lossless=True),
-    "ppm": lambda v: b"P%d 32 32 65535\n" % (5 if v.ndim == 2 else 6) + to_big(v),
-}
-
-
-def to_big(values: Array) -> bytes:
-    return values.astype(">u2").tobytes()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -471,47 +435,6 @@ def giant(width: int, height: int) -> bytes:
 def test_unusable_images_have_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(UnusableImageError, match=reason):
         decode(content)
-
-
-@given(st.data())
-@hypothesis_settings(max_examples=200, deadline=None)
-def test_damaged_bytes_are_an_image_or_unusable(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from([*SHALLOW, *DEEP, "dicom"]))
-    if kind in SHALLOW:
-        content = bytearray(encode(noise(), kind))
-    elif kind in DEEP:
-        content = bytearray(DEEP[kind](deep(12)))
-    else:
-        content = bytearray(dicom(deep(12), bits=12, RescaleSlope=2, RescaleIntercept=-5))
-    for _ in range(data.draw(st.integers(1, 8))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(len(content) // 2, len(content)))
-    damaged = bytes(content[:cut])
-    intensity = data.draw(st.sampled_from(["full", "range", "window"]))
-    with contextlib.suppress(UnusableImageError):
-        found, facts = decode_image(damaged, settings(intensity=intensity), Levels(0, 4095))
-        assert found.shape == (SIDE, SIDE, 3)
-        assert look_at_image(damaged, settings(intensity=intensity)).size == facts.size
-    with contextlib.suppress(UnusableImageError):
-        assert decode_mask(damaged, settings(), facts_of()).pixels.max() <= 1
-
-
-STARTS = (
-    b"",
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"II*\0",
-    b"MM\0+",
-    b"\x08\0\x05\0CS",
-    b"P6 9 ",
-)
-
-
-@given(st.sampled_from(STARTS), st.binary(max_size=300))
-@hypothesis_settings(max_examples=200, deadline=None)
-def test_any_bytes_are_an_image_or_unusable(start: bytes, rest: bytes) -> None:
-    with contextlib.suppress(UnusableImageError):
-        assert decode(start + rest).shape == (SIDE, SIDE, 3)
 
 
 def facts_of(width: int = SIDE, height: int = SIDE, orientation: int = 1) -> ImageFacts:
