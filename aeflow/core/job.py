@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from aeflow.core.files import writing
 from aeflow.core.text import printable
 
 logger = logging.getLogger("aeflow")
+# The last line of a traceback, with or without the module of the error.
+_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$")
 
 
 def script(main: Callable[[dict[str, list[str]]], None]) -> None:
@@ -84,3 +87,11 @@ def _start_log(path: Path | None) -> None:
     logger.setLevel(logging.INFO)
     # A log that cannot grow on a full disk must not bury the sentence that says so.
     logging.raiseExceptions = False
+
+
+def why_failed(log: Path) -> str:
+    """Return the sentence that ended a job, from its log: the last line of the traceback."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    # A recipe has more lines after the error's.
+    found = next(filter(None, map(_ERROR.match, reversed(lines))), None)
+    return found[2] if found else f"Ended without a sentence, killed perhaps (log: {log})."

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,8 +23,6 @@ from aeflow.report.warned import Warned, warnings_of
 from aeflow.study.cells import Cell, jobs_of, study_cells, table_of
 from aeflow.study.study import Study
 
-# The last line of a traceback, with or without the module of the error.
-_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$")
 _COUNTS = {
     "n_train": "Train, normal",
     "n_val_normal": "Validation, normal",
@@ -113,12 +110,12 @@ def write_incomplete(study: Study, failures: Path) -> None:
     """Write tables and page of an incomplete study beside the list of its failures.
 
     Args:
-        failures: JSON of `jobs`, those that failed (rule, of, log), and `missing`, the cells
+        failures: JSON of `jobs`, those that failed (rule, of, log, reason); `missing`, the cells
             whose metrics were not made: `table`, and the numbers of the `failed` jobs behind;
             `warnings`, what the others warned of (`Warned`).
     """
     known = read_json(failures)
-    jobs = [job | {"reason": _why_failed(Path(job["log"]))} for job in known["jobs"]]
+    jobs = known["jobs"]
     reasons = {}
     for absent in known["missing"]:
         behind = dict.fromkeys(jobs[number]["reason"] for number in absent["failed"])
@@ -154,14 +151,6 @@ def _shown(source: Source, name: str, missing: contents.Missing | None) -> Displ
         if missing is None:
             raise
         return plain(pd.DataFrame(), f"It could not be made. {error}")
-
-
-def _why_failed(log: Path) -> str:
-    """Return the sentence that ended a job, from its log: the last line of the traceback."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    # A recipe has more lines after the error's.
-    found = next(filter(None, map(_ERROR.match, reversed(lines))), None)
-    return found[2] if found else f"Ended without a sentence, killed perhaps (log: {log})."
 
 
 def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> Headed:

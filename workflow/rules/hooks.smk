@@ -5,8 +5,10 @@ import subprocess
 from aeflow.cluster import check_run
 from aeflow.core.errors import DataError
 from aeflow.core.files import check_writable, write_json
+from aeflow.core.job import why_failed
 from aeflow.report.warned import on_terminal, warnings_of
 
+MOST_TOLD = 10  # failed jobs, on the terminal
 INCOMPLETE = f"{RESULTS}/incomplete"
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
@@ -38,9 +40,27 @@ def report_success():
 
 
 def report_failures():
-    """Report on what failed and on what is there, and tell what that was warned of."""
+    """Tell why jobs failed, report on what is there, and tell what that was warned of."""
+    failed = failed_jobs()
+    described = [describe(job) for job in failed]
+    # Again, at the end: on a cluster no job's own words reach this terminal.
+    for job in described[:MOST_TOLD]:
+        print(f"Failed: {job['rule']} of {job['of']}: {job['reason']}", file=sys.stderr)
+    if more := len(described[MOST_TOLD:]):
+        print(f"Failed: {more} jobs more.", file=sys.stderr)
     warnings = warnings_there()
-    tell(warnings, report_incomplete(warnings) or LOGS)
+    tell(warnings, report_incomplete(failed, described, warnings) or LOGS)
+
+
+def failed_jobs():
+    units = sorted(workflow.scheduler.failed)
+    return [job for unit in units for job in (unit.jobs if unit.is_group() else [unit])]
+
+
+def describe(job):
+    log = Path(str(job.log[0]))
+    of = " ".join(job.wildcards) or STUDY.study
+    return {"rule": job.rule.name, "of": of, "log": str(log), "reason": why_failed(log)}
 
 
 def warnings_there():
@@ -67,7 +87,7 @@ def tell(warnings, rest):
         print(on_terminal(warnings, rest, columns), file=sys.stderr, flush=True)
 
 
-def report_incomplete(warnings):
+def report_incomplete(failed, described, warnings):
     """Report on the cells that are there and return the page, or None if there is none.
 
     A complete report of before stays as it is. What is there is what Snakemake knows: a file that
@@ -76,11 +96,6 @@ def report_incomplete(warnings):
     """
     dag = workflow.dag
     waiting = set(dag.needrun_jobs())
-    failed = [
-        job
-        for unit in sorted(workflow.scheduler.failed)
-        for job in (unit.jobs if unit.is_group() else [unit])
-    ]
     judging = {
         cells.Cell(w.dataset, w.category, w.variant, int(w.seed)): job
         for job in dag.jobs
@@ -93,10 +108,6 @@ def report_incomplete(warnings):
         {"table": cell, "failed": failed_before(judging[cell], failed)}
         for cell in TABLES
         if judging[cell] in waiting
-    ]
-    described = [
-        {"rule": job.rule.name, "of": " ".join(job.wildcards), "log": str(job.log[0])}
-        for job in failed
     ]
     failures = Path(INCOMPLETE, "failures.json")
     try:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from aeflow.core.job import why_failed
+
 CODE = """
 import logging, sys
 from aeflow.core.errors import AccessError, DataError
@@ -82,3 +84,25 @@ def test_a_log_that_cannot_be_written_buries_no_sentence(tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (1, "")
     said = "there is a file where a folder is needed: move it away."
     assert done.stderr == f"make_thing.py: Cannot write {log}: {said}\n"
+
+
+LOG = """2026-01-01 10:00:00 Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (LOG, "The loss is not finite in epoch 2"),
+        (LOG + "The above exception was ...\nValueError: too few images\n", "too few images"),
+        ("aeflow.core.errors.AccessError: Ask for it.\n1. Go: to the page.\n", "Ask for it."),
+        ("2026-01-01 10:00:00 resuming in epoch 2\n", "Ended without a sentence, killed perhaps"),
+    ],
+)
+def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path, log: str, reason: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert why_failed(tmp_path / "log").startswith(reason)
+    assert why_failed(tmp_path / "none").startswith("Ended without a sentence")
