@@ -241,3 +241,8 @@ def copy(author: Shared, tmp_path: Path) -> Shared:
     """A fresh clone of the author's, without any payload."""
     author.call("git", "clone", "--quiet", str(author.folder), str(tmp_path / "copy"))
     return Shared(tmp_path / "copy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest run begin first, and its tests follow it in the same process."""
+    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))

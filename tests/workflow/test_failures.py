@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from tests.workflow.conftest import Repository
+from tests.workflow.test_warnings import FEW
 
 
 def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
@@ -13,7 +14,7 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     """The failing variant has metrics of an earlier success, which must not be shown."""
     incomplete, complete = tiny.results() / "incomplete", tiny.results() / "report.html"
     before = complete.read_bytes()
-    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0]")
+    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0]\nthreshold: {quantile: 0.99}")
     edit("tiny.yaml", "  - {name: ensemble, method: fusion, members: [aeflow]}\n", "")
     broken = "{name: aeflow, settings: {training: {device: mps}}}"
     edit("tiny.yaml", "{name: aeflow}", broken)
@@ -22,7 +23,11 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
 
     done = tiny.snakemake(check=False)
     assert done.returncode != 0
-    assert "tiny/incomplete/report.html" in done.stderr
+    failed = "Failed: train_model of demo_textures brick aeflow 0: training.device: this machine"
+    assert done.stderr.count(failed) == 1
+    warned = done.stderr[done.stderr.index(FEW) :]
+    assert warned.count(FEW) == 1
+    assert "tiny/incomplete/report.html" in warned
     results = pd.read_csv(incomplete / "results.csv").set_index("variant")
     assert {"beta_half", "gradient"} <= set(results["image_auroc"].dropna().index)
     assert "aeflow" not in results["image_auroc"].dropna().index
@@ -31,6 +36,9 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     page = (incomplete / "report.html").read_text()
     assert page.count("this machine has no mps; use auto") >= 2  # of the job, and of the cell
     assert "train_model" in page
+    about = page[page.index(FEW) : page.index('id="main"')]
+    assert "demo_textures/brick/beta_half, seed 0" in about
+    assert "demo_textures/brick/aeflow" not in about
     assert complete.read_bytes() == before
     assert not list(incomplete.rglob(".*"))
 

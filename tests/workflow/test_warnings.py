@@ -30,20 +30,3 @@ def test_kind_15_warnings_are_told_at_the_end_of_a_run_and_in_the_report(
     again = tiny.snakemake()
     assert "Nothing to be done" in again.stdout + again.stderr
     assert FEW not in again.stderr  # Snakemake calls no hook; the report has them
-
-
-def test_a_run_with_failures_tells_them_too(
-    tiny: Repository, edit: Callable[[str, str, str], None]
-) -> None:
-    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1]\nthreshold: {quantile: 0.99}")
-    broken = "{name: beta_half, settings: {training: {device: mps}}}"
-    edit("tiny.yaml", "{name: beta_half, settings: {score: {beta: 0.5}}}", broken)
-    done = tiny.snakemake(check=False)
-    assert done.returncode != 0
-    assert done.stderr.count(FEW) == 1
-    assert done.stderr.rstrip().splitlines()[-1] != ""
-    assert "tiny/incomplete/report.html" in done.stderr[done.stderr.index(FEW) :]
-    page = (tiny.results() / "incomplete/report.html").read_text()
-    about = page[page.index(FEW) : page.index('id="main"')]
-    assert "demo_textures/brick/aeflow, seeds 0, 1" in about
-    assert "beta_half" not in about
