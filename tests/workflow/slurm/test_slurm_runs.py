@@ -112,13 +112,3 @@ def test_two_trainings_use_the_two_gpus_of_a_node(cluster: OnSlurm, undisturbed:
         slurm.signal_tasks(job, signal.SIGCONT)
     cluster.finishes()
     assert digest(cluster.folder / TRAINED) == undisturbed
-
-
-def test_a_failed_job_says_why_where_it_was_submitted(cluster: OnSlurm) -> None:
-    overlay = cluster.folder / "long.yaml"
-    overlay.write_text(LONG.replace("threads: 1", "threads: 1, device: mps"))
-    failed = cluster.snakemake("--retries", "0", TRAINED, overlay="long.yaml", check=False)
-    assert failed.returncode == 1
-    why = "training.device: this machine has no mps; use auto"
-    assert f"Failed: train_model of demo_textures brick aeflow 0: {why}" in failed.stderr
-    assert "Traceback" in (cluster.folder / LOG).read_text()
