@@ -23,7 +23,7 @@ def prepare_images(
     assert place is not None, "an archive, or a folder that is read where it is"
     with unchanged(place):
         facts = prepare.prepare_images(
-            place, asked.card, asked.category, asked.data, images, index, workers
+            place, asked.card, asked.category, asked.data, images, index, workers, asked.dataset
         )
     seconds, number = time.perf_counter() - begin, sum(facts["counts"].values())
     print(

@@ -17,7 +17,7 @@ def prepare_masks(
     assert place is not None, "an archive, or a folder that is read where it is"
     with unchanged(place):
         return prepare.prepare_masks(
-            place, asked.card, asked.category, asked.data, index, masks, workers
+            place, asked.card, asked.category, asked.data, index, masks, workers, asked.dataset
         )
 
 

@@ -69,6 +69,7 @@ def check_images(
     pool: ProcessPoolExecutor,
     tell: Tell,
     measured: bool = False,
+    dataset: str = "",
 ) -> Checked:
     """Find a category's images and split them, and tell what is right, notable and wrong.
 
@@ -83,13 +84,15 @@ def check_images(
         pool: of `archive_workers`.
         tell: takes what is found.
         measured: whether every image is decoded too, and its levels measured.
+        dataset: its name in the study, for messages; the card's where there is none.
     """
+    name = f"{dataset or card.name}/{category}"
     with open_archive(archive) as opened:
         try:
             records, used, _, not_used = find_records(opened, card, category)
             check_labels(card, records)
         except DataError as error:
-            raise type(error)(f"{card.name}/{category}: {error}") from error
+            raise type(error)(f"{name}: {error}") from error
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
     if card.counts[category] is None:
@@ -100,7 +103,7 @@ def check_images(
         told = f"files not used, {reason}: {len(paths)}, such as {paths[0]}"
         tell("note", told)
         if not card.has_source and reason != NO_IMAGE:  # of one's own: it was put there to be used
-            logger.warning("%s/%s: %s", card.name, category, told)
+            logger.warning("%s: %s", name, told)
     seen = look_at_images(pool, [record.source for record in records], settings, measured)
     looks = {record.source: look.found for record, look in zip(records, seen, strict=True)}
     records = [replace(record, sha256=s.sha256) for record, s in zip(records, seen, strict=True)]
@@ -127,7 +130,7 @@ def check_images(
             f"{first.source} ({first.defect}) and {other.source} ({other.defect})"
         )
         tell("error", told)
-        logger.warning("%s/%s: %s", card.name, category, told)
+        logger.warning("%s: %s", name, told)
     if not duplicates:
         tell("ok", "no two images are byte-identical")
     elif not facts["duplicates"]["in_two_splits"]:
@@ -140,11 +143,11 @@ def check_images(
     for key, (level, what) in LEFT_OUT.items():
         facts[key] = number = getattr(splits, key)
         if number:
-            logger.log(level, "%s/%s: %d images %s", card.name, category, number, what)
+            logger.log(level, "%s: %d images %s", name, number, what)
     in_use = count_records(splits.records)
     for why in _lacking(in_use, groups=bool(groups) or card.has_source):
         tell("note", why)
-        logger.warning("%s/%s: %s", card.name, category, why)
+        logger.warning("%s: %s", name, why)
     told = ", ".join(f"{in_use[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
     settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
@@ -160,6 +163,7 @@ def prepare_images(
     images_path: Path,
     index_path: Path,
     workers: int,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Decode a category's images into an array, with their splits in an index.
 
@@ -173,7 +177,7 @@ def prepare_images(
         The facts of a receipt: what was found, what is in use, what was left out and why.
     """
     side = settings.image_size
-    name = f"{card.name}/{category}"
+    name = f"{dataset or card.name}/{category}"
 
     def log(_: Level, text: str) -> None:
         logger.info("%s: %s", name, text)
@@ -184,7 +188,9 @@ def prepare_images(
             stack.enter_context(atomic_path(path)) for path in (index_path, images_path)
         )
         pool = stack.enter_context(archive_workers(archive, workers))
-        records, facts, looks = check_images(archive, card, category, settings, pool, log)
+        records, facts, looks = check_images(
+            archive, card, category, settings, pool, log, dataset=dataset
+        )
         create_rows(images, (len(records), side, side, 3))
         jobs = [Job(record.source, row) for row, record in enumerate(records)]
         normals = [r.source for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
@@ -210,6 +216,7 @@ def prepare_masks(
     index_path: Path,
     masks_path: Path,
     workers: int,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Decode the masks of a category's anomalous test images, in the order of its index.
 
@@ -219,7 +226,7 @@ def prepare_masks(
     Returns:
         The facts of a receipt: how many are known, which cannot be used.
     """
-    side, name = settings.image_size, f"{card.name}/{category}"
+    side, name = settings.image_size, f"{dataset or card.name}/{category}"
     with open_archive(archive) as opened:
         found = find_records(opened, card, category)
     masks = {record.source: record.mask for record in found.records}
