@@ -70,8 +70,8 @@ def prepare(study: Study, **counts: int) -> None:
         )
 
 
-def run(study: Study) -> None:
-    """Run every job from the trainings on, draw every figure and write the page."""
+def run(study: Study, shown: bool = True) -> None:
+    """Run every job from the trainings on; if `shown`, draw every figure and write the page."""
     from scripts.evaluate_scores import evaluate_scores
     from scripts.fuse_scores import fuse_scores
     from scripts.score_images import score_images
@@ -92,6 +92,8 @@ def run(study: Study) -> None:
     for step, words in sorted(wanted, key=lambda job: order.index(job[0])):
         runner._run(steps[step], {"study": str(study_file), **dict(words)})
     write_tables(study)
+    if not shown:
+        return
     for name, of in contents.figures(study):
         files = (path(study, end, {"figure": name, "of": of}) for end in ("png", "svg"))
         contents.draw(study, name, of).save(*files)

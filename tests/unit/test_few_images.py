@@ -57,6 +57,8 @@ SITUATIONS = {
         ["The threshold has the highest F1 on 1 normal and 1 anomalous", NO_SCALE],
     ),
 }
+# One of each kind of lack in the test: figures and page know of no other.
+SHOWN = {"two normals", "no anomalies", "no normal in the test", "one anomaly", "one test image"}
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_as_it_was: None
 def test_kind_5_few_images_end_in_a_detector_and_in_warnings(study: Study, situation: str) -> None:
     counts, expected = SITUATIONS[situation]
     prepare(study, **counts)
-    run(study)
+    run(study, situation in SHOWN)
 
     cell = Cell("own", "all", "aeflow", 0)
     assert load_file(path(study, "model", cell))
@@ -82,8 +84,9 @@ def test_kind_5_few_images_end_in_a_detector_and_in_warnings(study: Study, situa
     for sentence in expected:
         assert [one for one in told if one.startswith(sentence)], (sentence, told)
 
-    page = Page(path(study, "report", {}).read_text())
-    assert all(" ".join(sentence.split()) in page.text for sentence in told)
+    if situation in SHOWN:
+        page = Page(path(study, "report", {}).read_text())
+        assert all(" ".join(sentence.split()) in page.text for sentence in told)
     main = read_table(path(study, "csv", {"table": "main"})).set_index("variant")
     shown = path(study, "md", {"table": "main"}).read_text()
     normal, anomalous = counts.get("test_normal", 0), counts.get("test_anomalous", 0)

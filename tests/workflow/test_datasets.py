@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.conftest import Repository, copy_repository, once
 from tests.workflow.small_archives import SMALL, Small
 
 IN_THE_REPOSITORY = {"demo_textures"}  # see test_demo.py
@@ -32,27 +33,22 @@ STUDY: dict[str, Any] = {
 }
 
 
-class Server:
-    """Serves a folder over HTTP on this machine and notes what was asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, list[str]()
-        notes = self.asked
-
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_: Any) -> None:
-                notes.append(f"{self.command} {self.path}")
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-        Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+ASKED = "asked.txt"  # what was asked of the server, a request per line
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.server.shutdown()
+@contextmanager
+def serving(folder: Path, asked: Path) -> Iterator[str]:
+    """Serve a folder over HTTP on this machine at the URL, and note what is asked for."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            with asked.open("a") as notes:
+                notes.write(f"{self.command} {self.path}\n")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -61,40 +57,48 @@ def small() -> dict[str, Small]:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, server: Server, small: dict[str, Small]
-) -> Repository:
+def finished(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Small]) -> Repository:
     """The study of all datasets, run from nothing; each card differs from ours in the facts of
     its files alone."""
-    repository = Repository(copy_repository(tmp_path_factory.mktemp("datasets")))
+
+    def run(folder: Path) -> None:
+        copy_repository(folder)
+        served = folder / "served"
+        served.mkdir()
+        with serving(served, folder / ASKED) as url:
+            run_all(Repository(folder), served, url, small)
+
+    return Repository(once(tmp_path_factory, "datasets", run))
+
+
+def run_all(repository: Repository, served: Path, url: str, small: dict[str, Small]) -> None:
     entries: list[dict[str, Any]] = []
     for name, archive in small.items():
         for file, content in archive.files.items():
-            (server.folder / file).write_bytes(content)
+            (served / file).write_bytes(content)
         entry: dict[str, Any] = {"name": named(name), "categories": archive.categories}
         if name == "pneumoniamnist":
             entry["edition"] = "64"
         if name.startswith("folder_"):
             [file] = archive.files
-            entry |= {"card": name, "source": f"{server.url}/{file}"}
+            entry |= {"card": name, "source": f"{url}/{file}"}
         entries.append(entry)
         card = repository.folder / f"config/datasets/{name}.yaml"
         card.write_text(yaml.safe_dump(with_facts_of(yaml.safe_load(card.read_text()), archive)))
     disjoint = {"name": "oct2017_disjoint", "card": "oct2017", "split": "patient_disjoint"}
     tiles = next(entry for entry in entries if entry["name"] == "my_folder_mvtec")
-    tiles["source"] = str(unpacked(server.folder / "tiles.zip", repository.folder / "own"))
+    tiles["source"] = str(unpacked(served / "tiles.zip", repository.folder / "own"))
     study = STUDY | {"datasets": [*entries, disjoint]}
     (repository.folder / "datasets.yaml").write_text(yaml.safe_dump(study))
     done = subprocess.run(
         repository.command("--", TARGET, overlay="datasets.yaml"),
         cwd=repository.folder,
-        env=repository.environment() | {"AEFLOW_MIRROR": server.url},
+        env=repository.environment() | {"AEFLOW_MIRROR": url},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-8000:]
-    return repository
 
 
 def with_facts_of(card: dict[str, Any], archive: Small) -> dict[str, Any]:
@@ -172,10 +176,9 @@ def test_the_images_found_are_those_that_were_packed(
             assert {key: found.get(key, 0) for key in counts} == counts, name
 
 
-def test_both_protocols_of_oct_come_from_one_download(
-    finished: Repository, server: Server
-) -> None:
-    assert server.asked.count("GET /OCT2017.tar.gz") == 1
+def test_both_protocols_of_oct_come_from_one_download(finished: Repository) -> None:
+    asked = (finished.folder / ASKED).read_text().splitlines()
+    assert asked.count("GET /OCT2017.tar.gz") == 1
     assert not (finished.folder / "data/raw/oct2017_disjoint.zip").exists()
     official, disjoint = (prepared(finished, name) for name in ("oct2017", "oct2017_disjoint"))
     assert (official["shared_groups"], official["dropped_groups"]) == (6, 0)
