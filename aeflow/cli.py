@@ -104,7 +104,7 @@ def check_dataset(options: argparse.Namespace) -> int:
     else:
         found = _check_own(card, options.source, wanted, tell)
     errors = levels.count("error")
-    if options.source is not None and found:
+    if options.source is not None and found and not errors:
         print(f"To use it, in your overlay:\n\n{_overlay(card, options, found)}")
     verdict = f"failed, errors: {errors}" if errors else "passed"
     print(f"{card.name}: {verdict}, notes: {levels.count('note')}")

@@ -77,10 +77,16 @@ def fetch_dataset(
             official = mirror if source is None else None
             facts = _fetch_all(card, files, destination, official, patience)
         except NoSourceError as error:
-            if source is None and card.access == "request":
+            if source is not None:
+                failed = "; ".join(error.reasons)
+                raise DataError(
+                    f"Cannot get {failed}. Mend that, or name another `source`: a folder, a zip "
+                    "or tar archive, or a URL. Then run the same command again."
+                ) from error
+            if card.access == "request":
                 raise AccessError(recipe(card, error)) from error
             record, known = _recorded(card)
-            if source is None and error.file.name in known:
+            if error.file.name in known:
                 note = f"Its checksum is that of the first download: delete {record} to accept"
                 raise DataError(f"{error} {note} another.") from error
             raise

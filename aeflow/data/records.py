@@ -68,7 +68,7 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
             twice or one that is not there; or two images differ in nothing but their extension.
     """
     card.check_categories([category])
-    files = _Files(archive)
+    files = _Files(archive, card)
     images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
     images.sort(key=lambda image: image["source"])
     own = [i for i in images if category == "all" or i.get("category") == category]
@@ -104,8 +104,8 @@ def count_records(records: Iterable[Record]) -> Counter[str]:
 class _Files:
     """The files of an archive by name, and the CSV files among them that were read."""
 
-    def __init__(self, archive: Archive) -> None:
-        self.archive = archive
+    def __init__(self, archive: Archive, card: DatasetCard) -> None:
+        self.archive, self.card = archive, card
         self.kind = "folder" if isinstance(archive, Folder) else "archive"
         self.names = {member.filename for member in archive.infolist() if not member.is_dir()}
         self.shown = sorted(name for name in self.names if not is_hidden(name))
@@ -146,7 +146,12 @@ class _Files:
             tables = {path.casefold(): path for path in self.shown if TABLE.fullmatch(path)}
             close = get_close_matches(wanted, list(tables), n=1)
             meant = f" Did you mean {wanted}? There is {tables[close[0]]}." if close else ""
-            raise DataError(f"the {self.kind} has no {wanted}, the {what} of the card.{meant}")
+            if close and not close[0].endswith(".csv"):
+                meant = f" There is {tables[close[0]]}: save it as {wanted}."
+            raise DataError(
+                f"the {self.kind} has no {wanted}, the {what} of the card."
+                f"{meant or _looks_like(self.shown, self.card)}"
+            )
         self.tables |= set(paths)
         for path in paths:
             yield from ((path, row) for row in self._read(path, columns))
@@ -155,7 +160,8 @@ class _Files:
         text = _decoded(read_member(self.archive, path), path)
         first = text.lstrip("\r\n;,\t ").partition("\n")[0]
         # Spreadsheets write semicolons where the comma stands in numbers.
-        separator = max(",;\t", key=lambda sign: (_columns(first, sign, needed), sign == ","))
+        likely = {sign: (_columns(first, sign, needed), first.count(sign)) for sign in ",;\t"}
+        separator = max(likely, key=lambda sign: likely[sign])
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         header: list[str] | None = None
         try:
@@ -362,11 +368,17 @@ def _nothing(files: _Files, card: DatasetCard, category: str, not_used: Mapping[
     told = f"no image{of} is where the card {card.name} looks ({found})."
     if meant := next((why for why in not_used.values() if "mean" in why), None):
         return f"{told} {meant[0].upper()}{meant[1:]}"
-    if not card.has_source and (other := fitting_card(files.shown, card)):
-        return f"{told} This looks like the card {other}: write `card: {other}`."
+    if other := _looks_like(files.shown, card):
+        return told + other
     if card.has_source:
         return f"{told} Give the archive as published, or the folder that it unpacks to."
     return f"{told} It reads: {card.notes}"
+
+
+def _looks_like(paths: list[str], card: DatasetCard) -> str:
+    """Return the sentence about another card for one's own images that finds these; else none."""
+    other = None if card.has_source else fitting_card(paths, card)
+    return f" This looks like the card {other}: write `card: {other}`." if other else ""
 
 
 def _check_text(record: Record) -> None:

@@ -122,6 +122,8 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
     if replaced.is_plain and len(card.files) == 1:
         # A plain file becomes a member, and the card knows that by name.
         return [replaced.model_copy(update={"name": card.files[0].name})]
+    if replaced.is_plain and not card.has_source and card.conversion is None:
+        raise ConfigError(f"source: {public(source)} is one file: name the folder that it is in.")
     return [replaced]
 
 

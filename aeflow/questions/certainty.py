@@ -102,7 +102,7 @@ def certainty_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     if table.empty:
         return plain(
             cells,
-            "The study has no ensemble: one is a variant of the method fusion, whose `members` "
+            "The study has no ensemble: one is a variant of the method fusion, whose members "
             "are a variant with two seeds or more, or several variants.",
         )
     cells["Members"] = table["n_members"].astype(str)

@@ -107,7 +107,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         column = titles.index(_MAPS[name])
         below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
-        bar.locator = MaxNLocator(3)
+        bar.locator = MaxNLocator(2)  # a column has no space for three of five signs
         bar.ax.tick_params(labelsize=7)
     text = "".join(_EXPLAINED[name] for name in scales) + (
         "One scale for all rows. Chosen by their score from the test images kept at scoring, "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.display.dots import row_panels, spread
-from aeflow.display.figure import Caption, Drawing, legend_below
+from aeflow.display.figure import Caption, Drawing, legend_below, nothing_to_draw
 from aeflow.display.table import (
     LABELS,
     METRICS,
@@ -155,7 +155,7 @@ def main_display(table: pd.DataFrame, source: Source) -> DisplayTable:
         ),
         "F1, ACC, SEN and SPE use a threshold fitted on validation images by the rule named.",
         f"{_ORACLE} Bold: highest of a dataset, the oracle aside; whether a difference to the "
-        "reference is more than chance, the table `comparison` says.",
+        "reference is more than chance, the table comparison says.",
     ]
     judged = [metric for metric in METRICS if metric != "oracle_f1"]
     return _marked(plain(cells, " ".join(notes)), main, judged, main["dataset"])
@@ -271,18 +271,16 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
         (f"{row['category']}, " if several else "") + f"{row['defect']} ({row['n']})"
         for row in found.to_dict("records")
     ]
-    height = 1 + (0.12 * max(len(variants), 2) + 0.12) * len(names) if len(names) > 1 else 1.5
+    title = f"Defects of {dataset}"
+    if len(names) < 2:
+        known = "There is one defect only." if names else "There is no defect to judge."
+        return nothing_to_draw(dataset, title, known)
+    height = 1 + (0.12 * max(len(variants), 2) + 0.12) * len(names)
     figure, (axes,) = row_panels(names, 1, (6.4, height))
     text = (
         "AUROC of the test images with one defect against all normal test images of the category; "
         "mean over seeds, bars: sd. In brackets: images with the defect. Dotted line: chance."
     )
-    drawing = Drawing(figure, Caption(dataset, f"Defects of {dataset}", text))
-    if len(names) < 2:
-        known = "There is one defect only." if names else "There is no defect to judge."
-        axes.text(0.5, 0.5, known, ha="center", transform=axes.transAxes)
-        axes.set_axis_off()
-        return drawing
     look: dict[str, Any] = {"markersize": 4, "elinewidth": 0.8}
     markers = cycle(["o"] * 7 + ["D"] * 7 + ["^"] * 7)  # the colours come again after seven
     shifts = np.linspace(-0.36, 0.36, len(variants)) if len(variants) > 1 else [0.0]
@@ -296,4 +294,4 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
     axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
     figure.legend(loc="outside right center")
-    return drawing
+    return Drawing(figure, Caption(dataset, title, text))

@@ -292,7 +292,7 @@ def _legend(trivial: bool) -> list[Line2D]:
     ]
     labels = [
         *("mean over seeds", "one seed", "95 %, other seeds", "95 %, other test images"),
-        *("trivial baseline", "difference not shown"),
+        *("trivial baseline", "no claim of a difference"),
     ]
     for line, label in zip(lines, labels, strict=True):
         line.set_label(label)

@@ -221,6 +221,7 @@ def test_files_that_cannot_be_opened_are_errors(tmp_path: Path, check: Check) ->
     assert status == 1
     [error] = [line for line in told if line.startswith("error")]
     assert error.startswith("error  all: files that cannot be used: 2, such as test/hole/g-0.png:")
+    assert "overlay" not in "".join(told)  # there is nothing to copy yet
 
 
 def test_what_was_fetched_and_changed_since_fails(toy: Path, check: Check) -> None:
@@ -240,19 +241,27 @@ def test_what_was_fetched_and_changed_since_fails(toy: Path, check: Check) -> No
 def test_what_cannot_be_checked_is_said_in_one_sentence(
     toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damaged = tmp_path / "cut.zip"
+    damaged, words, table = (tmp_path / name for name in ("cut.zip", "words.txt", "list.csv"))
     damaged.write_bytes(toy.read_bytes()[:-30])
-    for arguments, words in (
+    words.write_text("no archive")
+    table.write_text("path,label\na.png,normal\n")
+    own = make_card(layout={"image": PATH}, counts={"all": None})
+    own = own.model_copy(update={"name": "own"})
+    (DATASET_CARDS / "own.yaml").write_text(own.model_dump_json())
+    for arguments, told in (
         (["toy"], 'snakemake --cores 1 data/raw/toy.zip --config \'datasets=[{"name": "toy"}]\''),
         (["tyo"], "Did you mean 'toy'?"),
         (["toy", "--edition", "64"], "has no edition '64'"),
         (["toy", "--source", str(damaged)], "is no readable zip"),
-        (["toy", "--source", "nowhere"], "there is no such file or folder"),
+        (["toy", "--source", "nowhere"], "nowhere: there is no such file or folder. Mend that"),
+        (["toy", "--source", str(words)], "words.txt: the file is neither a zip nor a tar"),
+        (["own", "--source", str(table)], "list.csv is one file: name the folder that it is in"),
     ):
         assert main(["datasets", "check", *arguments]) == 1
         error = capsys.readouterr().err
         assert error.startswith("aeflow: ")
-        assert words in error
+        assert told in error
+        assert "by hand" not in error  # which is for what is published
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_print() -> None:

@@ -320,6 +320,8 @@ def test_kind_3_what_matches_nothing_is_kept_with_its_reason() -> None:
         ("folder_two", ["list.csv", "a.png"], "`card: folder_list`"),
         ("folder_mvtec", ["a.png"], "It reads: train/<normal class>"),
         ("folder_list", ["List.csv"], r"Did you mean list\.csv"),
+        ("folder_list", ["list.xlsx", "a.png"], r"There is list\.xlsx: save it as list\.csv"),
+        ("folder_list", ["train/good/a.png"], "has no list.csv.* `card: folder_mvtec`"),
         ("mvtec_ad", ["normal/a.png"], "Give the archive as published"),
     ],
 )
@@ -423,6 +425,7 @@ def test_a_list_says_what_its_images_are(root: str, mark: str) -> None:
         ("path,label\na.png,normal,more", "line 2: not one cell for each column"),
         ("path,label,split\na.png,normal", "line 2: not one cell for each column"),
         ("file,label\na.png,normal", "lacks the column path"),
+        ("Pfad;Klasse\na.png;normal", r"column label and path \(it has: Pfad, Klasse\)"),
         ("path,label,split\na.png,normal,tset", "of the split 'tset'"),
     ],
 )
