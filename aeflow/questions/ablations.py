@@ -155,10 +155,10 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
 
 def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
     """Draw the values of one ablation from left to right: AUROCs above, seconds below."""
-    for name, (label, colour, marker, shift) in _IMAGES.items():
-        if values[f"{name}_mean"].isna().all():
-            continue
-        place = values.index.to_numpy() + shift
+    known = [name for name in _IMAGES if values[f"{name}_mean"].notna().any()]
+    for name in known:
+        label, colour, marker, shift = _IMAGES[name]
+        place = values.index.to_numpy() + (shift if len(known) > 1 else 0)
         mean = values[f"{name}_mean"]
         sd = spread(mean, values[f"{name}_sd"])
         look: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 5}
@@ -305,10 +305,11 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
         axes.set_ylabel("AUROC (%)")
     for axes in grid[-1]:
         axes.set_xlabel("Beta, weight of S_flow")
-    grid[-1, -1].plot([], [], "k-", label="test")
-    grid[-1, -1].plot([], [], color="k", **_DASHED, label="validation")
-    grid[-1, -1].plot([], [], color="k", **_DOT, label="chosen on validation")
-    grid[-1, -1].plot([], [], color="k", **_RING, label="oracle")
+    looks: dict[str, dict[str, Any]] = {"test": {}}
+    if sweep["val_auroc"].notna().any():
+        looks |= {"validation": _DASHED, "chosen on validation": _DOT}
+    for label, look in (looks | {"oracle": _RING}).items():
+        grid[-1, -1].plot([], [], color="k", label=label, **look)
     legend_below(figure, 3)
     figure.suptitle(dataset, fontsize=10)
     text = (
@@ -333,7 +334,7 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
             lower, upper = spread(curve[f"{name}_mean"], curve[f"{name}_sd"])
             axes.plot(curve["beta"], mean, color=colour, **look)
             ends = mean - lower, mean + upper
-            axes.fill_between(curve["beta"], *ends, color=colour, alpha=0.07, lw=0)
+            axes.fill_between(curve["beta"], *ends, color=colour, alpha=0.15, lw=0)
         for prefix, look in (("", _DOT), ("oracle_", _RING)):
             beta, auroc = row[f"{prefix}beta_mean"], row[f"{prefix}test_auroc_mean"]
             axes.plot(beta, 100 * auroc, color=colour, **look)

@@ -260,6 +260,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         left, arrows = difference < 0, "◀▶" if claim else "◁▷"
         text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
         edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        edge["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line at 0 stops
         look: dict[str, Any] = {"ha": "left" if left else "right", "color": DARK, "fontsize": 8}
         axes.text(0.02 if left else 0.98, place, text, **edge, **look)
     rows = rows.assign(**rows[_ENDS].mask(far))

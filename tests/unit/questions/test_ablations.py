@@ -74,6 +74,8 @@ def test_the_figure_shows_means_seeds_and_the_own_value(source):
     assert (below.patches[2].get_x(), below.patches[2].get_width()) == (0.5, 1)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(legend) == ["test", "the variant's own value"]  # validation has no AUROC
+    (dots,) = (line for line in above.lines if line.get_markersize() == 5)
+    assert dots.get_xdata().tolist() == [0, 1]  # above their values, as nothing is beside them
 
 
 def test_further_keys_part_the_panels_and_stand_in_the_table():

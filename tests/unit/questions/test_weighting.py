@@ -153,7 +153,12 @@ def test_the_figure_has_every_curve_and_mark():
     band = figure.axes[1].collections[1].get_paths()[0].vertices  # of the validation
     assert band[:, 1].max() == pytest.approx(80 + 100 * np.std([0.7, 0.9], ddof=1))
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[:2] == ["S_flow = density", "S_flow = nll"]
+    marks = ["test", "validation", "chosen on validation", "oracle"]
+    assert legend == ["S_flow = density", "S_flow = nll", *marks]
+    tested = [(seed, beta, category, None, test) for seed, beta, category, _, test in BY_HAND]
+    figure = plot_weighting(source_of(tested), "tiles").figure
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[1:] == ["test", "oracle"]  # what is not drawn is not named
 
 
 def test_a_figure_of_one_class_says_so_and_a_kind_that_is_not_crossed_has_no_panel():
