@@ -223,6 +223,8 @@ def _read_card(kind: str, name: str, folder: Path) -> tuple[Path, Any]:
         known = sorted(card.stem for card in folder.glob("*.yaml"))
         close = get_close_matches(name, known, n=1)
         hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
+        if not close and (own := [card for card in known if card.startswith("folder_")]):
+            hint += f" Of images of your own `card` says the layout: {', '.join(own)}."
         raise ConfigError(f"There is no {kind} card '{name}' in {folder}. {hint}")
     content = load_yaml(path)
     if isinstance(content, dict) and content.get("name", name) != name:

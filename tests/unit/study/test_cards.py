@@ -33,6 +33,8 @@ def test_every_card_is_valid() -> None:
 def test_what_is_not_there_is_suggested(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no dataset card 'chest_xrya'.* Did you mean 'chest_x"):
         load_dataset_card("chest_xrya")
+    with pytest.raises(ConfigError, match=r"own `card` says the layout: folder_list, folder_"):
+        load_dataset_card("dicoms")
     with pytest.raises(ConfigError, match="Did you mean 'wide_resnet50_2'"):
         load_encoder_card("wide_resnet50")
     card = load_dataset_card("demo_textures")
