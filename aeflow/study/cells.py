@@ -222,14 +222,14 @@ def asked(study: Study, step: str, given: Given) -> Asked:
             )
         case "prepare_images" | "prepare_masks":
             entry, category = study.dataset(dataset), given["category"]
-            seen = entry.seen and getattr(entry.seen, step.removeprefix("prepare_"))
+            seen = getattr(entry.seen, step.removeprefix("prepare_"), {})
             return PrepareAsked(
                 dataset=dataset,
                 category=category,
                 data=study.data,
                 card=study.card(dataset),
                 source=entry.place if entry.in_place else None,
-                seen=seen and seen.get(category),
+                seen=seen.get(category),
             )
         case "fetch_weights":
             return WeightsAsked(encoder=given["encoder"])

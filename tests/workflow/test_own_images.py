@@ -151,6 +151,22 @@ def test_kind_1_a_source_that_is_gone_is_missed_only_where_it_is_needed(own: Rep
     assert "Traceback" not in done.stderr
 
 
+def test_kind_1_an_archive_of_ones_own_is_live(own: Repository) -> None:
+    folder, packed = own.folder / "user/screws", own.folder / "user/packed.zip"
+    entry = {"name": "packed", "card": "folder_mvtec", "source": "user/packed.zip"}
+    (own.folder / "own.yaml").write_text(yaml.safe_dump(STUDY | {"datasets": [entry]}))
+    shutil.make_archive(str(packed.with_suffix("")), "zip", folder)
+    assert planned(own) == OF_ONE | {"fetch_data": 1}
+    target = "data/receipts/prepared/packed/all.json"
+    own.snakemake(target, "data/receipts/masks/packed/all.json")
+    assert own.plan(target) == {}
+    packed.rename(own.folder / "moved.zip")
+    assert own.plan(target) == {}, "it is not needed any more"
+    draw(folder / "train/good/0.png", 99)
+    shutil.make_archive(str(packed.with_suffix("")), "zip", folder)
+    assert own.plan(target) == {"fetch_data": 1, "prepare_images": 1}
+
+
 @pytest.mark.parametrize(
     ("source", "card", "message"),
     [
