@@ -1,6 +1,7 @@
 """The command `aeflow`: whether datasets are what their cards say, and results what made them."""
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -11,21 +12,23 @@ import textwrap
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from aeflow.core.errors import AeflowError, DataError
+from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
-from aeflow.core.schema import validate
+from aeflow.core.schema import NO_NAME, validate
+from aeflow.core.text import printable
 from aeflow.core.types import Split
-from aeflow.data.archives import open_archive
+from aeflow.data.archives import archive_kind, open_archive
 from aeflow.data.fetch import fetch_dataset, known_files
-from aeflow.data.local_sources import see_sources
+from aeflow.data.local_sources import NOWHERE, see_sources
 from aeflow.data.prepare import Level, Tell, check_images
-from aeflow.data.records import NoImagesError, Record, count_records, find_records
-from aeflow.data.sources import check_file, is_pinned
-from aeflow.data.workers import archive_workers, look_at_images
+from aeflow.data.records import NoImagesError, Record, count_records
+from aeflow.data.sources import check_file, is_pinned, replaced_files
+from aeflow.data.workers import Job, archive_workers, create_rows, decode_images
 from aeflow.doctor import Doctor
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
 from aeflow.study.cells import PATHS
@@ -57,11 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.set_defaults(run=examine_study)
     options = parser.parse_args(arguments)
     logging.getLogger("aeflow").addHandler(logging.NullHandler())  # findings are printed instead
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every letter of a name
+            stream.reconfigure(errors="backslashreplace")
     try:
         status: int = options.run(options)
         sys.stdout.flush()
     except AeflowError as error:
-        print(f"aeflow: {error}", file=sys.stderr)
+        print(f"aeflow: {printable(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,23 +94,24 @@ def list_datasets() -> int:
 def check_dataset(options: argparse.Namespace) -> int:
     """Print what is right, notable and wrong with a dataset; 1 if anything is wrong."""
     card = load_dataset_card(options.name, edition=options.edition)
-    if options.source is not None:
-        validate(DatasetEntry, {"name": card.name, "source": options.source}, "--source")
+    entry = validate(DatasetEntry, {"name": card.name, "source": options.source}, "--source")
     levels: list[Level] = []
 
     def tell(level: Level, text: str) -> None:
         levels.append(level)
-        print(f"{level:5}  {text}", flush=True)
+        print(f"{level:5}  {printable(text)}", flush=True)
 
     card.check_categories(options.category)
     wanted: list[str] = options.category or []
-    if options.source is None:
+    if entry.source is not None:
+        found = _check_own(card, entry.source, entry.place, wanted, tell)
+    elif card.has_source:
+        found = []
         _check_fetched(card, options.edition, wanted, tell)
-        found = wanted
     else:
-        found = _check_own(card, options.source, wanted, tell)
+        raise ConfigError(f"The card {card.name} is for your own images: say where, by --source.")
     errors = levels.count("error")
-    if options.source is not None and found and not errors:
+    if found and not errors:
         print(f"To use it, in your overlay:\n\n{_overlay(card, options, found)}")
     verdict = f"failed, errors: {errors}" if errors else "passed"
     print(f"{card.name}: {verdict}, notes: {levels.count('note')}")
@@ -114,13 +121,15 @@ def check_dataset(options: argparse.Namespace) -> int:
 def _overlay(card: DatasetCard, options: argparse.Namespace, categories: list[str]) -> str:
     """Return the lines of a configuration that use a source."""
     source: str = options.source
-    own = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(source).expanduser().resolve().stem).strip("_.-")
-    entry = {"name": card.name if card.has_source else own or "mine"}
+    own = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).absolute().stem)[:64].strip("_-")
+    own = own if own and not NO_NAME.fullmatch(own) else "mine"
+    entry = {"name": card.name if card.has_source else own}
     entry |= {} if entry["name"] == card.name else {"card": card.name}
     entry |= {"edition": options.edition} if options.edition else {}
     more = {} if categories == card.categories else {"categories": categories}
     listed = {"datasets": [entry | {"source": source} | more]}
-    return yaml.safe_dump(listed, sort_keys=False, default_flow_style=None, width=999)
+    how: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 999}
+    return printable(yaml.safe_dump(listed, allow_unicode=True, **how))
 
 
 def examine_study(options: argparse.Namespace) -> int:
@@ -155,7 +164,10 @@ def _check_fetched(
         wanted = {file.name: file for file in known_files(card)}
         for found in receipt.facts.get("files", []):
             _check_checksum(found["name"], found["sha256"], wanted.get(found["name"]), tell)
-    _check_categories(card, archive, categories or card.categories, tell)
+    for category, why in _check_categories(
+        card, archive, categories or card.categories, tell
+    ).items():
+        tell("error", f"{category}: {why}")
 
 
 def _check_checksum(name: str, sha256: str, file: SourceFile | None, tell: Tell) -> None:
@@ -169,13 +181,28 @@ def _check_checksum(name: str, sha256: str, file: SourceFile | None, tell: Tell)
         tell("note", f"{name}: no checksum is known")
 
 
-def _check_own(card: DatasetCard, source: str, categories: list[str], tell: Tell) -> list[str]:
+def _check_own(
+    card: DatasetCard, source: str, path: Path | None, categories: list[str], tell: Tell
+) -> list[str]:
     """Tell whether a source is the card's file, which it need not be, and check its images.
 
-    Returns the categories that it has.
+    Args:
+        path: where it is on this machine; None: on a server.
+
+    Returns:
+        The categories that it has.
     """
-    path = Path(source).expanduser()
-    if not path.is_file() or len(card.files) != 1:
+    try:
+        if path is not None and not path.exists():
+            raise ConfigError(f"--source: {source} {NOWHERE}")
+        replaced_files(card, source, None)  # which says what can be no source
+        here = path if card.conversion is None else None
+        as_it_is = here is not None and (here.is_dir() or archive_kind(here) == "zip")
+    except OSError as error:
+        raise ConfigError(f"--source: {source} cannot be read: {error.strerror}.") from error
+    except DataError as error:
+        raise DataError(f"--source: {source}: {str(error).rstrip('.')}.") from error
+    if path is None or not path.is_file() or len(card.files) != 1:
         tell("note", f"{source} is a source of your own: no checksum is compared")
     elif not is_pinned(card.files[0]):
         tell("note", f"{path}: no checksum is known, sha256 {sha256_file(path)}")
@@ -186,8 +213,7 @@ def _check_own(card: DatasetCard, source: str, categories: list[str], tell: Tell
             tell("ok", f"{path} is the card's {name}")
         except DataError:
             tell("note", f"{path} is not the card's {name}: its checksum does not apply to a copy")
-    as_it_is = path.is_dir() or (path.is_file() and path.suffix == ".zip")
-    if as_it_is and card.conversion is None:
+    if path and as_it_is:
         return _check_parts(card, path, categories, tell)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "archive.zip")
@@ -196,46 +222,50 @@ def _check_own(card: DatasetCard, source: str, categories: list[str], tell: Tell
 
 
 def _check_parts(card: DatasetCard, archive: Path, categories: list[str], tell: Tell) -> list[str]:
-    """Check the categories that are asked for, or else those of the card that are there."""
-    if categories:
-        _check_categories(card, archive, categories, tell)
-        return categories
-    absent: dict[str, str] = {}
-    with open_archive(archive) as opened:
-        for category in card.categories:
-            try:
-                find_records(opened, card, category)
-            except NoImagesError as error:
-                absent[category] = str(error)
-            except DataError:
-                pass  # told below
-    found = [name for name in card.categories if name not in absent]
-    if not found:
-        tell("error", absent[card.categories[0]])
-        return []
-    if absent:
+    """Check the categories that are asked for, or else those of the card that are there.
+
+    Returns those that are there.
+    """
+    absent = _check_categories(card, archive, categories or card.categories, tell)
+    found = [name for name in categories or card.categories if name not in absent]
+    if categories or not found:
+        for category, why in list(absent.items())[: len(categories) or 1]:
+            tell("error", f"{category}: {why}")
+    elif absent:
         tell("note", f"categories of the card that are not here: {', '.join(absent)}")
-    _check_categories(card, archive, found, tell)
     return found
 
 
-def _check_categories(card: DatasetCard, archive: Path, categories: list[str], tell: Tell) -> None:
-    open_archive(archive).close()
+def _check_categories(
+    card: DatasetCard, archive: Path, categories: list[str], tell: Tell
+) -> dict[str, str]:
+    """Check categories; return those of which no image is there, and what is said of that."""
+    open_archive(archive).close()  # once, before every process and category says the same
+    absent: dict[str, str] = {}
+    settings = DataSettings()
     with archive_workers(archive, os.cpu_count() or 1) as pool:
         for category in categories:
-            tell_of, settings = partial(_tell_of, category, tell), DataSettings()
+            tell_of, name = partial(_tell_of, category, tell), f"{card.name}/{category}: "
             try:
                 given = (archive, card, category, settings, pool, tell_of)
-                print(_table(check_images(*given, measured=True).records))
-                with open_archive(archive) as opened:
-                    masks = sorted(find_records(opened, card, category).masks)
-            except DataError as error:
-                tell_of("error", str(error).removeprefix(f"{card.name}/{category}: "))
+                records = check_images(*given, measured=True).records
+            except NoImagesError as error:
+                absent[category] = str(error).removeprefix(name)
                 continue
-            looks = look_at_images(pool, masks, settings, measured=True) if masks else []
-            for mask, look in zip(masks, looks, strict=True):
-                if isinstance(look.found, str):
-                    tell_of("error", f"the mask {mask} cannot be used: {look.found}")
+            except DataError as error:
+                tell_of("error", str(error).removeprefix(name))
+                continue
+            print(_table(records))
+            masked = [record for record in records if record.mask]
+            jobs = [Job(record.source, row, record.mask) for row, record in enumerate(masked)]
+            with tempfile.TemporaryDirectory() as folder:
+                rows, small = Path(folder, "masks.npy"), DataSettings(image_size=32)
+                create_rows(rows, (len(jobs), small.image_size, small.image_size))
+                decoded = decode_images(pool, jobs, small, rows) if jobs else []
+            for job, why in zip(jobs, decoded, strict=True):
+                if isinstance(why, str):
+                    tell_of("error", f"the mask {job.mask} cannot be used: {why}")
+    return absent
 
 
 def _table(records: Iterable[Record]) -> str:

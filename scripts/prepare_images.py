@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aeflow.data import prepare
-from aeflow.data.local_sources import unchanged
+from aeflow.data.local_sources import reading
 from aeflow.study.asked import PrepareAsked
 from aeflow.study.job import job
 
@@ -19,9 +19,7 @@ def prepare_images(
 ) -> dict[str, Any]:
     """Write the arrays and the index; return what was found, used and left out."""
     begin = time.perf_counter()
-    place = asked.source or archive
-    assert place is not None, "an archive, or a folder that is read where it is"
-    with unchanged(place):
+    with reading(asked.source, archive) as place:
         facts = prepare.prepare_images(
             place, asked.card, asked.category, asked.data, images, index, workers, asked.dataset
         )

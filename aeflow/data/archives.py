@@ -42,8 +42,11 @@ _DAMAGED = (
 
 def archive_kind(path: Path) -> Literal["zip", "tar"]:
     """Tell by its first bytes what kind of archive a file is; a DataError if it is none."""
-    with path.open("rb") as content:
-        head = content.read(512)
+    try:
+        with path.open("rb") as content:
+            head = content.read(512)
+    except OSError as error:
+        _unreadable(error)
     if head.startswith(b"PK"):
         return "zip"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
@@ -93,7 +96,7 @@ class Folder:
         self.filename = str(path)
         self._path = path
         self._members: dict[str, ZipInfo] = {}
-        self._written: dict[str, int] = {}  # times, ns
+        self._written: dict[str, tuple[int, int]] = {}  # times, ns
         for parent, folders, names in os.walk(path, onerror=_unreadable):
             folders[:] = [name for name in folders if not is_hidden(name)]
             for file in (Path(parent, name) for name in [*folders, *names] if not is_hidden(name)):
@@ -108,7 +111,8 @@ class Folder:
                 raise DataError(f"{str(file)!r}: its name {why}. Rename it.")
             self._members[name] = ZipInfo(name)
             self._members[name].file_size = status.st_size
-            self._written[name] = status.st_mtime_ns
+            # The second one too: who swaps two files, or copies with times, changes it alone.
+            self._written[name] = (status.st_mtime_ns, status.st_ctime_ns)
         elif not stat.S_ISDIR(status.st_mode):
             raise DataError(f"{file} is a link or no regular file: replace it by a copy.")
 
@@ -133,26 +137,26 @@ class Folder:
         """Open a member for reading."""
         return (self._path / name).open("rb")
 
-    def written(self, name: str) -> int:
-        """Return when a member was last written, ns."""
+    def written(self, name: str) -> tuple[int, int]:
+        """Return when a member's content, and when anything of it was last changed, ns."""
         return self._written[name]
 
 
 Archive = ZipFile | Folder
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Archive:
     """Open a zip (`open_zip`) or a folder for reading."""
-    return Folder(path) if path.is_dir() else open_zip(path)
+    return Folder(path) if path.is_dir() else open_zip(path, max_bytes)
 
 
-def stamp(archive: Archive, names: Iterable[str]) -> str:
+def stamp(archive: Archive, names: Iterable[str], said: str = "") -> str:
     """Return two digests, `<first>-<second>`, that know no place.
 
-    The first one is of names and sizes, of a zip's members checksums too; the second of a folder's
-    times, which a copy changes.
+    The first one is of names and sizes, of a zip's members checksums too, and of what is said of
+    them; the second of a folder's times, which a copy changes.
     """
-    held, times = hashlib.sha256(), hashlib.sha256()
+    held, times = hashlib.sha256(said.encode()), hashlib.sha256()
     for name in sorted(names):
         member = archive.getinfo(name)
         held.update(f"{name}\0{member.file_size}\0{getattr(member, 'CRC', 0)}\0".encode())
@@ -208,23 +212,17 @@ def file_member(path: Path, name: str) -> Iterator[Member]:
         yield name, os.fstat(content.fileno()).st_size, _blocks(content)
 
 
-def folder_members(folder: Path) -> Iterator[Member]:
-    """Yield a folder's files by their paths below it, sorted; DataError: as `Folder`."""
-    for member in Folder(folder).infolist():
-        yield from file_member(folder / member.filename, member.filename)
-
-
 def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Member]:
-    """Yield the files of a zip or a tar (plain, gz, bz2, xz).
+    """Yield the files of a zip, a tar (plain, gz, bz2, xz) or a folder.
 
     Raises:
         DataError: no readable archive; a member is damaged, its path leaves the archive or is
             there twice, it is a link, device or sparse file; or the archive is a bomb.
     """
-    if archive_kind(path) == "tar":
+    if not path.is_dir() and archive_kind(path) == "tar":
         yield from _tar_members(path, max_bytes)
         return
-    with open_zip(path, max_bytes) as archive:
+    with open_archive(path, max_bytes) as archive:
         for member in archive.infolist():
             if not member.is_dir():
                 name = member.filename
@@ -267,6 +265,8 @@ def _damage_named(what: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            _unreadable(error)  # not damaged: a file that cannot be opened
         reason = str(error).split("\n")[0].rstrip(":.")
         raise DataError(f"{what} ({reason}), perhaps cut off: fetch it again.") from error
 

@@ -218,9 +218,11 @@ def _place(files: Sequence[SourceFile], originals: Sequence[Path], target: Path)
                     store(placed, file_member(original, file.name))
                 else:
                     store(placed, archive_members(original), folder)
-            except DataError:
+            except DataError as error:
                 discard(original)
-                raise
+                # By its name: the place is ours.
+                told = str(error).replace(str(original), file.name)
+                raise type(error)(told) from error
     return False
 
 

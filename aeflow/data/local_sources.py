@@ -1,12 +1,12 @@
 """Sources of one's own on this machine: whether they changed since they were read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aeflow.core.errors import ConfigError, DataError
-from aeflow.core.files import read_json, write_json
+from aeflow.core.files import read_json, sha256_file, write_json
 from aeflow.core.receipts import Receipt, read_receipt
 from aeflow.data.archives import (
     Archive,
@@ -17,13 +17,14 @@ from aeflow.data.archives import (
     sha256_member,
     stamp,
 )
-from aeflow.data.records import check_labels, find_records
+from aeflow.data.records import Found, Record, check_labels, find_records
 from aeflow.study.cards import DatasetCard
 from aeflow.study.cells import PATHS, RECEIPTS
 from aeflow.study.entries import DatasetEntry, Seen
 from aeflow.study.study import Study
 
-# Of a copy of a folder -> what its original was known by.
+NOWHERE = "does not exist: name a folder, an archive or a URL."
+# Of what a source was known by and is known by now -> whether its bytes are the same.
 ANSWERS = Path(".snakemake/copies.json")
 
 
@@ -44,18 +45,20 @@ def _see(study: Study, entry: DatasetEntry) -> DatasetEntry:
     place = entry.place
     if place is None:
         return entry
-    known = _known(study, entry)
     where = f"datasets[{entry.name}].source: {entry.source}"
-    if not place.exists():
-        if known is None:
-            raise ConfigError(f"{where} does not exist: name a folder, an archive or a URL.")
-        return entry.model_copy(update={"seen": known})
+    known = _known(study, entry)
     try:
+        if not place.exists():
+            if known is None:
+                raise ConfigError(f"{where} {NOWHERE}")
+            return entry.model_copy(update={"seen": known})
         seen = _look(place, study.card(entry.name), study.categories(entry.name))
         if known is not None:
             seen = _unless_copied(entry, study.card(entry.name), known, seen)
     except DataError as error:
         raise ConfigError(f"{where}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}.") from error
     return entry.model_copy(update={"seen": seen})
 
 
@@ -64,33 +67,54 @@ def _unless_copied(entry: DatasetEntry, card: DatasetCard, known: Seen, seen: Se
 
     The bytes are read for that, once for each copy: the answer is kept beside Snakemake's records.
     """
-    answers: dict[str, str] = read_json(ANSWERS) if ANSWERS.exists() else {}
-    before, place = dict(answers), entry.place
-    assert place is not None
-    for name, category, now in _digests(seen):
-        was = getattr(known, name).get(category, "")
-        if now != was and now.partition("-")[0] == was.partition("-")[0] and now not in answers:
-            with open_archive(place) as folder:
-                found = find_records(folder, card, category)
-                files = found.masks if name == "masks" else found.used
-                bytes_now = content_digest({file: sha256_member(folder, file) for file in files})
-            receipt = _receipt(RECEIPTS[name], dataset=entry.name, category=category)
-            same = receipt is not None and receipt.facts.get("content") == bytes_now
-            answers[now] = was if same else now
+    answers: dict[str, bool] = read_json(ANSWERS) if ANSWERS.exists() else {}
+    before = dict(answers)
+
+    def settle(name: str, category: str, was: str, now: str) -> str:
+        if now == was or now.partition("-")[0] != was.partition("-")[0]:
+            return now
+        question = f"{was} {now}"
+        if question not in answers:
+            answers[question] = _bytes_of(entry, card, name, category) == _bytes_were(
+                entry, name, category
+            )
+        return was if answers[question] else now
+
+    changes: dict[str, Any] = {
+        name: {
+            category: settle(name, category, getattr(known, name).get(category, ""), now)
+            for category, now in getattr(seen, name).items()
+        }
+        for name in ("images", "masks")
+    }
+    if seen.archive is not None:
+        changes["archive"] = settle("archive", "", known.archive or "", seen.archive)
     if answers != before:
         write_json(ANSWERS, answers)
-    changes: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
-    for name, category, now in _digests(seen):
-        changes[name][category] = answers.get(now, now)
     return seen.model_copy(update=changes)
 
 
-def _digests(seen: Seen) -> list[tuple[str, str, str]]:
-    return [
-        (name, category, digest)
-        for name in ("images", "masks")
-        for category, digest in getattr(seen, name).items()
-    ]
+def _bytes_of(entry: DatasetEntry, card: DatasetCard, name: str, category: str) -> str | None:
+    """Return a digest of what a source holds now; None where only a run could tell."""
+    place = entry.place
+    assert place is not None
+    if name == "archive":
+        files = [place / file.name for file in card.files] if place.is_dir() else [place]
+        return " ".join(map(sha256_file, files)) if all(map(Path.is_file, files)) else None
+    with open_archive(place) as folder:
+        found = find_records(folder, card, category)
+        names = found.masks if name == "masks" else {record.source for record in found.records}
+        return content_digest({file: sha256_member(folder, file) for file in names})
+
+
+def _bytes_were(entry: DatasetEntry, name: str, category: str) -> str | None:
+    """Return the same of what it held when it was read."""
+    if name == "archive":
+        receipt = _receipt("fetched", archive=entry.archive)
+        files = receipt.facts.get("files", []) if receipt else []
+        return " ".join(file["sha256"] for file in files)
+    receipt = _receipt(RECEIPTS[name], dataset=entry.name, category=category)
+    return receipt.facts.get("content") if receipt else None
 
 
 def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
@@ -105,13 +129,27 @@ def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
     with open_archive(place) as archive:
         found = {name: find_records(archive, card, name) for name in categories}
         for category in found.values():
-            check_labels(card, category.records)
+            check_labels(card, category)
         if isinstance(archive, Folder):
             return Seen(
-                images={name: stamp(archive, of.used) for name, of in found.items()},
-                masks={name: stamp(archive, of.masks) for name, of in found.items()},
+                images={name: _stamp(archive, of.records) for name, of in found.items()},
+                masks={name: _stamp_of_masks(archive, of) for name, of in found.items()},
             )
         return Seen(archive=stamp(archive, _names(archive)))
+
+
+def _stamp(folder: Folder, records: Sequence[Record]) -> str:
+    """Return a stamp of images, and of what their paths and tables say of them.
+
+    Not of the tables: who adds a column of masks or of remarks has changed no image.
+    """
+    said = [(r.source, r.split, r.gt_label, r.defect, r.group) for r in records]
+    return stamp(folder, [record.source for record in records], repr(said))
+
+
+def _stamp_of_masks(folder: Folder, found: Found) -> str:
+    said = [(record.source, record.mask) for record in found.records if record.mask]
+    return stamp(folder, found.masks, repr(said))
 
 
 def _names(archive: Archive) -> list[str]:
@@ -138,14 +176,17 @@ def _receipt(name: str, **words: str) -> Receipt | None:
 
 
 @contextmanager
-def unchanged(place: Path) -> Iterator[None]:
-    """Check that a folder is the same after it was read as before; an archive is ours."""
-    if not place.is_dir():
-        yield
-        return
-    before = _whole(place)
-    yield
-    if _whole(place) != before:
+def reading(folder: Path | None, archive: Path | None) -> Iterator[Path]:
+    """Yield what a step reads: the archive, which is ours, or a folder where it is.
+
+    Raises:
+        DataError: the folder is not the same afterwards as before.
+    """
+    place = folder or archive
+    assert place is not None, "an archive, or a folder that is read where it is"
+    before = _whole(place) if folder else None
+    yield place
+    if folder and _whole(place) != before:
         raise DataError(f"{place} was changed while it was read: run the same command again.")
 
 

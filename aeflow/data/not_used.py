@@ -9,12 +9,14 @@ from aeflow.study.cards import DATASET_CARDS, DatasetCard, load_dataset_card
 from aeflow.study.layouts import Layout
 
 IMAGE = re.compile(
-    r".*\.(?:png|jpe?g|jfif|jpe|bmp|tiff?|gif|webp|p[gpn]m|jp2|j2k|jpx|jls|dcm|dicom|hei[cf]|avif"
-    r"|nii(?:\.gz)?|nrrd|mha|npy|raw|svs|exr|tga|ico|psd)",
+    r".*\.(?:png|jpe?g|jfif|jpe|bmp|tiff?|gif|webp|p[gpn]m|jp2|j2[ck]|jp[fx]|jxl|jls|dcm|dicom"
+    r"|hei[cf]|avif|svg|nii(?:\.gz)?|nrrd|mha|npy|raw|svs|exr|tga|ico|psd|cr[23]|nef|arw|dng)",
     re.IGNORECASE,
 )
 TABLE = re.compile(r".*\.(?:csv|tsv|xlsx?|ods)", re.IGNORECASE)
 NO_IMAGE = "neither an image nor a table"
+UNREAD = "an ending that the card does not read"
+SPARE_MASK = "masks of images that need none: normal, or not of the test"
 _LIKE = 0.72  # of two words, from here on one is perhaps meant to be the other
 
 
@@ -25,6 +27,8 @@ def why_not_used(path: str, layout: Layout) -> str:
         return NO_IMAGE
     if meant := _meant(path, layout):
         return f"did you mean {meant}?"
+    if not table and layout.image and re.fullmatch(layout.image, f"{path.rpartition('.')[0]}.png"):
+        return UNREAD
     if table:
         return "a table that the card does not read"
     if layout.image_list is not None:
@@ -41,11 +45,11 @@ def _meant(path: str, layout: Layout) -> str | None:
     words = [*re.findall(r"[A-Za-z_]{3,}", places), *_folder_of_masks(layout)]
     *folders, name = path.split("/")
     for word in folders:
-        if word not in words and (close := _close(word, words)):
+        if word not in words and (close := close_to(word, words)):
             return f"{close}/ (there is {word}/)"
     patterns = filter(None, (layout.image_list, layout.groups))
     tables = [pattern.rpartition("/)?")[2].replace("\\", "") for pattern in patterns]
-    close = None if name in tables else _close(name, tables)
+    close = None if name in tables else close_to(name, tables)
     return close and f"{close} (there is {name})"
 
 
@@ -54,10 +58,15 @@ def _folder_of_masks(layout: Layout) -> list[str]:
     return re.findall(r"(?<!\w)[a-z_]{3,}(?=/)", re.sub(r"\{\w+\}", "", layout.mask or ""))[-1:]
 
 
-def _close(word: str, words: Collection[str]) -> str | None:
+def close_to(word: str, words: Collection[str], like: float = _LIKE) -> str | None:
+    """Return which of some words a word is nearly, if it is one.
+
+    Args:
+        like: how near, 0 to 1.
+    """
     # With the same first letter: abnormal is not meant to be normal.
     plain = {_plain(known): known for known in words if _plain(known)[0] == _plain(word)[:1]}
-    found = get_close_matches(_plain(word), list(plain), n=1, cutoff=_LIKE)
+    found = get_close_matches(_plain(word), list(plain), n=1, cutoff=like)
     return plain[found[0]] if found else None
 
 

@@ -21,7 +21,7 @@ from aeflow.data.image_files import ImageFacts
 from aeflow.data.intensity import MEASURED, Levels, narrow_use, shared_levels
 from aeflow.data.not_used import NO_IMAGE
 from aeflow.data.prepared import UNKNOWN
-from aeflow.data.records import Record, check_labels, count_records, find_records
+from aeflow.data.records import Record, check_labels, count_records, find_records, label_counts
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import (
     Job,
@@ -42,7 +42,6 @@ Tell = Callable[[Level, str], None]
 PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
 FEW = 20  # training normals, below which results depend on single images
 MOST_FOLDERS = 20  # of files that are not used, by name
-KIND = "{images} {format}, bits {bits}, channels {channels}, frames {frames}"
 LEFT_OUT = {
     "dropped_duplicates": (logging.WARNING, "left out of training, their bytes are in the test"),
     "dropped_groups": (logging.WARNING, "left out of training, their group is in the test"),
@@ -89,17 +88,23 @@ def check_images(
     name = f"{dataset or card.name}/{category}"
     with open_archive(archive) as opened:
         try:
-            records, used, _, not_used = find_records(opened, card, category)
-            check_labels(card, records)
+            listed = find_records(opened, card, category)
+            check_labels(card, listed)
         except DataError as error:
             raise type(error)(f"{name}: {error}") from error
+    records = listed.records
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
     if card.counts[category] is None:
         tell("note", f"{told}; the card does not say how many")
     else:
         tell("ok", f"{told}, as on the card")
-    for reason, paths in _by_reason(not_used).items():
+    tell("ok", f"labels: {label_counts(records)}")
+    for note in listed.notes:
+        tell("note", note)
+        logger.warning("%s: %s", name, note)
+    not_used = _by_reason(listed.not_used)
+    for reason, paths in not_used.items():
         told = f"files not used, {reason}: {len(paths)}, such as {paths[0]}"
         tell("note", told)
         if not card.has_source and reason != NO_IMAGE:  # of one's own: it was put there to be used
@@ -107,16 +112,13 @@ def check_images(
     seen = look_at_images(pool, [record.source for record in records], settings, measured)
     looks = {record.source: look.found for record, look in zip(records, seen, strict=True)}
     records = [replace(record, sha256=s.sha256) for record, s in zip(records, seen, strict=True)]
-    others = sorted(used - {record.source for record in records})
-    known = {record.source: record.sha256 for record in records}
-    known |= dict(zip(others, hash_images(pool, others) if others else [], strict=True))
     files = _tied((record.sha256, record) for record in records)
     duplicates = [tied for tied in files if len(tied) > 1]
     groups = _tied((record.group, record) for record in records if record.group is not None)
     facts: dict[str, Any] = {
-        "content": content_digest(known),
+        "content": content_digest({record.source: record.sha256 for record in records}),
         "found": dict(sorted(found.items())),
-        "not_used": {why: _by_folder(paths) for why, paths in _by_reason(not_used).items()},
+        "not_used": {why: _by_folder(paths) for why, paths in not_used.items()},
         "kinds": _tell_kinds(looks, tell, measured),
         "duplicates": _tell_shared(duplicates, "byte-identical {} images", tell),
         "groups": _tell_shared(groups, "patients or groups with {} images", tell),
@@ -139,13 +141,15 @@ def check_images(
         tell("note", "no patients or groups are known")
     elif groups and not facts["groups"]["in_two_splits"]:
         tell("ok", f"patients or groups: {len(groups)}, none in two splits")
-    splits = assign_splits(records, settings, card.split, card.layout.test_fraction)
+    fraction = None if listed.stated else card.layout.test_fraction
+    splits = assign_splits(records, settings, card.split, fraction)
     for key, (level, what) in LEFT_OUT.items():
         facts[key] = number = getattr(splits, key)
         if number:
             logger.log(level, "%s: %d images %s", name, number, what)
     in_use = count_records(splits.records)
-    for why in _lacking(in_use, groups=bool(groups) or card.has_source):
+    alone = 0 if card.has_source else sum(record.group is None for record in records)
+    for why in _lacking(in_use, len(records), alone):
         tell("note", why)
         logger.warning("%s: %s", name, why)
     told = ", ".join(f"{in_use[split]} {split}" for split in Split)
@@ -345,8 +349,14 @@ def _decode(
     return decoded, unusable
 
 
-def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
-    """Return what a user must know of images that are not there."""
+def _lacking(in_use: Mapping[str, int], images: int, alone: int) -> list[str]:
+    """Return what a user must know of images that are not there.
+
+    Args:
+        in_use: images in use, by split and label.
+        images: how many there are, in use or not.
+        alone: of how many no group is known.
+    """
     found = []
     normal, anomalous = in_use["test_normal"], in_use["test_anomalous"]
     if not normal and not anomalous:
@@ -356,11 +366,13 @@ def _lacking(in_use: Mapping[str, int], groups: bool) -> list[str]:
         found.append(f"no {kind} test images: metrics that need both kinds stay empty")
     if in_use["train"] < FEW:
         found.append(f"few normal images to train on: {in_use['train']}")
-    if not groups:
+    if alone == images:
         found.append(
             "no groups are known: if several images show one part or patient, say so in "
             "groups.csv, or some may both train and validate"
         )
+    elif alone:
+        found.append(f"no group is known of {alone} of {images} images: each is taken for its own")
     return found
 
 

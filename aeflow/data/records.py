@@ -2,26 +2,35 @@
 
 import csv
 import io
-import logging
+import posixpath
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import PureWindowsPath
 from typing import NamedTuple
+from unicodedata import normalize
 
-from aeflow.core.errors import ConfigError, DataError
+from aeflow.core.errors import DataError
 from aeflow.core.schema import label_fault
 from aeflow.core.text import UNSEEN, one_line
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.data.archives import Archive, Folder, is_hidden, read_member
-from aeflow.data.not_used import TABLE, fitting_card, why_not_used
+from aeflow.data.not_used import (
+    NO_IMAGE,
+    SPARE_MASK,
+    TABLE,
+    UNREAD,
+    close_to,
+    fitting_card,
+    why_not_used,
+)
 from aeflow.study.cards import DatasetCard
 
-logger = logging.getLogger(__name__)
 # Columns of names, which may begin or end with a space; other cells are stripped.
 PATHS = ("file", "image", "mask", "path")
+MOST_LABELS = 30  # shown
 
 
 class NoImagesError(DataError):
@@ -50,9 +59,14 @@ class Found(NamedTuple):
     """The images of a category, sorted by path, and the archive's files that are of none."""
 
     records: list[Record]
-    used: set[str]  # files of this category: images and tables
-    masks: set[str]  # of this category
-    not_used: dict[str, str]  # all others -> why; hidden files are not counted
+    not_used: dict[str, str]  # files that are no image, mask or table of any -> why; none hidden
+    stated: bool  # whether any image says what it is for
+    notes: list[str]  # what may be other than it was meant
+
+    @property
+    def masks(self) -> set[str]:
+        """The masks' paths."""
+        return {record.mask for record in self.records if record.mask}
 
 
 def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
@@ -63,20 +77,24 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     Raises:
         ConfigError: the dataset has no such category.
         NoImagesError: no image is found.
-        DataError: the counts differ from the card's; an image lacks its mask, group or label; a
-            folder or table of one's own is nearly one that the card knows; a list names an image
-            twice or one that is not there; or two images differ in nothing but their extension.
+        DataError: the counts differ from the card's; an image lacks its mask, group or label, or
+            has a split that the card does not know; a folder or table of one's own is nearly one
+            that the card knows; a list names an image twice or one that is not there; or two
+            images differ in nothing but their extension.
     """
     card.check_categories([category])
     files = _Files(archive, card)
     images = _in_list(files, card) if card.layout.image_list else _by_path(files, card)
     images.sort(key=lambda image: image["source"])
     own = [i for i in images if category == "all" or i.get("category") == category]
-    used = files.tables | {image["source"] for image in own}
-    masks = {image["mask"] for image in own} - {""}
-    read = files.tables | {image[key] for image in images for key in ("source", "mask")}
-    unused = [name for name in files.shown if name not in read]
-    not_used = {name: why_not_used(name, card.layout) for name in unused}
+    judging = {image["mask"] for image in images if _is_judged(card, image)}
+    spare = {image["mask"] for image in images} - judging
+    read = files.tables | judging | {image["source"] for image in images}
+    not_used = {
+        name: SPARE_MASK if name in spare else why_not_used(name, card.layout)
+        for name in files.shown
+        if name not in read
+    }
     if not own:
         raise NoImagesError(_nothing(files, card, category, not_used))
     records = [_record(card, image) for image in own]
@@ -89,7 +107,15 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     twice = [identifier for identifier, count in identifiers.items() if count > 1]
     if twice:
         raise DataError(f"two images are called {twice[0]}: rename one.")
-    return Found(records, used, masks, not_used)
+    roots = Counter(image.get("root", "") for image in own)
+    if len(roots) > 1 and not card.has_source:
+        listed = ", ".join(f"{root or 'the top'} ({n})" for root, n in roots.most_common(3))
+        files.notes.append(
+            f"images of {len(roots)} folders are taken as one dataset: {listed}"
+            f"{', ...' if roots.total() > 3 < len(roots) else ''}; if they are not, name one of "
+            "them as the source"
+        )
+    return Found(records, not_used, any(image.get("split") for image in own), files.notes)
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:
@@ -110,24 +136,36 @@ class _Files:
         self.names = {member.filename for member in archive.infolist() if not member.is_dir()}
         self.shown = sorted(name for name in self.names if not is_hidden(name))
         self.tables: set[str] = set()
+        self.notes: list[str] = []
+        # macOS writes an umlaut as two characters, others as one.
+        self.composed = {normalize("NFC", name): name for name in sorted(self.names)}
 
     def matching(self, pattern: str) -> list[str]:
         """Return the files whose path matches a pattern whole."""
         return [name for name in self.shown if re.fullmatch(pattern, name)]
 
-    def named(self, table: str, folder: str, cell: str) -> str:
-        """Return the file that a table's cell names; DataError: there is none."""
+    def find(self, table: str, cell: str) -> str | None:
+        """Return the file that a table's cell names; None: there is none."""
+        folder = posixpath.dirname(table)
         # As it stands there; else without blanks around it, and as Windows writes folders.
         for path in (cell, cell.strip(), cell.strip().replace("\\", "/")):
-            if (name := folder + path.removeprefix("./")) in self.names:
-                return name
-        if self.kind == "folder" and Path(cell).is_absolute():
+            name = posixpath.normpath(posixpath.join(folder, path))
+            if found := name if name in self.names else self.composed.get(normalize("NFC", name)):
+                return found
+        return None
+
+    def named(self, table: str, cell: str) -> str:
+        """Return the file that a table's cell names; DataError: there is none."""
+        if found := self.find(table, cell):
+            return found
+        folder = posixpath.dirname(table)
+        shown = {name.casefold(): name for name in reversed(self.shown)}
+        if PureWindowsPath(cell.strip()).root:  # of this system or the other
             remedy = "write paths from the folder of the table on."
+        elif close := get_close_matches(posixpath.join(folder, cell).casefold(), shown, n=1):
+            remedy = f"did you mean {posixpath.relpath(shown[close[0]], folder or '.')}?"
         else:
-            close = get_close_matches(folder + cell, self.shown, n=1)
-            remedy = (
-                f"did you mean {close[0].removeprefix(folder)}?" if close else "mend the table."
-            )
+            remedy = "mend the table."
         told = one_line(cell)
         raise DataError(f"{table} names {told}, which is not in the {self.kind}: {remedy}")
 
@@ -157,7 +195,8 @@ class _Files:
             yield from ((path, row) for row in self._read(path, columns))
 
     def _read(self, path: str, needed: set[str]) -> Iterator[dict[str, str]]:
-        text = _decoded(read_member(self.archive, path), path)
+        text = _decoded(read_member(self.archive, path), path, self.notes)
+        text = re.sub(r"\A(?i:sep)=.?(?=\r?\n)", "", text)  # a spreadsheet's word to itself
         first = text.lstrip("\r\n;,\t ").partition("\n")[0]
         # Spreadsheets write semicolons where the comma stands in numbers.
         likely = {sign: (_columns(first, sign, needed), first.count(sign)) for sign in ",;\t"}
@@ -183,8 +222,8 @@ class _Files:
         _check_columns(path, header or [], needed)
 
 
-def _decoded(content: bytes, path: str) -> str:
-    """Return the text of a table: UTF-8, or what spreadsheets write else."""
+def _decoded(content: bytes, path: str, notes: list[str]) -> str:
+    """Return the text of a table: UTF-8, or what spreadsheets write else, with a note."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     wrong = DataError(f"{path} is no text: save it as CSV in UTF-8.")
     try:
@@ -194,7 +233,7 @@ def _decoded(content: bytes, path: str) -> str:
             text = content.decode("cp1252")
         except UnicodeDecodeError as error:
             raise wrong from error
-        logger.warning("%s is no UTF-8 text: read as Windows-1252, as spreadsheets write it", path)
+        notes.append(f"{path} is no UTF-8 text: read as Windows-1252, as spreadsheets write it")
     if UNSEEN.search(text.replace("\r", "\n")):
         raise wrong
     return text
@@ -231,22 +270,21 @@ def _by_path(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
     """Return the named parts of every matching path, with source, defect, group and mask."""
     layout = card.layout
     classes = _classes(files, layout.one_hot) if layout.one_hot else None
-    groups = _groups(files, card, layout.groups) if layout.groups else None
+    matching = {path: re.fullmatch(layout.image or "", path) for path in files.shown}
+    matches = {path: found for path, found in matching.items() if found}
+    groups = _groups(files, card, layout.groups, list(matches)) if layout.groups else None
     masks = _mask_names(files.names) if layout.mask is not None else {}
     images = []
-    for source in files.shown:
-        found = re.fullmatch(layout.image or "", source)
-        if found is None:
-            continue
+    for source, found in matches.items():
         image = {name: value or "" for name, value in found.groupdict().items()}
         image |= {"source": source, "mask": ""}
         name = source.rpartition("/")[2]
         if classes is not None:
-            image["defect"] = _look_up(classes, [_without_extension(name)], "class", source)
+            image["defect"] = _look_up(classes, _without_extension(name), "class", source)
         if groups is not None:
-            image["group"] = _look_up(groups, [source, name], "group", source)
+            image["group"] = _look_up(groups, source, "group", source)
         if layout.mask is not None and image["defect"] != layout.normal:
-            image["mask"] = masks.get(layout.mask.format(**image), "")
+            image["mask"] = masks.get(normalize("NFC", layout.mask.format(**image)), "")
         images.append(image)
     return images
 
@@ -256,25 +294,46 @@ def _in_list(files: _Files, card: DatasetCard) -> list[dict[str, str]]:
     pattern = card.layout.image_list or ""
     images: dict[str, dict[str, str]] = {}
     for table, row in files.rows(pattern, {"path", "label"}, "list of images"):
-        folder = table[: table.rfind("/") + 1]
-        source = files.named(table, folder, row["path"])
-        mask = files.named(table, folder, row["mask"]) if row.get("mask", "").strip() else ""
+        source = files.named(table, row["path"])
+        mask = files.named(table, row["mask"]) if row.get("mask", "").strip() else ""
         if not row["label"]:
             raise DataError(f"{table} gives {one_line(row['path'])} no label.")
         if source in images:
             raise DataError(f"{table} names {one_line(row['path'])} twice.")
         images[source] = row | {"source": source, "defect": row["label"], "mask": mask}
+        images[source]["root"] = table[: table.rfind("/") + 1]
     return list(images.values())
 
 
-def _groups(files: _Files, card: DatasetCard, pattern: str) -> dict[str, str] | None:
-    """Return image (path inside the archive, or file name) -> group; None without a table."""
+def _groups(
+    files: _Files, card: DatasetCard, pattern: str, images: Sequence[str]
+) -> dict[str, str] | None:
+    """Return image -> group; None without a table.
+
+    A row names an image by its path, from the table's folder or the top, or by its name alone.
+    """
     if not any(card.counts.values()) and not files.matching(pattern):
         return None  # such a card promises nothing
-    groups: dict[str, str] = {}
+    called: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        called[normalize("NFC", posixpath.basename(image))].append(image)
+    known, strays, groups = set(images), list[str](), dict[str, str]()
     for table, row in files.rows(pattern, {"file", "group"}, "table of groups"):
-        if groups.setdefault(row["file"], row["group"]) != row["group"]:
-            raise DataError(f"{table} gives {one_line(row['file'])} two groups.")
+        cell = one_line(row["file"])
+        paths = known.intersection((files.find(table, row["file"]), files.find("", row["file"])))
+        named = sorted(paths) or called.get(normalize("NFC", row["file"].strip()), [])
+        if len(named) > 1:
+            raise DataError(
+                f"{table} names {cell}, and {len(named)} images are called so, such as {named[0]} "
+                f"and {named[1]}: write their paths."
+            )
+        for path in named:
+            if groups.setdefault(path, row["group"]) != row["group"]:
+                raise DataError(f"{table} gives {cell} two groups.")
+        if not named:
+            strays.append(f"{cell} in {table}")
+    if strays:
+        files.notes.append(f"rows that name no image: {len(strays)}, such as {strays[0]}")
     return groups
 
 
@@ -301,36 +360,46 @@ def _number(cell: str) -> float:
 def _record(card: DatasetCard, image: Mapping[str, str]) -> Record:
     stated = image.get("split", "")
     if stated and stated not in card.layout.splits:
-        raise ConfigError(
-            f"{image['source']} is of the split '{one_line(stated)}'; layout.splits of the card "
-            f"{card.name} knows {', '.join(card.layout.splits)}."
+        raise DataError(
+            f"{image['source']} is of the split '{one_line(stated)}'; the card {card.name} knows "
+            f"{', '.join(card.layout.splits)}."
         )
     split = card.layout.splits[stated] if stated else Split.TRAIN
     gt_label = NORMAL if image["defect"] == card.layout.normal else ANOMALOUS
-    # Not in training: ground_truth/hole/0_mask.png belongs to test/hole/0.png, whatever
-    # train/hole/0.png may show. An image that may yet be drawn for the test keeps its mask.
-    masked = gt_label == ANOMALOUS and (split == Split.TEST or not stated)
-    mask = image["mask"] if masked else ""
-    group = image.get("group") or None
-    return Record(image["source"], split, gt_label, image["defect"], group, mask or None)
+    mask = image["mask"] if _is_judged(card, image) else ""
+    # Composed: two ways to write a letter are neither two defects nor two patients.
+    defect, group = (normalize("NFC", image.get(key, "")) for key in ("defect", "group"))
+    return Record(image["source"], split, gt_label, defect, group or None, mask or None)
 
 
-def _look_up(table: Mapping[str, str], names: list[str], what: str, source: str) -> str:
-    for name in names:
-        if table.get(name):
-            return table[name]
-    raise DataError(f"the archive's tables have no {what} for {source}.")
+def _is_judged(card: DatasetCard, image: Mapping[str, str]) -> bool:
+    """Tell whether a mask is of use: in the test alone, or where that may yet be drawn.
+
+    ground_truth/hole/0_mask.png belongs to test/hole/0.png, whatever train/hole/0.png may show.
+    """
+    stated = image.get("split", "")
+    tested = not stated or card.layout.splits.get(stated) == Split.TEST
+    return tested and image["defect"] != card.layout.normal
+
+
+def _look_up(table: Mapping[str, str], name: str, what: str, source: str) -> str:
+    if not table.get(name):
+        raise DataError(f"the tables have no {what} for {source}: add a row with it.")
+    return table[name]
 
 
 def _mask_names(members: set[str]) -> dict[str, str]:
-    """Return member by its path, and by its path with `.*` for the extension."""
+    """Return member by its path, composed, and by that with `.*` for the extension."""
     wild = {f"{_without_extension(name)}.*": name for name in sorted(members)}
-    return wild | {name: name for name in members}
+    return {normalize("NFC", path): name for path, name in wild.items()} | {
+        normalize("NFC", name): name for name in members
+    }
 
 
 def _without_extension(path: str) -> str:
     folder, slash, name = path.rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)
+    stem, _, ending = name.rpartition(".")
+    return folder + slash + (name if not stem or ending.isdigit() else stem)  # 1.2.840: DICOM
 
 
 def _check_counts(card: DatasetCard, category: str, records: list[Record]) -> None:
@@ -368,10 +437,14 @@ def _nothing(files: _Files, card: DatasetCard, category: str, not_used: Mapping[
     told = f"no image{of} is where the card {card.name} looks ({found})."
     if meant := next((why for why in not_used.values() if "mean" in why), None):
         return f"{told} {meant[0].upper()}{meant[1:]}"
+    if unread := next((name for name, why in not_used.items() if why == UNREAD), None):
+        return f"{told} {unread} has {UNREAD}: save such images as PNG."
     if other := _looks_like(files.shown, card):
         return told + other
     if card.has_source:
-        return f"{told} Give the archive as published, or the folder that it unpacks to."
+        own = fitting_card(files.shown, card)
+        like = f"; it looks like images of your own, `card: {own}`" if own else ""
+        return f"{told} Give the archive as published, or the folder that it unpacks to{like}."
     return f"{told} It reads: {card.notes}"
 
 
@@ -394,25 +467,38 @@ def _check_text(record: Record) -> None:
             )
 
 
-def check_labels(card: DatasetCard, records: Iterable[Record]) -> None:
+def label_counts(records: Iterable[Record]) -> str:
+    """Return each label with the number of its images."""
+    labels = sorted(Counter(record.defect for record in records).items())
+    more = f" and {len(labels) - MOST_LABELS} others" if len(labels) > MOST_LABELS else ""
+    return ", ".join(f"{label} ({number})" for label, number in labels[:MOST_LABELS]) + more
+
+
+def check_labels(card: DatasetCard, found: Found) -> None:
     """Check that labels differ in more than case and blanks, and that there are normals to train.
 
     Raises:
         DataError: names the labels, and how many images have each.
     """
-    records = list(records)
-    labels = Counter(record.defect for record in records)
-    told = ", ".join(f"{label} ({number})" for label, number in sorted(labels.items()))
+    normal, told = card.layout.normal, label_counts(found.records)
     spelled: dict[str, str] = {}
-    for label in [card.layout.normal, *labels]:
-        other = spelled.setdefault(re.sub(r"[\W_]+", "", label.casefold()), label)
+    for label in dict.fromkeys([normal, *(record.defect for record in found.records)]):
+        plain = re.sub(r"[\W_]+", "", normalize("NFKC", label).casefold())
+        other = spelled.setdefault(plain, label)
         if other != label:
             raise DataError(
                 f"the labels {other!r} and {label!r} differ in case, blanks or signs alone: spell "
-                f"them alike; {card.layout.normal!r} means normal. There are: {told}."
+                f"them alike; {normal!r} means normal. There are: {told}."
             )
-    if not any(r.gt_label == NORMAL and r.split != Split.TEST for r in records):
+        if not card.has_source and label != normal and close_to(label, [normal], 0.82):
+            raise DataError(
+                f"the label {label!r} is nearly {normal!r}, which means normal: spell it so, or "
+                f"call the defect something else. There are: {told}."
+            )
+    if not any(r.gt_label == NORMAL and r.split != Split.TEST for r in found.records):
+        unused = [f"{name} ({why})" for name, why in found.not_used.items() if why != NO_IMAGE]
+        more = f" Not used are {len(unused)} files, such as {unused[0]}." if unused else ""
         raise DataError(
-            f"no image to train on is normal, which the card calls {card.layout.normal!r}. There "
-            f"are: {told}."
+            f"no image to train on is normal, which the card calls {normal!r}. There are: {told}."
+            f"{more}"
         )

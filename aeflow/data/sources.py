@@ -16,7 +16,7 @@ from aeflow.core.addresses import PACKAGE, check_address, is_url, mirrored, publ
 from aeflow.core.errors import ConfigError, DataError, NoSpaceError
 from aeflow.core.files import require_space, sha256_file
 from aeflow.core.schema import NAME, NO_NAME
-from aeflow.data.archives import BLOCK_BYTES, folder_members, store
+from aeflow.data.archives import BLOCK_BYTES, archive_members, store
 from aeflow.data.download import TOLD, WEB_PAGE, Patience, discard, download
 from aeflow.study.cards import DatasetCard, SourceFile
 
@@ -115,7 +115,7 @@ def replaced_files(card: DatasetCard, source: str, sha256: str | None) -> list[S
             SourceFile(name=file.name, urls=[str(folder / file.name)], sha256=sha256)
             for file in card.files
         ]
-    path = urlsplit(source).path if is_url(source) else str(folder.resolve())
+    path = urlsplit(source).path if is_url(source) else str(folder.absolute())
     name = re.sub("[^A-Za-z0-9_.-]", "_", Path(path).name)[-64:].lstrip("_.-")
     usable = re.fullmatch(NAME, name) and not NO_NAME.fullmatch(name)
     replaced = SourceFile(name=name if usable else "archive", urls=[source], sha256=sha256)
@@ -175,7 +175,7 @@ def _from_here(source: str, file: SourceFile, target: Path, check: Check) -> Fac
     try:
         if path.is_dir():
             with ZipFile(copy, "w") as archive:
-                store(archive, folder_members(path))
+                store(archive, archive_members(path))
         elif path.is_file():
             _copy(path, copy)
         else:

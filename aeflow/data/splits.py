@@ -75,7 +75,7 @@ def assign_splits(
                 "for those that share a group or a file with the test. One of each is needed."
             )
     else:
-        train, validation = _hold_out(usable, test, settings)
+        train, validation = _hold_out(usable, test, settings, len(normals) - len(usable))
         folder = [r for r in records if r.split == Split.TRAIN and r.gt_label == ANOMALOUS]
         anomalies = _unrelated(test + train, folder)
     units = _units(anomalies, settings.split_seed)
@@ -148,7 +148,7 @@ def _draw_test(records: Sequence[Record], fraction: float, seed: int) -> list[Re
 
 
 def _hold_out(
-    normals: list[Record], test: list[Record], settings: DataSettings
+    normals: list[Record], test: list[Record], settings: DataSettings, dropped: int
 ) -> tuple[list[Record], list[Record]]:
     units = _units(normals, settings.split_seed)
     taken = {record.group for record in test} - {None}
@@ -158,6 +158,8 @@ def _hold_out(
         why = f", all of one group ({', '.join(tied)})" if len(units) == 1 < len(normals) else ""
         if len(units) > 1:
             why = ", each of a group that the test has too"
+        if dropped:
+            why += f", but for {dropped} whose bytes or group are in the test"
         raise DataError(
             f"normal images to train on: {len(normals)}{why}. Two are needed that share no group, "
             "one to train and one to validate: add images, or mend the groups."

@@ -36,8 +36,8 @@ class Layout(Strict):
         None,
         gt=0,
         lt=1,
-        description="Where no image says that it is of the test: share of the normal and of the "
-        "anomalous images that is drawn for it, by group where known.",
+        description="Where no image says what it is for: share of the normal and of the "
+        "anomalous images that is drawn for the test, by group where known.",
     )
     mask: str | None = Field(
         None,
@@ -47,8 +47,8 @@ class Layout(Strict):
     groups: str | None = Field(
         None,
         description="Regular expression of the path of a CSV file: column `file` (path of an "
-        "image inside the archive, or its file name alone) and column `group`; other columns are "
-        "ignored.",
+        "image, from the CSV's folder or the top on, or its name where no other is called so) and "
+        "column `group`; other columns are ignored.",
     )
     one_hot: str | None = Field(
         None,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aeflow.core.schema import NAME, Strict
+from aeflow.core.schema import NAME, Seed, Strict
 from aeflow.core.types import AnomalyMap, FlowScore, GradientScore, ReconstructionScore
 
 
@@ -56,13 +56,13 @@ class DataSettings(Strict):
     max_val_anomalous: int = Field(
         400,
         ge=0,
+        le=1_000_000,
         description="At most this many anomalous images, of the training folder or the dataset's "
         "own validation split, are used for validation, without persons who appear in test. 0 "
         "for none.",
     )
-    split_seed: int = Field(
+    split_seed: Seed = Field(
         0,
-        ge=0,
         description="Seed of the validation split, and of the test where the dataset has none.",
     )
     max_unusable_share: float = Field(

@@ -14,8 +14,10 @@ import yaml
 
 from aeflow.cli import main
 from aeflow.core.receipts import write_receipt
+from aeflow.core.schema import validate
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import DATASET_CARDS, SourceFile, load_dataset_card
+from aeflow.study.entries import DatasetEntry
 from tests.unit.data.processes import ROOT
 from tests.unit.data.toy_dataset import encode, make_card, sha256, write_zip
 
@@ -113,6 +115,7 @@ def test_a_dataset_as_its_card_says_passes(toy: Path, check: Check) -> None:
         "ok     toy.zip has the checksum it should have",
         "ok     all: 2 test_anomalous, 2 test_normal, 2 train_anomalous, 5 train_normal, as on "
         "the card",
+        "ok     all: labels: good (7), hole (4)",
         "ok     all: 11 PNG, bits 8, channels 3, frames 1, pixels 8x8, levels 97 to 106",
         "note   all: groups of byte-identical images: 1, none in two splits",
         "ok     all: patients or groups: 10, none in two splits",
@@ -253,7 +256,7 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
         (["tyo"], "Did you mean 'toy'?"),
         (["toy", "--edition", "64"], "has no edition '64'"),
         (["toy", "--source", str(damaged)], "is no readable zip"),
-        (["toy", "--source", "nowhere"], "nowhere: there is no such file or folder. Mend that"),
+        (["toy", "--source", "nowhere"], "--source: nowhere does not exist: name a folder"),
         (["toy", "--source", str(words)], "words.txt: the file is neither a zip nor a tar"),
         (["own", "--source", str(table)], "list.csv is one file: name the folder that it is in"),
     ):
@@ -262,6 +265,96 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
         assert error.startswith("aeflow: ")
         assert told in error
         assert "by hand" not in error  # which is for what is published
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder below one with the cards of the repository."""
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "own"
+
+
+def write_own(folder: Path) -> Path:
+    for name in ("train/good/a", "train/good/b", "train/good/c", "test/good/d", "test/Löcher/e"):
+        write_bytes(folder / f"{name}.png", png(name[-1]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["con", "x.dvc", "-rf", "my screws ä", "日本", "n" * 90, "a.b.c", "x.", "screws 1.2"]
+)
+def test_kind_8_the_overlay_that_is_printed_is_read(
+    own: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(write_own(own / name))
+    assert main(["datasets", "check", "folder_mvtec", "--source", source]) == 0
+    told = capsys.readouterr().out
+    overlay = told.partition("overlay:\n\n")[2].rpartition("folder_mvtec: passed")[0]
+    [entry] = yaml.safe_load(overlay)["datasets"]
+    assert validate(DatasetEntry, entry, "printed").source == source
+
+
+def test_kind_6_a_mask_that_does_not_fit_its_image_is_an_error(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(own)
+    masks = {"fits": np.zeros((8, 8), np.uint8), "smaller": np.zeros((8, 9), np.uint8)}
+    for name, mask in masks.items():
+        write_bytes(own / f"test/dent/{name}.png", png(name[0]))
+        write_bytes(own / f"ground_truth/dent/{name}_mask.png", encode(mask))
+    assert main(["datasets", "check", "folder_mvtec", "--source", str(own)]) == 1
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert "the mask ground_truth/dent/smaller_mask.png cannot be used: " in errors[0]
+
+
+def test_kind_7_a_damaged_tar_is_called_as_it_is(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.with_suffix(".tar.gz").write_bytes(b"\x1f\x8b" + bytes(50))
+    assert main(["datasets", "check", "folder_mvtec", "--source", "own.tar.gz"]) == 1
+    assert capsys.readouterr().err.startswith("aeflow: own.tar.gz is no readable tar (")
+
+
+def test_kind_8_no_command_is_printed_that_cannot_work(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["datasets", "check", "folder_two"]) == 1
+    assert capsys.readouterr().err == (
+        "aeflow: The card folder_two is for your own images: say where, by --source.\n"
+    )
+
+
+def test_kind_4_the_labels_are_counted_and_shown_on_any_terminal(own: Path) -> None:
+    write_own(own)
+    command = [*AEFLOW, "check", "folder_mvtec", "--source", "own"]
+    for encoding, shown in (
+        ("ascii", "L\\xf6cher (1), good (4)"),
+        ("utf-8", "Löcher (1), good (4)"),
+    ):
+        where = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+        done = subprocess.run(
+            command, cwd=own.parent, env={**os.environ, **where}, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"labels: {shown}" in done.stdout.decode(encoding)
+
+
+def test_kind_3_what_was_noted_of_a_source_is_told(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(own / "one")
+    write_own(own / "other")
+    write_bytes(own / "groups.csv", "file,group\nä.png,1\n".encode("latin-1"))
+    for name in own.rglob("*.png"):
+        row = f"{name.relative_to(own)},{name.parts[-4]}{name.stem}\n"
+        with (own / "groups.csv").open("ab") as table:
+            table.write(row.encode("latin-1"))
+    assert main(["datasets", "check", "folder_mvtec", "--source", str(own)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    for words in ("is no UTF-8 text", "rows that name no image: 1", "images of 2 folders"):
+        assert sum(words in note for note in notes) == 1
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_print() -> None:

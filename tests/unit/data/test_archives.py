@@ -21,7 +21,6 @@ from aeflow.data.archives import (
     Member,
     archive_members,
     file_member,
-    folder_members,
     open_zip,
     read_member,
     sha256_member,
@@ -236,7 +235,7 @@ def test_a_folder_is_stored_alike_wherever_and_whenever(tmp_path: Path) -> None:
     os.utime(two / "train/a.png", (1, 1))
     (two / "test/c.png").chmod(0o600)
     for folder in (one, two):
-        content = stored(folder.with_suffix(".zip"), folder_members(folder))
+        content = stored(folder.with_suffix(".zip"), archive_members(folder))
         assert list(content.items()) == [(name, name.encode()) for name in sorted(names)]
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
@@ -246,13 +245,13 @@ def test_a_folder_with_a_link_is_refused(tmp_path: Path, target: str) -> None:
     folder = make_folder(tmp_path / "folder", ["a.png", "sub/b.png"])
     (folder / "link").symlink_to(target)
     with pytest.raises(DataError, match="is a link"):
-        stored(tmp_path / "a.zip", folder_members(folder))
+        stored(tmp_path / "a.zip", archive_members(folder))
 
 
 def test_a_folder_with_a_pipe_or_nothing_is_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", [".hidden"])
     with pytest.raises(DataError, match="holds no files"):
-        stored(tmp_path / "a.zip", folder_members(folder))
+        stored(tmp_path / "a.zip", archive_members(folder))
     os.mkfifo(folder / "pipe")
     with pytest.raises(DataError, match="no regular file"):
-        stored(tmp_path / "a.zip", folder_members(folder))
+        stored(tmp_path / "a.zip", archive_members(folder))

@@ -24,7 +24,7 @@ from aeflow.core.receipts import read_receipt
 from aeflow.data.decode import decode_image, decode_mask
 from aeflow.data.prepare import prepare_images, prepare_masks
 from aeflow.data.prepared import UNKNOWN
-from aeflow.study.cards import DatasetCard
+from aeflow.study.cards import DatasetCard, load_dataset_card
 from aeflow.study.settings import DataSettings
 from aeflow.study.study import Study
 from tests.unit.data.processes import ROOT, on_small_disk, run, start
@@ -144,6 +144,32 @@ def test_arrays_index_and_facts(
             expected = decode_mask(members[name], settings(), shown).pixels
             assert expected.any()
             np.testing.assert_array_equal(masks[row["source"]], expected)
+
+
+def test_kind_5_a_list_that_says_train_of_all_has_no_test(
+    tmp_path: Path, members: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And images of which some have a group are told: each of the others is taken for its own."""
+    card = load_dataset_card("folder_list", ROOT / "config/datasets")
+    names = [name for name in members if name.startswith("toy/train/good")]
+    rows = [f"{name},normal,train,{'p' if n < 3 else ''}" for n, name in enumerate(names)]
+    table = "\n".join(["path,label,split,group", *rows])
+    archive = write_zip(tmp_path / "a.zip", members | {"list.csv": table.encode()})
+    facts = prepare(archive, card, tmp_path / "out")
+    assert facts["drawn_test"] == facts["counts"]["test_normal"] == 0
+    assert "folder_list/all: no test images: a detector is trained" in caplog.text
+    assert "no group is known of 37 of 40 images: each is taken for its own" in caplog.text
+
+
+def test_kind_7_normals_that_are_in_the_test_too_are_told_where_too_few_are_left(
+    tmp_path: Path, card: DatasetCard, members: dict[str, bytes]
+) -> None:
+    good = [name for name in members if name.startswith("toy/train/good")]
+    members |= {name.replace("train", "test"): members[name] for name in good}
+    unknown = card.model_copy(update={"counts": {"all": None}})
+    message = "train on: 0, but for 40 whose bytes or group are in the test"
+    with pytest.raises(DataError, match=message):
+        prepare(write_zip(tmp_path / "a.zip", members), unknown, tmp_path / "out")
 
 
 def test_neither_workers_nor_the_order_of_the_archive_change_a_byte(
@@ -267,7 +293,7 @@ import resource, sys
 from pathlib import Path
 from aeflow.core.errors import DataError
 from aeflow.data.prepare import prepare_images
-from aeflow.study.cards import DatasetCard
+from aeflow.study.cards import DatasetCard, load_dataset_card
 from aeflow.study.settings import DataSettings
 if __name__ == "__main__":
     archive, card, limit, out = sys.argv[1:]

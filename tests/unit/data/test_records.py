@@ -1,12 +1,14 @@
 """What is read in paths and tables of an archive: by a toy's card, and by every card of ours."""
 
 import io
+from unicodedata import normalize
 from zipfile import ZipFile
 
 import pytest
 
 from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.types import Split
+from aeflow.data.not_used import SPARE_MASK, UNREAD
 from aeflow.data.records import Found, Record, check_labels, find_records
 from aeflow.study.cards import DatasetCard, load_dataset_card
 from tests.unit.data.processes import ROOT
@@ -14,6 +16,9 @@ from tests.unit.data.toy_dataset import make_card
 
 CARDS = ROOT / "config/datasets"
 MASK = {"mask": "toy/ground_truth/{defect}/{stem}_mask.png"}
+FOLDERS = {
+    f"folder_{n}": load_dataset_card(f"folder_{n}", CARDS) for n in ("mvtec", "two", "list")
+}
 ANY = {"image": r"(?P<category>\w+)/(?P<split>\w+)/(?P<defect>\w+)/\w+\.(?:png|jpg)"}
 
 
@@ -70,7 +75,6 @@ def test_images_are_found_and_everything_else_is_not_used() -> None:
         "toy/readme.txt": "neither an image nor a table",
         "toy/val/good/a.png": "not in a place that the card reads",
     }
-    assert found.used == {*names[:6], "toy/groups.csv"} - set(names[6:8])
     assert found.masks == set(names[6:8])
 
 
@@ -90,9 +94,9 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
     one = {"train_normal": 1, "test_normal": 1, "test_anomalous": 0}
     card = make_card(counts={"brick": one, "gravel": one}, layout=ANY)
     names = [f"{c}/{s}/good/a.png" for c in ("brick", "gravel") for s in ("train", "test")]
-    records, _, _, not_used = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
-    assert [record.source for record in records] == names[3:1:-1]
-    assert list(not_used) == ["licence"]
+    found = look(card, dict.fromkeys([*names, "licence"], ""), "gravel")
+    assert [record.source for record in found.records] == names[3:1:-1]
+    assert list(found.not_used) == ["licence"]
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):
         find(card, names, "gravle")
 
@@ -305,7 +309,8 @@ def test_kind_3_what_matches_nothing_is_kept_with_its_reason() -> None:
         "ground_truth/dent/b_mask.png": "no image has this mask",
         "labels.xlsx": "a table that the card does not read",
         "Thumbs.db": "neither an image nor a table",
-        "train/good/c.heic": "not in a place that the card reads",
+        "train/good/c.heic": "an ending that the card does not read",
+        "train/good/scan 1.svg": "an ending that the card does not read",
     }
     card = load_dataset_card("folder_mvtec", CARDS)
     found = look(card, dict.fromkeys(names, ""))
@@ -339,6 +344,10 @@ def test_a_wrong_card_is_recognised(card: str, names: list[str], message: str) -
         (["NORMAL", "dent"], "'normal' and 'NORMAL' differ.*'normal' means normal"),
         (["normal", "big dent", "big_dent"], "'big dent' and 'big_dent'"),
         (["ok", "dent"], r"no image to train on is normal, .*'normal'.*dent \(1\), ok \(1\)"),
+        (["normal", "nromal"], r"'nromal' is nearly 'normal'.*normal \(1\), nromal \(1\)"),
+        (["normal", "normals"], "'normals' is nearly 'normal'"),
+        (["normal", "normal 2"], "'normal 2' is nearly 'normal'"),
+        (["normal", "ﬁssure", "fissure"], "differ in case, blanks or signs alone"),
     ],
 )
 def test_kind_4_a_near_miss_is_no_class_of_its_own(labels: list[str], message: str) -> None:
@@ -346,7 +355,13 @@ def test_kind_4_a_near_miss_is_no_class_of_its_own(labels: list[str], message: s
     members = {f"{n}.png": "" for n in range(len(labels))} | {"list.csv": f"path,label\n{rows}"}
     card = load_dataset_card("folder_list", CARDS)
     with pytest.raises(DataError, match=message):
-        check_labels(card, read("folder_list", members))
+        check_labels(card, look(card, members))
+
+
+@pytest.mark.parametrize("other", ["abnormal", "non-normal", "nodule", "norm dev", "neural"])
+def test_kind_4_another_word_is_a_class(other: str) -> None:
+    members = {"a.png": "", "b.png": "", "list.csv": f"path,label\na.png,normal\nb.png,{other}\n"}
+    check_labels(load_dataset_card("folder_list", CARDS), look(FOLDERS["folder_list"], members))
 
 
 CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -432,3 +447,171 @@ def test_a_list_says_what_its_images_are(root: str, mark: str) -> None:
 def test_a_mistake_in_a_list_is_named(rows: str, message: str) -> None:
     with pytest.raises(AeflowError, match=message):
         read("folder_list", {"a.png": "", "list.csv": rows})
+
+
+COMPOSED, APART = (normalize(form, "Löcher") for form in ("NFC", "NFD"))
+
+
+def test_kind_4_two_ways_to_write_an_umlaut_are_one_name() -> None:
+    """macOS writes it as two characters, most else as one; nobody sees it."""
+    names = [f"test/{COMPOSED}/a.png", f"test/{APART}/b.png", "train/good/a.png"]
+    masks = [f"ground_truth/{APART}/a_mask.png", f"ground_truth/{COMPOSED}/b_mask.png"]
+    groups = "".join(
+        f"{name},{group}\n" for name, group in zip(names, (COMPOSED, APART, "x"), strict=True)
+    )
+    table = {"groups.csv": "file,group\n" + groups}
+    found = look(FOLDERS["folder_mvtec"], dict.fromkeys([*names, *masks], "") | table)
+    assert {record.defect for record in found.records} == {COMPOSED, "good"}
+    assert {record.group for record in found.records} == {COMPOSED, "x"}
+    assert found.masks == set(masks)
+    rows = f"path,label\n{COMPOSED}.png,{APART}\n"
+    found = look(FOLDERS["folder_list"], {f"{APART}.png": "", "list.csv": rows})
+    assert found.records == [Record(f"{APART}.png", Split.TRAIN, 1, COMPOSED)]
+
+
+# What a table of groups may call the images of a folder -> what is said where it may not.
+CALLED = {
+    "train/good/{}.png": "",
+    "train\\good\\{}.png": "",
+    " ./train/good/{}.png ": "",
+    "../screws/train/good/{}.png": "",
+    "screws/train/good/{}.png": "",
+    "{}.png": "",
+    "good/{}.png": "no group for screws/train/good/0.png: add a row with it",
+    "{}.PNG": "no group for",
+}
+
+
+@pytest.mark.parametrize("called", CALLED)
+def test_kind_7_a_table_of_groups_calls_images_as_a_list_does(called: str) -> None:
+    names = [f"screws/train/good/{n}.png" for n in range(3)]
+    rows = [f'"{called.format(n)}",p{n}' for n in range(3)]
+    members = dict.fromkeys(names, "") | {"screws/groups.csv": "\n".join(["file,group", *rows])}
+    if message := CALLED[called]:
+        with pytest.raises(DataError, match=message):
+            look(FOLDERS["folder_mvtec"], members)
+        return
+    found = look(FOLDERS["folder_mvtec"], members)
+    assert [record.group for record in found.records] == ["p0", "p1", "p2"]
+    assert found.notes == []
+
+
+def test_kind_6_a_name_of_several_images_is_no_group_of_them() -> None:
+    names = ["train/good/0.png", "test/good/0.png"]
+    table = {"groups.csv": "file,group\n0.png,p\n"}
+    with pytest.raises(
+        DataError, match=r"names 0\.png, and 2 images are called so, .*their paths"
+    ):
+        look(FOLDERS["folder_mvtec"], dict.fromkeys(names, "") | table)
+    rows = "train/good/0.png,p\ntest/good/0.png,p\ntrain/good/0.png,q\n"
+    table = {"groups.csv": "file,group\n" + rows}
+    with pytest.raises(DataError, match=r"gives train/good/0\.png two groups"):
+        look(FOLDERS["folder_mvtec"], dict.fromkeys(names, "") | table)
+
+
+def test_kind_3_rows_that_name_no_image_are_told() -> None:
+    table = {"groups.csv": "file,group\nnormal/a.png,1\nnormal/b.png,1\nc.png,2\n"}
+    found = look(FOLDERS["folder_two"], {"normal/a.png": "", **table})
+    assert found.notes == ["rows that name no image: 2, such as normal/b.png in groups.csv"]
+
+
+# Card, files -> how many folders are one dataset.
+ROOTS = [
+    ("folder_mvtec", ["bottle/train/good/a.png", "cable/train/good/b.png"], "cable/ (1)"),
+    ("folder_mvtec", ["train/good/a.png", "backup/train/good/a.png"], "the top (1)"),
+    ("folder_two", ["day1/normal/a.png", "day2/normal/x/b.png"], "day2/ (1)"),
+    ("folder_list", ["list.csv", "a.png", "old/list.csv", "old/a.png"], "old/ (1)"),
+]
+
+
+@pytest.mark.parametrize(("card", "names", "named"), ROOTS)
+def test_kind_2_several_folders_that_are_read_as_one_are_told(
+    card: str, names: list[str], named: str
+) -> None:
+    members = {n: "path,label\na.png,normal" if n[-3:] == "csv" else "" for n in names}
+    [note] = look(FOLDERS[card], members).notes
+    assert note.startswith("images of 2 folders are taken as one dataset: ")
+    assert named in note
+
+
+@pytest.mark.parametrize("card", ["folder_mvtec", "folder_two"])
+def test_kind_3_files_whose_ending_is_not_read_are_told_where_they_lie(card: str) -> None:
+    folder = {"folder_mvtec": "train/good", "folder_two": "normal/day 1"}[card]
+    for ending in ("heic", "HEIF", "avif", "svg", "jxl", "NEF"):
+        name = f"{folder}/IMG 1.{ending}"
+        with pytest.raises(
+            DataError, match=rf"IMG 1\.{ending} has an ending that the card does not"
+        ):
+            look(FOLDERS[card], {name: ""})
+        assert look(FOLDERS[card], {name: "", f"{folder}/a.png": ""}).not_used == {name: UNREAD}
+    found = look(FOLDERS["folder_mvtec"], {"train/good/a.heic": "", "test/good/a.png": ""})
+    with pytest.raises(DataError, match=r"normal.* 1 files, such as train/good/a\.heic \(an e"):
+        check_labels(FOLDERS["folder_mvtec"], found)
+
+
+def test_kind_7_files_that_are_not_used_are_named_where_no_normal_is_found() -> None:
+    found = look(FOLDERS["folder_two"], {"good/a.png": "", "anomalous/a.png": "", "x.txt": ""})
+    with pytest.raises(DataError, match=r"Not used are 1 files, such as good/a\.png \(not in a"):
+        check_labels(FOLDERS["folder_two"], found)
+
+
+def test_kind_3_dicom_files_that_are_called_by_their_number_are_read() -> None:
+    names = [f"{n}.{m}" for n in ("1.2.840.113619.2.55", "I") for m in (1, 2, 10)]
+    found = find(FOLDERS["folder_mvtec"], [f"train/good/{name}" for name in names])
+    assert [record.image_id for record in found] == sorted(f"train/good/{name}" for name in names)
+    assert len(find(FOLDERS["folder_two"], [f"normal/{name}" for name in names])) == 6
+
+
+def test_kind_3_a_mask_that_is_of_no_use_is_told() -> None:
+    rows = ["a.png,normal,train,m0.png", "b.png,dent,train,m1.png", "c.png,dent,test,m2.png"]
+    members = dict.fromkeys([f"{n}.png" for n in ("a", "b", "c", "m0", "m1", "m2")], "")
+    table = "\n".join(["path,label,split,mask", *rows])
+    found = look(FOLDERS["folder_list"], members | {"list.csv": table})
+    assert found.masks == {"m2.png"}
+    assert found.not_used == dict.fromkeys(["m0.png", "m1.png"], SPARE_MASK)
+
+
+LISTS = {
+    "sep=;\r\npath;label\r\na.png;normal": "",
+    "SEP=\t\npath\tlabel\na.png\tnormal": "",
+    "path,label\n./sub/../a.png,normal": "",
+    "path,label\nA.PNG,normal": r"names A\.PNG, .* archive: did you mean a\.png\?",
+    "path,label\n/home/me/a.png,normal": "write paths from the folder of the table on",
+    "path,label\nC:\\me\\a.png,normal": "write paths from the folder of the table on",
+    "path,label,split\na.png,normal,Train": "is of the split 'Train'; .* knows train, validation",
+}
+
+
+@pytest.mark.parametrize("table", LISTS)
+def test_kind_7_a_list_as_people_write_it(table: str) -> None:
+    members = {"a.png": "", "list.csv": table}
+    if message := LISTS[table]:
+        with pytest.raises(DataError, match=message):
+            look(FOLDERS["folder_list"], members)
+    else:
+        [record] = look(FOLDERS["folder_list"], members).records
+        assert (record.source, record.defect) == ("a.png", "normal")
+
+
+def test_a_list_beside_the_folder_of_its_images_may_lead_there() -> None:
+    members = {"images/a.png": "", "tables/list.csv": "path,label\n../images/a.png,normal"}
+    [record] = look(FOLDERS["folder_list"], members).records
+    assert record.source == "images/a.png"
+
+
+def test_kind_7_a_table_in_another_encoding_is_noted() -> None:
+    members = {"ä.png": b"", "list.csv": "path,label\nä.png,normal".encode("latin-1")}
+    content = io.BytesIO()
+    with ZipFile(content, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+        found = find_records(archive, FOLDERS["folder_list"], "all")
+    assert found.notes == [
+        "list.csv is no UTF-8 text: read as Windows-1252, as spreadsheets write it"
+    ]
+
+
+def test_kind_5_nothing_is_drawn_from_images_that_say_what_they_are_for() -> None:
+    for split, stated in (("train", True), ("", False)):
+        table = f"path,label,split\na.png,normal,{split}\n"
+        assert look(FOLDERS["folder_list"], {"a.png": "", "list.csv": table}).stated is stated
