@@ -12,6 +12,7 @@ User and password of a host may stand in ~/.netrc too, which requests reads.
 
 import os
 import re
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
@@ -114,6 +115,19 @@ def authorised(url: str) -> tuple[str, str | None]:
     return url, header
 
 
+def netrc_fault() -> str:
+    """Return `; <file> cannot be read` of a ~/.netrc that is broken, which requests ignores."""
+    places = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for path in (Path(place).expanduser() for place in places):
+        try:
+            if path.exists():
+                netrc(path)
+        except (NetrcParseError, OSError, UnicodeError) as error:  # not its words: a secret's
+            line = getattr(error, "lineno", None)
+            return f"; {path} cannot be read{f', line {line}' if line else ''}"
+    return ""
+
+
 def redirected(url: str, location: str) -> str:
     """Return where a server sends to; user and password stay with their host.
 
@@ -137,6 +151,8 @@ def _split(source: str) -> SplitResult:
     """Return the parts of a URL; ValueError: it is none, or not one that everybody reads alike."""
     if source.partition("://")[0].lower() not in ("http", "https", "file"):
         raise ValueError("a URL begins with http://, https:// or file://")
+    if re.match("file://(?!/|localhost/)", source, re.IGNORECASE):
+        raise ValueError("a file of this machine has three slashes: file:///folder/file")
     try:
         url = urlsplit(source)
         hosted = (url.hostname and url.port != 0) or url.scheme == "file"

@@ -30,6 +30,7 @@ MAX_UNPACKED_BYTES = 200 * 2**30
 MAX_RATIO = 200
 RATIO_COUNTS_FROM_BYTES = 2**30
 BLOCK_BYTES = 2**20
+MAX_NAME_BYTES = 2**20  # of a tar's header that holds a long name, and is read at once
 
 _METHODS = {ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA}
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -229,11 +230,22 @@ def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator
                 yield name, member.file_size, _member_blocks(archive, name)
 
 
+class _TarHeader(tarfile.TarInfo):
+    """A header of a tar; one that announces a name without end is damaged."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if not (header.isreg() or header.isdir()) and header.size > MAX_NAME_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size} bytes")
+        return header
+
+
 def _tar_members(path: Path, max_bytes: int) -> Iterator[Member]:
     seen: set[str] = set()
     unpacked = 0
     what = f"{path} is no readable tar"
-    with _damage_named(what), tarfile.open(path, "r:*") as tar:
+    with _damage_named(what), tarfile.open(path, "r:*", tarinfo=_TarHeader) as tar:
         for member in tar:
             if member.isdir():
                 continue

@@ -42,7 +42,7 @@ VOLUME = (
 MAX_VOLUME_BYTES = 2**30
 DAMAGED = (
     *(ImageFileError, HeaderDataError, OrientationError, WrapStructError),
-    *(OSError, EOFError, MemoryError, ValueError, zlib.error),
+    *(OSError, EOFError, MemoryError, TypeError, ValueError, zlib.error),
 )
 
 
@@ -205,4 +205,6 @@ def _read_volume(files: ZipFile, name: str) -> NDArray[np.float32]:
         raise DataError(f"{name} is no NIfTI volume, or damaged ({error})") from error
     if volume.ndim != 3:
         raise DataError(f"{name} has {volume.ndim} dimensions instead of 3")
+    if not np.isfinite(volume).all():
+        raise DataError(f"{name} holds numbers that are not finite, which no gray stands for")
     return volume[::-1, ::-1]

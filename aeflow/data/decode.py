@@ -32,6 +32,10 @@ GRAY_MASK = (
     "have values between black and white (JPEG does that): those of at least half of the largest "
     "count as defects. PNG keeps masks as they are"
 )
+NO_DEFECT = "call no pixel a defect, although their images have one: what is above 0 counts as one"
+MOST_DEFECT = (
+    "call more than half of the image a defect: turn black and white if defects are black"
+)
 UNTURNED_MASK = (
     "do not say whether they are turned as their images are by EXIF, and their sides do not tell: "
     "taken as drawn on the image as shown. Save the images upright to be sure"
@@ -137,6 +141,10 @@ def decode_mask(content: bytes, settings: DataSettings, image: ImageFacts) -> De
         raise UnusableImageError(
             f"its mask is {width} x {height} pixels, the image {image.width} x {image.height}"
         )
+    share = defect.mean()
+    if share == 0 or share > 0.5:
+        note = NO_DEFECT if share == 0 else MOST_DEFECT
+        facts = replace(facts, notes=(*facts.notes, note))
     place = _place(image.size, settings)
     return Decoded(_shrink_mask(defect, settings.image_size, place), facts)
 
@@ -190,6 +198,9 @@ def _read_levels(opened: Opened) -> tuple[Values, Values | None, ImageFacts]:
             elif channels > 3:
                 notes.append(FIRST_CHANNELS)
             values = values[:, :, :3] if channels >= 3 else values[:, :, 0]
+        stored = facts.size[:: -1 if facts.orientation < 5 else 1]  # height, width
+        if values.shape[:2] != stored or values.ndim > 3:
+            raise ValueError(f"its pixels have the shape {values.shape}, not that of its header")
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             notes.append(NOT_FINITE)
         return values, opacity, replace(facts, used=measure(values), notes=tuple(notes))

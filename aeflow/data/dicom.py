@@ -1,9 +1,11 @@
 """Images of DICOM files: levels in the unit of the modality, or as their VOI window shows them.
 
-Nothing is followed that a file refers to, and nothing but one image is decoded.
+Nothing is followed that a file refers to, nothing but one image is decoded, and nothing that a file
+says is repeated but what the standard or a number says: headers name patients.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
@@ -40,12 +42,15 @@ from aeflow.data.intensity import Levels, Values
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 KINDS = (*GRAY, "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+OTHER_KINDS = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYB")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored"),
 )
+LOSSY = (*(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000),)
 Step = Callable[[Values], Values]
+MOST_WHOLE = 2**30  # a factor, with which 32 bits stay within 64
 # A few bytes of it may unpack to any number.
 DEFLATED = uid.DeflatedExplicitVRLittleEndian
 logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns of each odd header
@@ -90,7 +95,7 @@ def open_dicom(content: bytes, frame: int | None, window: bool) -> Opened:
     """
     if DEFLATED.encode() in content[:1024]:
         raise UnusableImageError(f"its transfer syntax {DEFLATED.name} is not read")
-    with unusable("cannot be opened"):
+    with unusable("its DICOM header cannot be read", personal=True):
         data = dcmread(BytesIO(content), force=True)
         return _open(data, frame, window)
 
@@ -98,7 +103,7 @@ def open_dicom(content: bytes, frame: int | None, window: bool) -> Opened:
 def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
     name = next((name for name in PIXELS if name in data), None)
     if name is None:
-        what = uid.UID(str(data.get("SOPClassUID", ""))).name or "of no kind"
+        what = _uid_name(data.get("SOPClassUID", ""))
         raise UnusableImageError(f"a DICOM file without an image ({what})")
     missing = [name for name in NEEDED if data.get(name) is None]
     if missing:
@@ -113,7 +118,8 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
     check_size(width, height, channels)
     kind = str(data.PhotometricInterpretation)
     if kind not in KINDS or channels not in (1, 3):
-        raise UnusableImageError(f"a DICOM file of {channels} channels of the kind {kind}")
+        shown = kind if kind in (*KINDS, *OTHER_KINDS) else "that is not known"
+        raise UnusableImageError(f"a DICOM file of {channels} channels of the kind {shown}")
     steps, full, bits = _meaning(data, name, kind)
     shown = _as_shown(data) if window and kind in GRAY else None
     if shown is not None:
@@ -126,7 +132,7 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
         *("DICOM", width, height, bits, channels, frames, full), window=_window(data)
     )
     read = partial(_levels, data, chosen_frame(frames, frame), steps)
-    return Opened(facts, read=read)
+    return Opened(facts, read=read, lossy=data.file_meta.TransferSyntaxUID in LOSSY)
 
 
 def _set_transfer_syntax(data: Dataset) -> None:
@@ -141,7 +147,13 @@ def _set_transfer_syntax(data: Dataset) -> None:
     except NotImplementedError:
         readable = False
     if not readable:
-        raise UnusableImageError(f"its transfer syntax {syntax.name} is not read")
+        raise UnusableImageError(f"its transfer syntax {_uid_name(syntax)} is not read")
+
+
+def _uid_name(value: object) -> str:
+    """Return the name of a UID of the standard, and nothing else that the file may say."""
+    found = uid.UID(str(value))
+    return found.name if found.name != found else "of no known kind"
 
 
 def _meaning(data: Dataset, name: str, kind: str) -> tuple[list[Step], Levels | None, int]:
@@ -152,6 +164,8 @@ def _meaning(data: Dataset, name: str, kind: str) -> tuple[list[Step], Levels | 
         bits = int(data.RedPaletteColorLookupTableDescriptor[2])
         return [partial(apply_color_lut, ds=data)], Levels(0, 2**bits - 1), bits
     bits = int(data.BitsStored)
+    if (highest := data.get("HighBit", bits - 1)) != bits - 1:  # old files, and damaged ones
+        raise UnusableImageError(f"its levels of {bits} bits end at bit {highest}: not read")
     least = -(2 ** (bits - 1)) if data.get("PixelRepresentation") else 0
     full = Levels(least, least + 2**bits - 1)
     if kind not in GRAY:
@@ -160,12 +174,14 @@ def _meaning(data: Dataset, name: str, kind: str) -> tuple[list[Step], Levels | 
         table, first, depth = _table(data, data.ModalityLUTSequence[0])
         return [partial(_look_up, table, first)], Levels(0, 2**depth - 1), depth
     slope, intercept = (
-        float(data.get("RescaleSlope") or 1),
-        float(data.get("RescaleIntercept") or 0),
+        default if (value := data.get(name)) is None else float(value)
+        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
     if (slope, intercept) == (1, 0):
         return [], full, bits
     low, high = sorted(slope * level + intercept for level in full)
+    if not 0 < high - low < math.inf:
+        raise UnusableImageError(f"its rescale slope is {slope:g}, its intercept {intercept:g}")
     return [partial(_rescale, slope, intercept)], Levels(low, high), bits
 
 
@@ -182,7 +198,9 @@ def _as_shown(data: Dataset) -> tuple[Step, Levels] | None:
     shown.PhotometricInterpretation = "MONOCHROME2"
     shown.BitsStored, shown.PixelRepresentation = 16, 0
     shown.WindowCenter, shown.WindowWidth = window
-    shown.VOILUTFunction = data.get("VOILUTFunction") or "LINEAR"
+    shown.VOILUTFunction = function = str(data.get("VOILUTFunction") or "LINEAR")
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise UnusableImageError("its VOI LUT function is not one of the standard's")
     return partial(apply_windowing, ds=shown), SIXTEEN_BITS
 
 
@@ -205,6 +223,8 @@ def _table(data: Dataset, item: Dataset) -> tuple[Values, int, int]:
         table: Values = np.frombuffer(stored, "u1" if len(stored) == entries else f"{order}u2")
     else:
         table = np.asarray(stored)
+    if len(table) < entries or not 1 <= depth <= 16:
+        raise UnusableImageError(f"its LUT has {len(table)} of {entries} entries, {depth} bits")
     return table[:entries], first, depth
 
 
@@ -215,7 +235,8 @@ def _look_up(table: Values, first: int, values: Values) -> Values:
 
 
 def _rescale(slope: float, intercept: float, values: Values) -> Values:
-    if slope.is_integer() and intercept.is_integer():
+    whole = slope.is_integer() and intercept.is_integer()
+    if whole and max(abs(slope), abs(intercept)) < MOST_WHOLE:
         return values.astype(np.int64) * int(slope) + int(intercept)
     return values.astype(np.float64) * slope + intercept
 

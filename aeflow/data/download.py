@@ -21,7 +21,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from aeflow.core.addresses import authorised, public, redirected
+from aeflow.core.addresses import authorised, netrc_fault, public, redirected
 from aeflow.core.errors import DataError
 from aeflow.core.files import read_json, require_space, write_json
 from aeflow.study.cards import SourceFile
@@ -34,6 +34,7 @@ PROGRESS_BYTES = 2**20
 WEB_PAGE = "this is a web page, not the file: a login, consent or error page?"
 # Level of what is told while a file is fetched, but is no warning of what was fetched.
 TOLD = logging.WARNING - 1
+REFUSING_STATUS = {401, 403}
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 Answer = TypeVar("Answer")
 
@@ -264,7 +265,7 @@ def _errors_named() -> Iterator[None]:
     try:
         yield
     except (requests.exceptions.SSLError, ValueError) as error:  # a URL that is none, too
-        raise DataError(f"the connection failed ({type(error).__name__})") from None
+        raise DataError(f"the connection failed ({type(error).__name__}){netrc_fault()}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _BrokenError(f"the connection failed ({type(error).__name__})") from None
 
@@ -276,7 +277,8 @@ def _read_reply(response: requests.Response, offset: int) -> _Reply:
         told = f"the server answered with status {status}"
         raise _BrokenError(told, float(wait) if wait.isdecimal() else 0)
     if status not in (200, 206) and not (status == 416 and offset):
-        raise DataError(f"the server answered with status {status}")
+        why = netrc_fault() if status in REFUSING_STATUS else ""
+        raise DataError(f"the server answered with status {status}{why}")
     # A strong ETag names bytes; a weak one cannot be used to continue.
     etag = headers.get("ETag")
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")

@@ -30,6 +30,7 @@ MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
 MAX_LEVELS = 4 * MAX_PIXELS  # of all channels
 MAX_TILE = 2**22  # levels
+MAX_TOLD = 200  # characters of what a decoder says
 EIGHT_BITS = Levels(0, WHITE)
 SIXTEEN_BITS = Levels(0, 2**16 - 1)
 
@@ -47,10 +48,15 @@ NOT_FINITE = "have pixels that are no finite number: NaN becomes black"
 PPM_HEADER = rb"P([56])(?:\s+(?:#[^\n]*\n\s*)*\d+){2}\s+(?:#[^\n]*\n\s*)*(\d+)\s"
 JPEG_LS, JPEG_END = 0xF7, b"\xff\xd9"
 LZW = 5
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # what Pillow calls such compressions
+JPEG_IN_TIFF = (6, 7)
+LOSSY_JPEG = (0xC0, 0xC1, 0xC2)
 # Of pairs of bytes Pillow keeps what it takes for the high one.
 NATIVE_LOW_BYTE = "16B" if sys.byteorder == "little" else "16L"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION, TIFF_BITS, TIFF_SAMPLES = 274, 258, 277  # tags of TIFF and EXIF
+# Tags of TIFF and EXIF.
+ORIENTATION, TIFF_BITS, TIFF_SAMPLES, TIFF_TYPES = 274, 258, 277, 339
+UNSIGNED = (1, 4)  # or of no known type, by TIFF_TYPES
 PNG_EXIF = (b"eXIf", b"tiff:Orientation", b"Raw profile")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -123,12 +129,17 @@ class Opened:
     picture: Image.Image | None = None
     read: Callable[[], Values] | None = None
     has_opacity: bool = False
-    lossy: bool = False
+    lossy: bool = False  # so that its levels are not quite those that were drawn
 
 
 @contextmanager
-def unusable(what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on damaged bytes into UnusableImageError."""
+def unusable(what: str, personal: bool = False) -> Iterator[None]:
+    """Turn whatever a decoder raises on damaged bytes into UnusableImageError.
+
+    Args:
+        what: the start of the reason.
+        personal: whether the decoder's own words may hold what the file says of a person.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd headers; for large images see MAX_PIXELS
@@ -138,8 +149,11 @@ def unusable(what: str) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise UnusableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise nearly anything
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UnusableImageError(f"{what}: {told}") from error
+        told = "" if personal else " ".join(str(error).split())[:MAX_TOLD]
+        told = re.sub(r" at 0x[0-9a-f]+", "", told)  # another one in each process
+        raise UnusableImageError(f"{what}: {told or type(error).__name__}") from (
+            None if personal else error  # a traceback would show it
+        )
 
 
 def open_image(content: bytes, frame: int | None = None, window: bool = False) -> Opened:
@@ -238,10 +252,20 @@ def _open_with_pillow(content: bytes, frame: int | None) -> Opened:
         *(kind, width, height, bits, channels, frames, full, orientation),
         notes=(*notes, *colour),
     )
+    lossy = _is_lossy(content, kind, image)
     if read is not None:
-        return Opened(facts, read=read, has_opacity=image.mode in ("LA", "RGBA"))
-    lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in content)
+        return Opened(facts, None, read, image.has_transparency_data, lossy)
     return Opened(facts, image, lossy=lossy)
+
+
+def _is_lossy(content: bytes, kind: str, image: Image.Image) -> bool:
+    """Tell whether levels are not those that were drawn."""
+    if kind == "WEBP":
+        return b"VP8L" not in content
+    if kind == "JPEG2000":
+        at = content.find(b"\xff\x52")  # the segment COD, which says that its transform rounds
+        return content[at + 13 : at + 14] == b"\0"
+    return kind == "JPEG" or (kind == "TIFF" and image.info.get("compression") in LOSSY_TIFF)
 
 
 def _orientation(image: Image.Image, content: bytes) -> int:
@@ -309,14 +333,15 @@ def _open_special_jpeg(content: bytes) -> Opened | None:
         coding, bits, height, width, channels = jpeg_header(content)
     except (ValueError, struct.error):
         return None  # Pillow may yet find its way
-    if coding in (0xC0, 0xC1, 0xC2) and bits == 8:
+    if coding in LOSSY_JPEG and bits == 8:
         return None
     check_size(width, height, channels)
     facts = ImageFacts(
         *("JPEG-LS" if coding == JPEG_LS else "JPEG", width, height, bits, channels, 1),
         Levels(0, 2**bits - 1),
     )
-    return Opened(facts, read=partial(decode_special_jpeg, content))
+    read = partial(decode_special_jpeg, content)
+    return Opened(facts, read=read, lossy=coding in LOSSY_JPEG)
 
 
 def decode_special_jpeg(content: bytes) -> Values:
@@ -353,10 +378,11 @@ def jpeg_header(content: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _is_special_tiff(image: Image.Image) -> bool:
-    """Tell whether Pillow would drop bits or channels of a TIFF."""
+    """Tell whether Pillow would drop bits, channels or the sign of a TIFF."""
     tags: Any = getattr(image, "tag_v2", {})
     bits, samples = tags.get(TIFF_BITS, (1,)), tags.get(TIFF_SAMPLES, 1)
-    return bool(max(bits) > 8 or samples > len(image.getbands()))
+    signed = not set(tags.get(TIFF_TYPES, ())) <= set(UNSIGNED)
+    return bool(max(bits) > 8 or samples > len(image.getbands()) or signed)
 
 
 def _open_tiff(content: bytes, frame: int | None) -> Opened:
@@ -397,17 +423,21 @@ def _open_tiff(content: bytes, frame: int | None) -> Opened:
                 raise UnusableImageError(NO_LZW)
             values = partial(_lzw_levels, content, chosen, orientation)
         read = partial(_tiff_levels, values, axes, full if inverted else None)
-        return Opened(replace(facts, notes=notes), read=read, has_opacity=has_opacity)
+        lossy = page.compression in JPEG_IN_TIFF
+        return Opened(replace(facts, notes=notes), None, read, has_opacity, lossy)
 
 
 def _full(kind: str, bits: int) -> Levels | None:
-    """Return the range of a TIFF's type; integers that may be negative or large count as 16 bits.
+    """Return the range of a TIFF's type; deep integers, negative or large, count as 16 bits.
 
     Few of those use it all. Where one does, `data.intensity: full` cannot be used.
     """
     if kind == "f":
         return None
-    return Levels(0, 2**bits - 1) if kind in "bu" and bits <= 16 else SIXTEEN_BITS
+    if bits > (8 if kind == "i" else 16):
+        return SIXTEEN_BITS
+    least = -(2 ** (bits - 1)) if kind == "i" else 0
+    return Levels(least, least + 2**bits - 1)
 
 
 def _tiff_levels(read: Callable[[], Values], axes: str, inverted: Levels | None) -> Values:

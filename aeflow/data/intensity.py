@@ -5,6 +5,7 @@ they are nearly black, and faint defects vanish in the 4 to 64 gray levels that 
 is used is measured, on training normals alone.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -60,7 +61,7 @@ def shared_levels(intensity: Intensity, used: Sequence[Used]) -> Levels | None:
             this: an image of the test would then depend on the others.
 
     Raises:
-        DataError: all pixels have one level.
+        DataError: all pixels have one level, or no number holds the difference.
     """
     if intensity not in MEASURED or not used:
         return None
@@ -73,6 +74,11 @@ def shared_levels(intensity: Intensity, used: Sequence[Used]) -> Levels | None:
             f"All pixels of the {len(used)} training normals of more than 8 bits have the level "
             f"{levels.low:g}: data.intensity: {intensity} has nothing to spread."
         )
+    if math.isinf(levels.high - levels.low):
+        raise DataError(
+            f"The levels of the {len(used)} training normals go from {levels.low:g} to "
+            f"{levels.high:g}, too far for data.intensity: {intensity}: write NaN where none is."
+        )
     return levels
 
 
@@ -80,7 +86,8 @@ def to_eight_bit(values: Values, levels: Levels) -> NDArray[np.uint8]:
     """Scale levels to 0..255, rounded; what is beyond is clipped, NaN is black."""
     if values.dtype.kind in "iu" and values.size:
         least, most = int(values.min()), int(values.max())
-        if most - least < 2**16:  # a table is several times faster than arithmetic
+        # A table is several times faster than arithmetic.
+        if most - least < 2**16 and max(-least, most) < 2**62:
             table = _scale(np.arange(least, most + 1, dtype=np.float64), levels)
             return table[values.astype(np.int64) - least]
     return _scale(values.astype(np.float64), levels)
@@ -92,12 +99,12 @@ def _scale(values: NDArray[np.float64], levels: Levels) -> NDArray[np.uint8]:
     return np.nan_to_num(scaled, nan=0).astype(np.uint8)
 
 
-def narrow_use(used: Sequence[Used], full: Sequence[Levels]) -> str | None:
-    """Say what is lost under `full` where deep images use less than half of their range.
+def narrow_use(used: Sequence[Used], full: Sequence[Levels], measured: bool = False) -> str | None:
+    """Say what is lost where deep images use less than half of the range that is spread.
 
     Args:
         used: levels of training normals of more than 8 bits.
-        full: what the type of each can hold.
+        full: what the type of each can hold; or, `measured`, what `range` found.
 
     Returns:
         What the images use and what to set; None: nothing is to be said.
@@ -115,8 +122,10 @@ def narrow_use(used: Sequence[Used], full: Sequence[Levels]) -> str | None:
     if share >= 0.5:
         return None
     grays = max(1, round(share * (WHITE + 1)))
+    whole = "all levels, stray pixels among them" if measured else "what their files can hold"
+    better = "percentiles" if measured else "range or percentiles"
     return (
         f"their levels go from {low:g} to {high:g} (without the 0.5 % lowest and highest), "
-        f"{share:.1%} of what their files can hold: of {WHITE + 1} gray levels they get {grays}. "
-        "Set data.intensity to range or percentiles"
+        f"{share:.1%} of {whole}: of {WHITE + 1} gray levels they get {grays}. "
+        f"Set data.intensity to {better}"
     )

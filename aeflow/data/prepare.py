@@ -15,6 +15,7 @@ import numpy as np
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
+from aeflow.core.text import guarded, unguarded
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import content_digest, open_archive
 from aeflow.data.image_files import ImageFacts
@@ -235,7 +236,7 @@ def prepare_masks(
         found = find_records(opened, card, category)
     masks = {record.source: record.mask for record in found.records}
     judged = [
-        row["source"]
+        unguarded(row["source"])
         for row in csv.DictReader(io.StringIO(index_path.read_text(encoding="utf-8")))
         if row["split"] == Split.TEST and row["gt_label"] == str(ANOMALOUS)
     ]
@@ -305,10 +306,10 @@ def _tell_intensity(
     trained = [decoded[source] for source in normals if source in decoded]
     trained = [facts for facts in trained if facts.deep and facts.used]
     used = [facts.used for facts in trained if facts.used]
-    if levels is None:
-        why = narrow_use(used, [facts.full for facts in trained if facts.full])
-        if why is not None:
-            logger.warning("%s: %d training normals: %s", name, len(used), why)
+    full = [levels] if levels else [facts.full for facts in trained if facts.full]
+    why = narrow_use(used, full, measured=levels is not None)
+    if why is not None:
+        logger.warning("%s: %d training normals: %s", name, len(used), why)
     spans = list(zip(*used, strict=True))
     pooled = [min(spans[0]), min(spans[1]), max(spans[2]), max(spans[3])] if used else None
     return {"deep": len(used), "used": pooled, "levels": levels and list(levels)}
@@ -478,5 +479,6 @@ def _index(records: Sequence[Record]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(INDEX_COLUMNS)
     for r in records:
-        table.writerow((r.image_id, r.split, r.gt_label, r.defect, r.group, r.source, r.sha256))
+        row = (r.image_id, r.split, str(r.gt_label), r.defect, r.group or "", r.source, r.sha256)
+        table.writerow(map(guarded, row))
     return text.getvalue()

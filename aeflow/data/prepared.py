@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
+from aeflow.core.text import unguarded
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
 UNKNOWN = 255  # all over the mask of an image that has none
@@ -84,6 +85,8 @@ def _read_index(path: Path) -> pd.DataFrame:
     try:
         # A defect may be called "NA" or "1".
         table = pd.read_csv(path, dtype=types, keep_default_na=False)
+        texts = [name for name in table.columns if types.get(name) == "str"]
+        table = table.assign(**{name: table[name].map(unguarded) for name in texts})
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run prepare_images.") from error
     except ValueError as error:  # pandas' own errors are ValueErrors
