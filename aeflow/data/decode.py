@@ -32,10 +32,8 @@ GRAY_MASK = (
     "have values between black and white (JPEG does that): those of at least half of the largest "
     "count as defects. PNG keeps masks as they are"
 )
-NO_DEFECT = "call no pixel a defect, although their images have one: what is above 0 counts as one"
-MOST_DEFECT = (
-    "call more than half of the image a defect: turn black and white if defects are black"
-)
+NO_DEFECT = "mark no pixel, although their images have a defect: levels above 0 mark one"
+MOST_DEFECT = "mark more than half of the image: swap black and white if defects are black"
 UNTURNED_MASK = (
     "do not say whether they are turned as their images are by EXIF, and their sides do not tell: "
     "taken as drawn on the image as shown. Save the images upright to be sure"

@@ -1,7 +1,7 @@
 """Images of DICOM files: levels in the unit of the modality, or as their VOI window shows them.
 
-Nothing is followed that a file refers to, nothing but one image is decoded, and nothing that a file
-says is repeated but what the standard or a number says: headers name patients.
+Nothing is followed that a file refers to, and nothing but one image is decoded. A header names
+patients, and a damaged one anywhere: no message repeats words that the standard does not know.
 """
 
 import logging
@@ -118,8 +118,8 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
     check_size(width, height, channels)
     kind = str(data.PhotometricInterpretation)
     if kind not in KINDS or channels not in (1, 3):
-        shown = kind if kind in (*KINDS, *OTHER_KINDS) else "that is not known"
-        raise UnusableImageError(f"a DICOM file of {channels} channels of the kind {shown}")
+        told = kind if kind in (*KINDS, *OTHER_KINDS) else "that is not known"
+        raise UnusableImageError(f"a DICOM file of {channels} channels of the kind {told}")
     steps, full, bits = _meaning(data, name, kind)
     shown = _as_shown(data) if window and kind in GRAY else None
     if shown is not None:

@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from pydicom import uid
 from scipy import ndimage
 
 from aeflow.data.decode import (
     GRAY_MASK,
+    MOST_DEFECT,
+    NO_DEFECT,
     UNTURNED_MASK,
     decode_image,
     decode_mask,
@@ -31,9 +34,11 @@ from aeflow.data.image_files import (
     ONE_CHANNEL,
     ImageFacts,
     UnusableImageError,
+    open_image,
 )
 from aeflow.data.intensity import Levels
 from aeflow.study.settings import DataSettings
+from tests.unit.data.dicom_files import dicom
 from tests.unit.data.image_kinds import DEEP, SIDE, Array, deep, tiff, to_big
 from tests.unit.data.toy_dataset import encode, noise
 
@@ -234,6 +239,22 @@ def test_types_without_a_known_black_and_white_need_measured_levels(kind: type) 
     np.testing.assert_array_equal(found[:, :, 2], expected)
 
 
+def test_kind_6_bytes_below_zero_are_darker_than_those_above() -> None:
+    values = np.arange(-128, 128, dtype=np.int8).reshape(8, 32).repeat(4, axis=0)
+    found, facts = decode_image(tiff(values), settings())
+    np.testing.assert_array_equal(found[:, :, 0], values.astype(int) + 128)
+    assert facts.full == Levels(-128, 127)
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.int64])
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_kind_14_integers_at_the_ends_of_64_bits_are_spread(kind: type, end: str) -> None:
+    values = np.full((SIDE, SIDE), getattr(np.iinfo(kind), end), kind)
+    levels = Levels(float(values[0, 0]) - 2.0**40, float(values[0, 0]) + 2.0**40)
+    found = decode_image(tiff(values), settings(intensity="range"), levels).pixels
+    assert np.abs(found.astype(int) - 127.5).max() < 1
+
+
 def test_pixels_that_are_no_number_are_black_and_told() -> None:
     values = np.full((SIDE, SIDE), 5, np.float32)
     values[0, :3] = np.nan, np.inf, -np.inf
@@ -273,6 +294,23 @@ def test_deep_tiffs_of_any_compression(
         return
     expected = upright(stacked.transpose(1, 2, 0)) / 257
     np.testing.assert_array_equal(decode(content), np.rint(expected))
+
+
+def test_kind_6_a_colour_that_is_transparent_is_black_at_any_depth() -> None:
+    """In a PNG without opacity (tRNS)."""
+    gray = deep(16)
+    gray[5, 5] = 40_000
+    colours = np.dstack([gray] * 3)
+    for values, colour in ((gray, [40_000]), (colours, [40_000] * 3)):
+        chunk = b"tRNS" + struct.pack(f">{len(colour)}H", *colour)
+        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        content = imagecodecs.png_encode(values)
+        at = content.index(b"IDAT") - 4
+        found, facts = decode_image(content[:at] + chunk + content[at:], settings())
+        expected = np.rint(gray / 257)
+        expected[gray == 40_000] = 0
+        np.testing.assert_array_equal(found[:, :, 0], expected)
+        assert facts.notes == ()
 
 
 def test_white_is_zero_where_a_deep_tiff_says_so() -> None:
@@ -538,7 +576,47 @@ def test_masks_of_no_defect_are_empty_in_any_format() -> None:
     for content in (encode(nothing), encode(nothing, "JPEG"), tiff(nothing.astype(np.float32))):
         found = decode_mask(content, settings(), facts_of())
         assert not found.pixels.any()
-        assert found.facts.notes == ()
+        assert found.facts.notes == (NO_DEFECT,)
+
+
+def test_kind_15_masks_that_mark_nothing_or_nearly_all_are_told() -> None:
+    defect = np.zeros((SIDE, SIDE), np.uint8)
+    defect[4:20, 6:30] = 255
+    hidden = np.dstack([0 * defect] * 3 + [defect])  # drawn in the opacity alone
+    for content, notes in (
+        (encode(defect), ()),
+        (encode(hidden), (NO_DEFECT,)),
+        (encode(255 - defect), (MOST_DEFECT,)),
+        (tiff(defect > 0, photometric="miniswhite"), (MOST_DEFECT,)),
+        (tiff((defect > 0).astype(np.float32)), ()),
+    ):
+        assert decode_mask(content, settings(), facts_of()).facts.notes == notes
+
+
+SMALL = np.zeros((SIDE, SIDE), np.uint8)
+SMALL[9:14, 9:15] = 255
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95])
+@pytest.mark.parametrize("holder", ["JPEG", "TIFF", "DICOM", "WEBP"])
+def test_kind_6_lossy_masks_do_not_grow_whatever_holds_them(holder: str, quality: int) -> None:
+    """A small defect leaves few values, as labels would."""
+    if holder == "TIFF":
+        content = encode(SMALL, "TIFF", compression="jpeg", quality=quality)
+    elif holder == "DICOM":
+        jpeg = encode(SMALL, "JPEG", quality=quality)
+        content = dicom(SMALL, uid.JPEGBaseline8Bit, [jpeg])
+    else:
+        content = encode(SMALL, holder, quality=quality)
+    found = decode_mask(content, settings(), facts_of())
+    assert abs(int(found.pixels.sum()) - 30) <= 1
+    assert found.facts.notes == (GRAY_MASK,)
+
+
+def test_kind_6_jpeg_2000_says_whether_it_is_lossy() -> None:
+    lossy = encode(SMALL, "JPEG2000", irreversible=True, quality_layers=[4])
+    assert open_image(lossy).lossy
+    assert not open_image(encode(SMALL, "JPEG2000")).lossy
 
 
 def test_half_covered_pixels_are_defects() -> None:
