@@ -1,11 +1,13 @@
 """Hostile, damaged and ordinary archives and folders."""
 
 import copy
+import gzip
 import io
 import os
 import random
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -255,3 +257,28 @@ def test_a_folder_with_a_pipe_or_nothing_is_refused(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(DataError, match="no regular file"):
         stored(tmp_path / "a.zip", archive_members(folder))
+
+        stored(tmp_path / "a.zip", folder_members(folder))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_kind_12_a_name_without_end_in_a_tar_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    """A few megabytes of gzip hold gigabytes of such a header, which tarfile reads at once."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 2**26
+    with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT) + bytes(header.size))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="no readable tar"):
+        list(archive_members(tmp_path / "a.tar.gz"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**23
+
+
+def test_long_names_in_a_tar_are_read(tmp_path: Path) -> None:
+    for kind in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        name = "/".join(["n" * 90] * 5)
+        with tarfile.open(tmp_path / "a.tar", "w", format=kind) as tar:
+            tar.addfile(tarfile.TarInfo(name))
+        assert [member[0] for member in archive_members(tmp_path / "a.tar")] == [name]

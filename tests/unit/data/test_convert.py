@@ -278,3 +278,29 @@ def test_a_nifti_that_is_cut_or_changed_is_read_or_a_sentence(convert: Any, zipp
         except DataError:
             refused += 1
     assert refused >= len(ends)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_kind_6_a_volume_with_numbers_that_are_none_is_a_sentence(
+    convert: Any, value: float
+) -> None:
+    """One NaN beside the brain made all slices black."""
+    volume = np.ones((40, 40, 9), np.float32)
+    volume[0, 0, 0] = value
+    with pytest.raises(DataError, match=r"_flair\.nii holds numbers that are not finite"):
+        convert(BRATS, case_of(volume))
+
+
+def test_kind_14_a_volume_of_colours_is_a_sentence(convert: Any) -> None:
+    colours = np.zeros((40, 40, 9), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(DataError, match=r"_flair\.nii is no NIfTI volume, or damaged"):
+        convert(BRATS, case_of(colours))
+
+
+def case_of(volume: NDArray[Any]) -> dict[str, bytes]:
+    name = "BraTS2021_00001/BraTS2021_00001_{}.nii"
+    mask = np.zeros(volume.shape, np.uint8)
+    return {
+        name.format(kind): nib.Nifti1Image(content, np.eye(4)).to_bytes()
+        for kind, content in (("flair", volume), ("seg", mask))
+    }

@@ -185,7 +185,11 @@ def test_the_word_for_netrc_and_the_environment_variable() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["https://host:8443/a%20b/x.zip", "file:///data/x.zip", "data/x", "./a:b/x", "~/x"]
+    "source",
+    [
+        *("https://host:8443/a%20b/x.zip", "file:///data/x.zip", "file://localhost/x"),
+        *("data/x", "./a:b/x", "~/x"),
+    ],
 )
 def test_an_address_without_a_secret_is_one(source: str) -> None:
     found = validate(Study, {"datasets": [{"name": "folder_two", "source": source}]}, "c")
@@ -193,11 +197,42 @@ def test_an_address_without_a_secret_is_one(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["~nosuchuser/x", "http://[::1/x", "http://h:99999/x", "", "\n"]
+    "source",
+    [
+        *("~nosuchuser/x", "http://[::1/x", "http://h:99999/x", "", "\n"),
+        *("file://data/x", "file://C:/x", "FILE://server/share", "file://"),
+    ],
 )
 def test_what_is_no_address_is_a_sentence(source: str) -> None:
     with pytest.raises(ConfigError, match=r"^c: datasets\.0\.source: "):
         validate(Study, {"datasets": [{"name": "folder_two", "source": source}]}, "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"machine 127.0.0.1 login user pasword pa55word\n", ", line 1"),
+        (b"\nmacdef init\npa55word\n", ", line 3"),
+        (b"machine 127.0.0.1 login user password pa55\xff\n", ""),
+    ],
+)
+def test_kind_15_a_broken_netrc_is_told_where_a_server_wants_a_password(
+    guarded: Server,
+    destination: Path,
+    content: bytes,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """requests passes over it without a word; its own words may be a password."""
+    (tmp_path / "broken").write_bytes(content)
+    monkeypatch.setenv("NETRC", str(tmp_path / "broken"))
+    with pytest.raises(DataError, match=rf"/broken cannot be read{line}[).]") as caught:
+        fetch(guarded, destination)
+    assert "pa55" not in str(caught.value)
+    guarded.wanted = None
+    if line:  # nobody needs it
+        fetch(guarded, destination)
 
 
 def test_kind_2_a_mirror_stands_for_official_files_only(

@@ -18,6 +18,7 @@ from aeflow.data.prepare import Checked, check_images, prepare_images, prepare_m
 from aeflow.data.workers import archive_workers
 from aeflow.study.settings import DataSettings
 from tests.unit.data.dicom_files import dicom
+from tests.unit.data.image_kinds import tiff
 from tests.unit.data.toy_dataset import encode, make_card, noise, write_zip
 
 SIDE = 32
@@ -114,6 +115,27 @@ def test_stray_pixels_do_not_count_as_percentiles(tmp_path: Path) -> None:
     assert 0 < low < 60
     assert 4000 < high < 4200
     assert np.median(list(prepared.values())) == pytest.approx(127, abs=4)
+
+
+@pytest.mark.parametrize("stray", [65535, -3.4e38])
+def test_kind_15_a_range_that_stray_pixels_make_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stray: float
+) -> None:
+    """A hot pixel, or what geographers write where nothing was measured."""
+
+    def code(values: np.ndarray) -> bytes:
+        found = values.astype(np.float32 if stray < 0 else np.uint16)
+        found[3, 3] = stray
+        return tiff(found)
+
+    members = folder(code, 4095, 4095)
+    prepare(tmp_path, members, intensity="range")
+    [told] = warned(caplog)
+    assert "of all levels, stray pixels among them: of 256 gray levels they get" in told
+    assert told.endswith("Set data.intensity to percentiles")
+    caplog.clear()
+    prepare(tmp_path, members, intensity="percentiles")
+    assert warned(caplog) == []
 
 
 def test_no_image_of_validation_or_test_shapes_the_levels(tmp_path: Path) -> None:

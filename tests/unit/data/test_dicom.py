@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -285,3 +286,96 @@ print({"pydicom", "tifffile", "imagecodecs"} & {*sys.modules})
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.stdout == "set()\n", told.stderr
+
+
+def lut_of(**elements: Any) -> list[Dataset]:
+    item = Dataset()
+    for name, value in elements.items():
+        setattr(item, name, value)
+    return [item]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")  # pydicom's, of what the tests write
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"RescaleSlope": 0}, "its rescale slope is 0, its intercept 0"),
+        ({"RescaleSlope": "inf"}, "its rescale slope is inf"),
+        ({"RescaleIntercept": "nan"}, "its rescale slope is 1, its intercept nan"),
+        ({"HighBit": 15}, "its levels of 12 bits end at bit 15: not read"),
+        (
+            {"ModalityLUTSequence": lut_of(LUTDescriptor=[4096, 0, 16], LUTData=b"\1\0\2\0")},
+            "its LUT has 2 of 4096 entries",
+        ),
+        (
+            {"ModalityLUTSequence": lut_of(LUTDescriptor=[2, 0, 99], LUTData=b"\1\0\2\0")},
+            "entries, 99 bits",
+        ),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "header cannot be read: AttributeError"),
+    ],
+)
+def test_kind_6_a_header_that_would_spoil_all_levels_is_refused(
+    tags: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UnusableImageError, match=reason):
+        gray(dicom(TWELVE, bits=12, **tags))
+
+
+def test_kind_6_a_large_slope_does_not_wrap() -> None:
+    found = decode_image(dicom(TWELVE, bits=12, RescaleSlope=1e16), settings()).pixels
+    np.testing.assert_array_equal(found[:, :, 0], SPREAD)
+
+
+def test_kind_14_a_palette_of_three_channels_is_a_sentence() -> None:
+    tables: dict[str, Any] = {}
+    for colour in ("Red", "Green", "Blue"):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+        tables[f"{colour}PaletteColorLookupTableData"] = bytes(range(256))
+    content = dicom(noise(), PhotometricInterpretation="PALETTE COLOR", **tables)
+    with pytest.raises(UnusableImageError, match="not that of its header"):
+        decode_image(content, settings())
+
+
+def test_kind_11_a_reason_does_not_depend_on_the_process() -> None:
+    content = dicom(TWELVE, uid.JPEG2000Lossless, [b"no image at all"], bits=12)
+    with pytest.raises(UnusableImageError, match="cannot identify image file") as caught:
+        gray(content)
+    assert "0x" not in str(caught.value)
+
+
+def named() -> bytes:
+    """A file of a patient."""
+    data = dcmread(io.BytesIO(dicom(TWELVE, bits=12, WindowCenter=9, WindowWidth=9)))
+    data.PatientName, data.PatientID = "DOE^JANE", "DOE1"
+    data.InstitutionName = data.StudyDescription = "of DOE"
+    private = data.private_block(0x0029, "DOE", create=True)
+    private.add_new(1, "PN", "DOE^JANE")
+    file = io.BytesIO()
+    data.save_as(file)
+    return file.getvalue()
+
+
+def test_kind_9_no_reason_names_a_patient() -> None:
+    """Where a length is damaged, a name stands in any element."""
+    whole, draw = named(), np.random.default_rng(0)
+    pixels = whole.index(b"\xe0\x7f\x10\x00")
+    reasons: set[str] = set()
+    damaged = [
+        whole.replace(b"MONOCHROME2 ", b"DOE^JANE    "),
+        whole.replace(b"\x1c\x001.2.840.10008.5.1.4.1.1.1.1\0", b"\x1c\x00DOE^JANE" + bytes(20)),
+    ]
+    for _ in range(1500):
+        content = bytearray(whole)
+        for _ in range(draw.integers(1, 6)):
+            at = draw.integers(128, pixels)
+            more = draw.integers(0, 256, draw.integers(0, 5), dtype=np.uint8).tobytes()
+            content[at : at + draw.integers(0, 5)] = more
+        damaged.append(bytes(content))
+    for content in damaged:
+        for intensity in ("full", "window"):
+            try:
+                decode_image(content, settings(intensity=intensity))
+            except UnusableImageError as error:
+                told = "".join(traceback.format_exception(error))
+                reasons |= {line for line in (str(error), told) if "DOE" in line}
+    assert reasons == set()

@@ -56,6 +56,11 @@ def test_levels_span_all_training_normals() -> None:
         shared_levels("percentiles", [Used(0, 7, 7, 9)] * 2)
 
 
+def test_kind_14_levels_that_no_number_can_part_are_a_sentence() -> None:
+    with pytest.raises(DataError, match=r"from -1e\+308 to 1e\+308, too far"):
+        shared_levels("range", [Used(-1e308, 0, 1, 1e308)])
+
+
 @pytest.mark.parametrize(
     ("high", "said"),
     [(255, r"0\.4%.* get 1\."), (1023, r"1\.6%.* get 4\."), (4095, r"6\.2%.* get 16\.")],
