@@ -306,18 +306,14 @@ def _deep_reader(
         read = partial(_packed, content[header.end() :], shape)
         return most.bit_length(), Levels(0, most), read
     if image.mode == "F":
-        return 32, None, partial(_loaded, image)
+        return 32, None, partial(np.asarray, image)
     if image.mode.startswith("I"):
-        return 16, SIXTEEN_BITS, partial(_loaded, image)
+        return 16, SIXTEEN_BITS, partial(np.asarray, image)
     return 1 if image.mode == "1" else 8, EIGHT_BITS, None
 
 
 def _packed(content: bytes, shape: tuple[int, ...]) -> Values:
     return np.frombuffer(content, ">u2", int(np.prod(shape))).reshape(shape)
-
-
-def _loaded(image: Image.Image) -> Values:
-    return np.asarray(image)
 
 
 def _codec(name: str, content: bytes) -> Values:
@@ -476,7 +472,6 @@ def _lzw_levels(content: bytes, frame: int, orientation: int) -> Values:
 
 def invert(values: Values, full: Levels) -> Values:
     """Return levels of which the lowest is white as such of which it is black."""
-    total = int(full.low + full.high) if values.dtype.kind in "biu" else full.low + full.high
-    wide = np.int64 if values.dtype.kind in "biu" else np.float64
-    inverted: Values = total - values.astype(wide)
-    return inverted
+    whole = values.dtype.kind in "biu"
+    inverted: Values = full.low + full.high - values.astype(np.int64 if whole else np.float64)
+    return inverted.astype(np.int64) if whole else inverted

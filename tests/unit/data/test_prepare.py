@@ -23,12 +23,12 @@ from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.receipts import read_receipt
 from aeflow.data.decode import decode_image, decode_mask
 from aeflow.data.prepare import prepare_images, prepare_masks
-from aeflow.data.prepared import UNKNOWN
+from aeflow.data.prepared import UNKNOWN, open_prepared
 from aeflow.study.cards import DatasetCard, load_dataset_card
 from aeflow.study.settings import DataSettings
 from aeflow.study.study import Study
 from tests.unit.data.processes import ROOT, on_small_disk, run, start
-from tests.unit.data.toy_dataset import make_card, sha256, write_zip
+from tests.unit.data.toy_dataset import encode, make_card, noise, sha256, write_zip
 
 GROUPLESS = (
     "no groups are known: if several images show one part or patient, say so in groups.csv, or "
@@ -170,6 +170,33 @@ def test_kind_7_normals_that_are_in_the_test_too_are_told_where_too_few_are_left
     message = "train on: 0, but for 40 whose bytes or group are in the test"
     with pytest.raises(DataError, match=message):
         prepare(write_zip(tmp_path / "a.zip", members), unknown, tmp_path / "out")
+
+
+def test_kind_10_an_index_is_no_formula_whatever_files_and_labels_are_called(
+    tmp_path: Path,
+) -> None:
+    """It is read back as it was, and a mask found by it."""
+    listed = [
+        ("=1+1", "normal", "train"),
+        ("+b", "normal", "train"),
+        ("@c", "=HYPERLINK(1)", "test"),
+    ]
+    rows = [f"{name}.png,{label},{split},-{name},{{}}" for name, label, split in listed]
+    rows = [row.format("'m.png" if "test" in row else "") for row in rows]
+    members = {f"{name}.png": encode(noise(seed=n)) for n, (name, _, _) in enumerate(listed)}
+    members["'m.png"] = encode(noise(channels=1) // 200)
+    members["list.csv"] = "\n".join(["path,label,split,group,mask", *rows]).encode()
+    out = tmp_path / "out"
+    _, masks = prepare_all(
+        write_zip(tmp_path / "a.zip", members), load_dataset_card("folder_list"), out
+    )
+    assert masks["known"] == masks["anomalous"] == 1
+    text = (out / "index.csv").read_text()
+    assert re.search(r"(^|,)\"?[=+@-]", text, re.MULTILINE) is None
+    index = open_prepared(out / "images.npy", out / "index.csv", out / "masks.npy").index
+    assert {(r.image_id, r.source, r.defect, r.group) for r in index.itertuples()} == {
+        (name, f"{name}.png", label, f"-{name}") for name, label, _ in listed
+    }
 
 
 def test_neither_workers_nor_the_order_of_the_archive_change_a_byte(
