@@ -114,6 +114,8 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
         raise UnusableImageError(
             f"a DICOM file of {frames} frames: give each as a file of its own, or set data.frame"
         )
+    chosen = chosen_frame(frames, frame)
+    _lift_groups(data, chosen)
     width, height, channels = int(data.Columns), int(data.Rows), int(data.SamplesPerPixel)
     check_size(width, height, channels)
     kind = str(data.PhotometricInterpretation)
@@ -131,8 +133,18 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
     facts = ImageFacts(
         *("DICOM", width, height, bits, channels, frames, full), window=_window(data)
     )
-    read = partial(_levels, data, chosen_frame(frames, frame), steps)
+    read = partial(_levels, data, chosen, steps)
     return Opened(facts, read=read, lossy=data.file_meta.TransferSyntaxUID in LOSSY)
+
+
+def _lift_groups(data: Dataset, frame: int) -> None:
+    """Put what an enhanced file says of all frames, then of this one, where others have it."""
+    shared = list(data.get("SharedFunctionalGroupsSequence") or [])
+    own = list(data.get("PerFrameFunctionalGroupsSequence") or [])
+    for group in (*shared, *own[frame : frame + 1]):
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for said in group.get(name) or []:
+                data.update(said)
 
 
 def _set_transfer_syntax(data: Dataset) -> None:

@@ -31,6 +31,7 @@ from aeflow.study.cards import DatasetCard
 # Columns of names, which may begin or end with a space; other cells are stripped.
 PATHS = ("file", "image", "mask", "path")
 MOST_LABELS = 30  # shown
+MAX_TABLE_BYTES = 2**27  # a line for each of a million images
 
 
 class NoImagesError(DataError):
@@ -195,6 +196,8 @@ class _Files:
             yield from ((path, row) for row in self._read(path, columns))
 
     def _read(self, path: str, needed: set[str]) -> Iterator[dict[str, str]]:
+        if (size := self.archive.getinfo(path).file_size) > MAX_TABLE_BYTES:
+            raise DataError(f"{path} has {size:,} bytes, more than a table of images.")
         text = _decoded(read_member(self.archive, path), path, self.notes)
         text = re.sub(r"\A(?i:sep)=.?(?=\r?\n)", "", text)  # a spreadsheet's word to itself
         first = text.lstrip("\r\n;,\t ").partition("\n")[0]

@@ -1,6 +1,7 @@
 """What is read in paths and tables of an archive: by a toy's card, and by every card of ours."""
 
 import io
+from pathlib import Path
 from unicodedata import normalize
 from zipfile import ZipFile
 
@@ -8,6 +9,7 @@ import pytest
 
 from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.types import Split
+from aeflow.data.archives import Folder
 from aeflow.data.not_used import SPARE_MASK, UNREAD
 from aeflow.data.records import Found, Record, check_labels, find_records
 from aeflow.study.cards import DatasetCard, load_dataset_card
@@ -165,6 +167,14 @@ def of_bytes(card: str, members: dict[str, bytes]) -> list[Record]:
             archive.writestr(name, text)
     with ZipFile(content) as archive:
         return find_records(archive, load_dataset_card(card, CARDS), "all").records
+
+
+def test_kind_12_a_table_without_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with (tmp_path / "list.csv").open("wb") as table:
+        table.truncate(2**40)  # takes no space
+    with pytest.raises(DataError, match=r"list\.csv has 1,099,511,627,776 bytes, more than a"):
+        find_records(Folder(tmp_path), load_dataset_card("folder_list", CARDS), "all")
 
 
 def test_a_table_that_is_no_text() -> None:
