@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -198,7 +199,7 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
         return f"unknown key '{key}' ({hint})"
     message = mistake["msg"].removeprefix("Value error, ")
     message = RULES.get(mistake.get("ctx", {}).get("pattern"), message)
-    if mistake["type"] == "string_type" and isinstance(mistake["input"], int | float):
+    if mistake["type"] == "string_type" and isinstance(mistake["input"], int | float | date):
         message = "a text is needed: put it in quotes as it is to be read"
     bare = not key or mistake["type"] in ("missing", TRUTH, ADDRESS)
     given = "" if bare else f", not {_shown(mistake['input'])}"

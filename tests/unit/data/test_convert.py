@@ -304,3 +304,16 @@ def case_of(volume: NDArray[Any]) -> dict[str, bytes]:
         name.format(kind): nib.Nifti1Image(content, np.eye(4)).to_bytes()
         for kind, content in (("flair", volume), ("seg", mask))
     }
+
+
+def test_kind_12_a_header_of_an_array_without_end_is_not_read(convert: Any) -> None:
+    file = io.BytesIO()
+    with ZipFile(file, "w", ZIP_DEFLATED) as arrays_file:
+        long = b"\x93NUMPY\x02\0" + (2**26).to_bytes(4, "little") + bytes(2**26)
+        arrays_file.writestr("train_labels.npy", long)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"version \(2, 0\) of the \.npy format"):
+        convert(MEDMNIST, {"x.npz": file.getvalue()})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24

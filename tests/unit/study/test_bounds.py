@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_a_folder_for_a_file_and_an_empty_file(tmp_path: Path) -> None:
         ({"seeds": [0, True]}, "seeds: a number is needed"),
         ({"loss": {"alpha": False}}, "loss.alpha: a number is needed"),
         ({"study": 1}, "study: a text is needed: put it in quotes"),
+        ({"study": date(2026, 1, 2)}, "study: a text is needed: put it in quotes"),
         ({"study": None}, "study: input should be a valid string, not None"),
         ({"datasets": {"name": "btad"}}, "datasets: input should be a valid list, not a mapping"),
         (
