@@ -1,20 +1,31 @@
 """The lists of a study: its datasets, its variants, its ablations."""
 
 from itertools import product
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from aeflow.core.schema import NAME, Address, Name, Strict
 from aeflow.core.types import Method
 from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
 KEY = r"^[a-z]+\.[a-z0-9_]+$"
-Value = bool | int | float | str | None
+
+
+def _check_value(value: Any) -> Any:
+    """Say in one sentence what pydantic says once for each type."""
+    if isinstance(value, dict | list | tuple) or (
+        isinstance(value, float) and not isfinite(value)
+    ):
+        raise ValueError("a finite number, a text, true, false or null is needed")
+    return value
+
+
+Value = Annotated[bool | int | float | str | None, BeforeValidator(_check_value)]
 
 
 class Seen(Strict):

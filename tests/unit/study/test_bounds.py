@@ -228,6 +228,14 @@ def test_kind_14_accepted_nonsense_is_refused(content: Any, said: str) -> None:
     assert said in refused(Study, content)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), [1, 2], {"a": 1}])
+def test_kind_14_a_value_of_no_kind_is_one_sentence(value: Any) -> None:
+    ablation = {"name": "d", "of": "aeflow", "key": "loss.alpha", "values": [0.1, value]}
+    said = refused(Study, {"ablations": [ablation]})
+    assert "ablations.0.values.1: a finite number, a text, true, false or null is needed" in said
+    assert said.count("; ") == 0
+
+
 def test_an_ablation_of_nothing_after_one_of_something_is_a_sentence() -> None:
     depth = {"name": "d", "of": "aeflow", "key": "flow.steps", "values": [1]}
     said = refused(Study, {"ablations": [depth, depth | {"name": "e", "of": "aeflwo"}]})
