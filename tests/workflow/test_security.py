@@ -209,6 +209,7 @@ def test_a_folder_deep_inside_results_that_cannot_be_written(toy: Shared) -> Non
     [
         ("study: a\nseeds: [0]\nstudy: b\n", "overlay.yaml, line 3: the key 'study' stands there"),
         ("a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n", "overlay.yaml: more than 300,000 values"),
+        ('{"study": "a",\n"study": "b"}', "overlay.json, line 2: the key 'study' stands there"),
         ("1: x\n", "configuration: keys should be strings, not 1 (put it in quotes)"),
         ("study: logs\n", "configuration: study: results/logs/ is there for every study"),
         ("flow: {steps: true}\n", "configuration: flow.steps: a number is needed"),
@@ -221,8 +222,9 @@ def test_kind_14_a_broken_overlay_is_one_sentence(
     if content.startswith("a: &a"):
         for here, there in zip("abcdefgh", "bcdefghi", strict=True):
             content += f"{there}: &{there} [{', '.join([f'*{here}'] * 9)}]\n"
-    (tmp_path / "overlay.yaml").write_text(content)
-    done = clone.snakemake("--dry-run", overlay=str(tmp_path / "overlay.yaml"), check=False)
+    overlay = tmp_path / ("overlay.json" if content.startswith("{") else "overlay.yaml")
+    overlay.write_text(content)
+    done = clone.snakemake("--dry-run", overlay=str(overlay), check=False)
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -12,7 +12,6 @@ try:
         "config/config.default.yaml",
         "config/config.yaml",
     ]:
-        if Path(file).suffix != ".json":
-            load_yaml(Path(file))
+        load_yaml(Path(file))  # JSON is YAML
 except AeflowError as error:
     sys.exit(str(error))
