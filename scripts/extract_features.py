@@ -20,7 +20,7 @@ def extract_features(
     from aeflow.training.devices import set_up
 
     device = set_up(TrainingSettings(threads=asked.threads))
-    encoder = load_encoder(weights, asked.stage).to(device).to(memory_format=torch.channels_last)
+    encoder = load_encoder(weights, asked.stages).to(device).to(memory_format=torch.channels_last)
     limit = asked.max_cache_gib
     return cache.extract_features(open_array(images), encoder, device, limit, features)
 

@@ -34,16 +34,16 @@ def train_model(
     trainer = Trainer(learner, settings.training, asked.seed, unfinished)
     trained = trainer.fit(prepared.train, prepared.validation_normals)
     save_tensors(model, trained.tensors)
-    names = trained.history[0] if trained.history else ("epoch", "train_loss", "val_loss")
-    lines = [names, *(row.values() for row in trained.history)]
-    write_text(history, "".join(",".join(map(str, line)) + "\n" for line in lines))
+    names = list(trained.history[-1]) if trained.history else ["epoch", "train_loss", "val_loss"]
+    rows = [[str(row.get(name, "")) for name in names] for row in trained.history]
+    write_text(history, "".join(",".join(line) + "\n" for line in [names, *rows]))
     state.unlink(missing_ok=True)
     return {
         "device": device.type,
-        "n_train": len(prepared.train),
+        "n_train": trained.n_train,
         "n_validation": len(prepared.validation_normals),
         "best_epoch": trained.best_epoch,
-        "epochs_run": len(trained.history),
+        "epochs_run": sum(row["epoch"] > 0 for row in trained.history),
         "fit_seconds": round(trained.fit_seconds, 3),
         "peak_rss_mib": peak_rss_mib(),
         "parameters": learner.parameters,

@@ -92,6 +92,28 @@ MUTANTS = (
         "models/test_flow.py::test_log_det_is_that_of_the_jacobian",
     ),
     Mutant(
+        "sign-of-log-det-in-the-likelihood-of-a-position",
+        "aeflow/models/components.py",
+        "0.5 * LOG_2PI - log_det / z.shape[1]",
+        "0.5 * LOG_2PI + log_det / z.shape[1]",
+        "models/test_components.py::test_local_nll_is_scipys_density_at_each_position"
+        "_and_its_mean_is_the_loss",
+    ),
+    Mutant(
+        "noise-added-to-what-is-validated-and-scored",
+        "aeflow/models/flow.py",
+        "if self.training and self.noise:",
+        "if self.noise:",
+        "models/test_flow.py::test_noise_is_added_in_training_alone_and_after_the_standardisation",
+    ),
+    Mutant(
+        "maps-of-stages-on-the-scale-of-training-normals",
+        "aeflow/methods/aeflow.py",
+        "for z, _ in self._batches(validation):",
+        "for z, _ in self._batches(train):",
+        "methods/test_aeflow.py::test_the_scales_are_of_what_validation_normals_score_by_hand",
+    ),
+    Mutant(
         "inverse-of-a-loaded-permutation-is-another-one's",
         "aeflow/models/flow.py",
         "self.inverse_permutation.copy_(self.permutation.argsort())",

@@ -62,6 +62,7 @@ MAX_DEPTH = 30
 MAX_TEXT = 20_000
 MAX_LABEL = 100
 MAX_SHOWN = 80
+MAX_KEYS = 12  # of a section that has more, the first are named
 MAX_MISTAKES = 10
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -195,7 +196,7 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(model.model_json_schema(), location[:-1])
         close = get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_some(known)}"
         return f"unknown key '{key}' ({hint})"
     message = mistake["msg"].removeprefix("Value error, ")
     message = RULES.get(mistake.get("ctx", {}).get("pattern"), message)
@@ -204,6 +205,10 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     bare = not key or mistake["type"] in ("missing", TRUTH, ADDRESS)
     given = "" if bare else f", not {_shown(mistake['input'])}"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{given}"
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:MAX_KEYS]) + (", ..." if len(keys) > MAX_KEYS else "")
 
 
 def _shown(value: Any) -> str:

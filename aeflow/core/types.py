@@ -15,14 +15,16 @@ class Split(StrEnum):
 class Method(StrEnum):
     """How an image gets its scores.
 
-    `flow` is AE-FLOW without its decoder, `autoencoder` without its flow, `gradient` the trivial
-    baseline: one number per image, no training. `fusion` is the mean of other variants' scores.
-    `fastflow`, `patchcore`, `padim` and `ganomaly` are anomalib's.
+    `flow` is AE-FLOW without its decoder, `autoencoder` without its flow, `gaussian` the flow
+    without coupling steps, `gradient` the trivial baseline: one number per image, no training.
+    `fusion` is the mean of other variants' scores. `fastflow`, `patchcore`, `padim` and
+    `ganomaly` are anomalib's.
     """
 
     AEFLOW = "aeflow"
     FLOW = "flow"
     AUTOENCODER = "autoencoder"
+    GAUSSIAN = "gaussian"
     GRADIENT = "gradient"
     FUSION = "fusion"
     FASTFLOW = "fastflow"
@@ -33,7 +35,7 @@ class Method(StrEnum):
     @property
     def ours(self) -> bool:
         """Whether a model of ours is fitted."""
-        return self in (Method.AEFLOW, Method.FLOW, Method.AUTOENCODER)
+        return self in (Method.AEFLOW, Method.FLOW, Method.AUTOENCODER, Method.GAUSSIAN)
 
     @property
     def peer(self) -> bool:
@@ -58,7 +60,7 @@ class Method(StrEnum):
     @property
     def has_flow(self) -> bool:
         """Whether the model has a flow: S_flow, a flow map, L_flow."""
-        return self in (Method.AEFLOW, Method.FLOW)
+        return self in (Method.AEFLOW, Method.FLOW, Method.GAUSSIAN)
 
     @property
     def has_decoder(self) -> bool:
@@ -74,13 +76,32 @@ class FlowScore(StrEnum):
     NLL = "nll"
     LOCAL_DENSITY_MEAN = "local_density_mean"
     LOCAL_DENSITY_MAX = "local_density_max"
+    LOCAL_ENERGY_TOP = "local_energy_top"
+    LOCAL_NLL_MAX = "local_nll_max"
+    LOCAL_NLL_TOP = "local_nll_top"
 
 
 class ReconstructionScore(StrEnum):
-    """Definitions of S_recon, all "higher is more anomalous"; `ssim` holds -SSIM(x, x')."""
+    """Definitions of S_recon, all "higher is more anomalous"; `ssim` holds -SSIM(x, x').
+
+    Of pixels the first three, of features the others (docs/method.md).
+    """
 
     SSIM = "ssim"
     MSE = "mse"
+    CENTRED_MSE = "centred_mse"
+    RESIDUAL = "residual"
+    RESIDUAL_TOP = "residual_top"
+
+    @property
+    def target(self) -> str:
+        """What the decoder must reconstruct: pixels or features."""
+        return "features" if self.startswith("residual") else "pixels"
+
+
+def top_component(name: str, share: float) -> str:
+    """Return the column of a score that is the mean of this share of the highest positions."""
+    return f"{name}_{share:g}"
 
 
 class GradientScore(StrEnum):
@@ -91,10 +112,17 @@ class GradientScore(StrEnum):
 
 
 class AnomalyMap(StrEnum):
-    """Maps of the image's size: the flow's local density, and |x - x'|."""
+    """Maps of the image's size, higher is more anomalous.
+
+    Of the flow: local density (`flow`), its exponent (`energy`), and that with the log-determinant
+    (`nll`). Of the decoder: |x - x'|, or the whitened residual of features.
+    """
 
     FLOW = "flow"
+    ENERGY = "energy"
+    NLL = "nll"
     DIFFERENCE = "difference"
+    RESIDUAL = "residual"
 
 
 # First columns of every score table; one column per score component follows.

@@ -96,7 +96,7 @@ def check_images(
     records = listed.records
     found = count_records(records)
     told = ", ".join(f"{found[key]} {key}" for key in sorted(found) if "_" in key)
-    if card.counts[category] is None:
+    if card.counts.get(category) is None:
         tell("note", f"{told}; the card does not say how many")
     else:
         tell("ok", f"{told}, as on the card")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,10 +97,10 @@ def _read_index(path: Path) -> pd.DataFrame:
     return table
 
 
-def open_array(path: Path) -> NDArray[np.uint8]:
+def open_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file, never unpickling; DataError: it is missing or damaged."""
     try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the rule that makes it.") from error
     except (ValueError, EOFError) as error:

@@ -407,7 +407,7 @@ def _without_extension(path: str) -> str:
 
 def _check_counts(card: DatasetCard, category: str, records: list[Record]) -> None:
     """Compare the images and masks found with what the card promises, before any is left out."""
-    expected = card.counts[category]
+    expected = card.counts.get(category)
     if expected is None:
         return
     found = count_records(records)

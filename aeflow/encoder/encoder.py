@@ -4,7 +4,7 @@ timm and torchvision take two seconds to import, so they are only where a backbo
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,10 +20,10 @@ from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
 
 
 class Encoder(nn.Module):
-    """Stage `stage` of a backbone, with the normalisation of pixels that it was trained with.
+    """Stages of a backbone, with the normalisation of pixels that it was trained with.
 
-    `channels` and `stride` describe its output: (B, 3, H, W) in [0, 1] ->
-    (B, channels, H / stride, W / stride). `body` returns a list of this one map, as timm's do.
+    `stages` and `channels` describe its outputs: (B, 3, H, W) in [0, 1] -> for each stage
+    (B, channels, H / stride, W / stride), stride 2^(stage + 1). `body` returns them as a list.
     """
 
     mean: Tensor
@@ -32,15 +32,15 @@ class Encoder(nn.Module):
     def __init__(
         self,
         body: nn.Module,
-        channels: int,
-        stride: int,
+        stages: Sequence[int],
+        channels: Sequence[int],
         mean: Iterable[float] = IMAGENET_MEAN,
         sd: Iterable[float] = IMAGENET_SD,
         finetune: bool = False,
     ) -> None:
         super().__init__()
         self.body = body
-        self.channels, self.stride, self.finetune = channels, stride, finetune
+        self.stages, self.channels, self.finetune = list(stages), list(channels), finetune
         self.register_buffer("mean", torch.tensor(list(mean)).view(3, 1, 1), persistent=False)
         self.register_buffer("sd", torch.tensor(list(sd)).view(3, 1, 1), persistent=False)
         self.requires_grad_(finetune)
@@ -51,37 +51,42 @@ class Encoder(nn.Module):
         super().train(mode and self.finetune)
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return z of images x in [0, 1]."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return z of each stage, of images x in [0, 1]."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
-            z: Tensor = self.body((x - self.mean) / self.sd)[0]
+            z: list[Tensor] = self.body((x - self.mean) / self.sd)
         return z
 
 
-def load_encoder(weights: Path, stage: int, finetune: bool = False) -> Encoder:
+def stride_of(stage: int) -> int:
+    """Return the pixels from one position of a stage to the next."""
+    return int(2 ** (stage + 1))
+
+
+def load_encoder(weights: Path, stages: Sequence[int], finetune: bool = False) -> Encoder:
     """Build an encoder from the file that `fetch_weights` wrote; no random number is drawn.
 
     Raises:
-        ConfigError: the architecture has no such stage.
+        ConfigError: the architecture lacks one of the stages.
     """
     facts = read_facts(weights)
-    cut = _TimmMap if facts["library"] == "timm" else _TorchvisionMap
+    cut = _TimmMaps if facts["library"] == "timm" else _TorchvisionMaps
     # The libraries start from random weights. A flow that is built afterwards must not depend on
     # whether its features came from the cache.
     with torch.random.fork_rng(devices=[]):
         model = create_backbone(facts["library"], facts["architecture"])
     model.load_state_dict(load_file(weights))
-    stride = 2 ** (stage + 1)
-    ends = cut.ends(model)
-    if stride not in ends:
-        stages = [str(number) for number in range(1, 7) if 2 ** (number + 1) in ends]
-        raise ConfigError(
-            f"encoder.stage: {facts['architecture']} has the stages {', '.join(stages)}, not "
-            f"{stage}."
-        )
-    end, channels = ends[stride]
+    ends = {stride_of(stage): stage for stage in range(1, 7)}
+    found = {ends[stride]: end for stride, end in cut.ends(model).items() if stride in ends}
+    for stage in stages:
+        if stage not in found:
+            raise ConfigError(
+                f"encoder.stages: {facts['architecture']} has the stages "
+                f"{', '.join(map(str, sorted(found)))}, not {stage}."
+            )
+    body = cut(model, [found[stage][0] for stage in stages])
     mean, sd = json.loads(facts["mean"]), json.loads(facts["sd"])
-    return Encoder(cut(model, end), channels, stride, mean, sd, finetune)
+    return Encoder(body, stages, [found[stage][1] for stage in stages], mean, sd, finetune)
 
 
 def library_of(architecture: str, libraries: Iterable[str] = ("timm", "torchvision")) -> str:
@@ -124,8 +129,8 @@ def create_backbone(library: str, architecture: str, pretrained: bool = False) -
         return timm.create_model(architecture, pretrained)
 
 
-class _TimmMap(nn.Module):
-    """A map of a timm model, without the layers that come after it."""
+class _TimmMaps(nn.Module):
+    """Maps of a timm model, without the layers that come after the last."""
 
     @staticmethod
     def ends(model: Any) -> dict[int, tuple[Any, int]]:
@@ -133,10 +138,10 @@ class _TimmMap(nn.Module):
         info = enumerate(model.feature_info)
         return {each["reduction"]: (number, each["num_chs"]) for number, each in info}
 
-    def __init__(self, model: Any, number: int) -> None:
+    def __init__(self, model: Any, numbers: list[int]) -> None:
         super().__init__()
         self.model = model
-        self.numbers = model.prune_intermediate_layers([number], prune_norm=True)
+        self.numbers = model.prune_intermediate_layers(numbers, prune_norm=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.model.forward_intermediates(
@@ -145,8 +150,8 @@ class _TimmMap(nn.Module):
         return maps
 
 
-class _TorchvisionMap(nn.Module):
-    """A map of a torchvision model, without the layers that come after it."""
+class _TorchvisionMaps(nn.Module):
+    """Maps of a torchvision model, without the layers that come after the last."""
 
     @staticmethod
     def ends(model: nn.Module) -> dict[int, tuple[Any, int]]:
@@ -171,11 +176,11 @@ class _TorchvisionMap(nn.Module):
             model(torch.zeros(1, 3, side, side))
         return found
 
-    def __init__(self, model: nn.Module, node: str) -> None:
+    def __init__(self, model: nn.Module, nodes: list[str]) -> None:
         from torchvision.models.feature_extraction import create_feature_extractor
 
         super().__init__()
-        self.model = create_feature_extractor(model, [node])
+        self.model = create_feature_extractor(model, nodes)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.model(x).values())

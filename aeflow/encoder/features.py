@@ -1,23 +1,34 @@
 """Features of the frozen encoder: extracted once, read by every training; or on the fly."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import atomic_path
 from aeflow.data.prepared import open_array
-from aeflow.encoder.encoder import Encoder, load_encoder
-from aeflow.study.settings import EncoderSettings
+from aeflow.encoder.encoder import Encoder, load_encoder, stride_of
+from aeflow.study.settings import FitSettings
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
 BATCH = 16
+
+
+class Shape(NamedTuple):
+    """Of a stage's features: (B, channels, side, side), of images of side * stride pixels."""
+
+    channels: int
+    side: int
+    stride: int
 
 
 class FeatureSource:
@@ -26,54 +37,99 @@ class FeatureSource:
     Features come from the cache, or from the encoder, rounded to half precision like the cache:
     the same numbers either way, up to the order of sums in batches of another size. A fine-tuned
     encoder's features are not rounded.
+
+    Attributes:
+        shapes: stage -> shape of its features, the finest first.
     """
 
     def __init__(
         self,
         images: NDArray[np.uint8],
         device: torch.device,
-        cache: NDArray[np.float16] | None = None,
+        cache: NDArray[np.void] | None = None,
         encoder: Encoder | None = None,
+        normalise: str = "none",
     ) -> None:
-        self._images, self._cache = images, cache
+        self._images, self._cache, self._normalise = images, cache, normalise
         self.device, self.encoder = device, encoder
+        self.image_side = images.shape[1]
         if cache is not None:
-            self.channels, self.stride = cache.shape[3], images.shape[1] // cache.shape[1]
+            channels = {int(name): cache.dtype[name].shape[2] for name in cache.dtype.names or ()}
         else:
             assert encoder is not None, "either a cache or an encoder"
-            self.channels, self.stride = encoder.channels, encoder.stride
-        self.image_side = images.shape[1]
-        self.side = self.image_side // self.stride
+            channels = dict(zip(encoder.stages, encoder.channels, strict=True))
+        self.shapes = {
+            stage: Shape(number, self.image_side // stride_of(stage), stride_of(stage))
+            for stage, number in channels.items()
+        }
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Return images in [0, 1], (B, 3, H, W), channels last."""
         pixels = torch.from_numpy(self._images[rows]).to(self.device, non_blocking=True)
         return pixels.permute(0, 3, 1, 2).float() / 255
 
-    def features(self, rows: NDArray[np.int64], images: Tensor | None = None) -> Tensor:
-        """Return the features z of `rows`, (B, C, h, w), float32.
+    def features(self, rows: NDArray[np.int64], images: Tensor | None = None) -> dict[int, Tensor]:
+        """Return the features z of `rows`, stage -> (B, C, h, w), float32, normalised.
 
         Their `images` are read if they are not given and there is no cache.
         """
+        found = self.raw_features(rows, images)
+        return {stage: normalised(z, self._normalise) for stage, z in found.items()}
+
+    def raw_features(
+        self, rows: NDArray[np.int64], images: Tensor | None = None
+    ) -> dict[int, Tensor]:
+        """Return features as `features`, as they come from the encoder."""
         if self._cache is not None:
-            cached = torch.from_numpy(self._cache[rows]).to(self.device, non_blocking=True)
-            return cached.permute(0, 3, 1, 2).float()
+            return {stage: self._cached(str(stage), rows) for stage in self.shapes}
         assert self.encoder is not None
         images = self.images(rows) if images is None else images
         if self.encoder.finetune:
-            z: Tensor = self.encoder(images)
-            return z.float()
+            return dict(zip(self.shapes, (z.float() for z in self.encoder(images)), strict=True))
         with torch.autocast(self.device.type, enabled=False):  # as the cache was made
-            z = self.encoder(images)
-        return z.half().float()
+            maps = self.encoder(images)
+        return dict(zip(self.shapes, (z.half().float() for z in maps), strict=True))
+
+    def _cached(self, stage: str, rows: NDArray[np.int64]) -> Tensor:
+        assert self._cache is not None
+        cached = torch.from_numpy(self._cache[stage][rows]).to(self.device, non_blocking=True)
+        return cached.permute(0, 3, 1, 2).float()
+
+    def one_map(self, rows: NDArray[np.int64], mode: str) -> Tensor:
+        """Return the features of all stages as one map, (B, sum of C, h, w).
+
+        Those of coarser stages are enlarged to the finest one's side, `nearest` or `bilinear`.
+        """
+        maps = list(self.features(rows).values())
+        size = maps[0].shape[2:]
+        return torch.cat([maps[0], *(F.interpolate(z, size, mode=mode) for z in maps[1:])], 1)
+
+
+def normalised(z: Tensor, how: str) -> Tensor:
+    """Return features (B, C, h, w) as `features.normalise` asks; vectors of zeros stay zeros."""
+    match how:
+        case "position":
+            return z / _root(z.square().mean(1, keepdim=True))
+        case "image":
+            return z / _root(z.square().mean((1, 2, 3), keepdim=True))
+        case "instance":
+            variance, mean = torch.var_mean(z, (2, 3), correction=0, keepdim=True)
+            return (z - mean) / _root(variance)
+    return z
+
+
+def _root(squares: Tensor) -> Tensor:
+    """Return square roots, at least a number below half precision's steps at 1."""
+    return squares.sqrt().clamp(min=1e-4)
 
 
 def open_features(
     images: NDArray[np.uint8],
-    settings: EncoderSettings,
+    settings: FitSettings,
     device: torch.device,
     features: Path,
     weights: Path,
+    stages: Sequence[int],
 ) -> FeatureSource:
     """Return the source of the features of `images` that a training or a scoring needs.
 
@@ -83,59 +139,76 @@ def open_features(
     Raises:
         DataError: a file is missing or damaged, or the cache does not belong to the images.
     """
-    cache = open_array(features)
-    if len(cache) and not settings.finetune:
+    cache, encoder, normalise = open_array(features), settings.encoder, settings.features.normalise
+    if len(cache) and not encoder.finetune:
+        if cache.dtype.names != tuple(map(str, stages)):
+            raise DataError(
+                f"{features} holds other features than of encoder.stages "
+                f"{', '.join(map(str, stages))}: run extract_features again."
+            )
         if len(cache) != len(images):
             raise DataError(
                 f"{features} holds {len(cache)} images, the prepared array {len(images)}: run "
                 "extract_features again."
             )
-        return FeatureSource(images, device, cache=cache.view(np.float16))
-    encoder = load_encoder(weights, settings.stage, settings.finetune)
-    encoder = encoder.to(device).to(memory_format=torch.channels_last)
-    return FeatureSource(images, device, encoder=encoder)
+        return FeatureSource(images, device, cache=cache, normalise=normalise)
+    built = load_encoder(weights, stages, encoder.finetune)
+    built = built.to(device).to(memory_format=torch.channels_last)
+    return FeatureSource(images, device, encoder=built, normalise=normalise)
 
 
 def extract_features(
     images: NDArray[np.uint8], encoder: Encoder, device: torch.device, max_gib: float, out: Path
 ) -> dict[str, object]:
-    """Write the features of all images, float16 (N, h, w, C), and return their description.
+    """Write the features of all images and return their description.
 
-    Channels are last, as the convolutions of the training want them. Features that would exceed
-    `max_gib` are not written: `out`, an .npy file, then holds no rows, and `cached` is false.
+    An .npy file with a record per image, which has a field of float16 (h, w, C) per stage, called
+    by its number. Channels are last, as the convolutions of the training want them. Features that
+    would exceed `max_gib` are not written: `out` then holds no rows, and `cached` is false.
 
     Raises:
         ConfigError: the maps are not as large as the encoder's stride says.
         DataError: a feature is beyond the range of half precision.
     """
-    side = images.shape[1] // encoder.stride
-    shape = (len(images), side, side, encoder.channels)
-    gib = 2 * float(np.prod(shape, dtype=np.float64)) / GIB
+    source = FeatureSource(images, device, encoder=encoder)
+    row = np.dtype(
+        [(str(k), "<f2", (s.side, s.side, s.channels)) for k, s in source.shapes.items()]
+    )
+    gib = len(images) * row.itemsize / GIB
     cached = gib <= max_gib
     if not cached:
         logger.info("features would take %.1f GiB, more than %.1f: not cached", gib, max_gib)
-        shape = (0, *shape[1:])
-    source = FeatureSource(images, device, encoder=encoder)
     with torch.inference_mode():
-        found = source.features(np.arange(1)).shape[2:]
-    if found != (side, side):
-        raise ConfigError(
-            f"encoder.stage: maps of images of {images.shape[1]} pixels are {found[0]} x "
-            f"{found[1]}, which is not the side divided by the stride {encoder.stride}: choose "
-            "another stage, or a data.image_size that is a multiple of its stride."
-        )
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        for stage, z in source.raw_features(np.arange(1)).items():
+            height, width = z.shape[2:]
+            if (height, width) != (source.shapes[stage].side,) * 2:
+                raise ConfigError(
+                    f"encoder.stages: maps of stage {stage} of images of {images.shape[1]} pixels "
+                    f"are {height} x {width}, which is not the side divided by the stride "
+                    f"{stride_of(stage)}: choose another stage, or a data.image_size that is a "
+                    "multiple of its stride."
+                )
+    rows_written = len(images) if cached else 0
+    header = {
+        "descr": np.lib.format.dtype_to_descr(row),
+        "fortran_order": False,
+        "shape": (rows_written,),
+    }
     # Plain writes, not a memory map: a full disk is then an error and not a fatal signal.
     with atomic_path(out) as part, part.open("wb") as file, torch.inference_mode():
         np.lib.format.write_array_header_1_0(file, header)
-        for start in tqdm(range(0, shape[0], BATCH), "features", disable=None, unit="batch"):
-            rows = np.arange(start, min(start + BATCH, shape[0]))
-            z = source.features(rows)
-            if not z.isfinite().all():
-                raise DataError(
-                    f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "
-                    "precision: choose another encoder.stage or encoder.name."
-                )
-            file.write(z.permute(0, 2, 3, 1).half().cpu().contiguous().numpy().data)
-    logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shape[1:], gib)
-    return {"cached": cached, "shape": list(shape[1:]), "images": len(images)}
+        steps = range(0, rows_written, BATCH)
+        for start in tqdm(steps, "features", disable=None, unit="batch"):
+            rows = np.arange(start, min(start + BATCH, rows_written))
+            block = np.empty(len(rows), row)
+            for stage, z in source.raw_features(rows).items():
+                if not z.isfinite().all():
+                    raise DataError(
+                        f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "
+                        "precision: choose other encoder.stages or another encoder.name."
+                    )
+                block[str(stage)] = z.permute(0, 2, 3, 1).half().cpu().numpy()
+            file.write(block.data)
+    shapes = {str(stage): list(row[str(stage)].shape) for stage in source.shapes}
+    logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shapes, gib)
+    return {"cached": cached, "shapes": shapes, "images": len(images)}

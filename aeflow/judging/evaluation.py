@@ -10,7 +10,7 @@ import pandas as pd
 
 from aeflow.core.errors import DataError
 from aeflow.core.receipts import read_receipt
-from aeflow.core.types import ANOMALOUS, NORMAL, AnomalyMap, Method, Split
+from aeflow.core.types import ANOMALOUS, NORMAL, Method, Split
 from aeflow.judging.certainty import certainty, no_certainty
 from aeflow.judging.metrics import (
     FEW,
@@ -51,12 +51,14 @@ def evaluate(
     statistics: Path | None = None,
 ) -> dict[str, Any]:
     """Return `judge_table` of files: tables, and receipts of scores, images, trainings."""
+    trainings = [read_receipt(path).facts for path in trained]
+    there = read_receipt(prepared).facts["counts"]["train"]
     return judge_table(
         read_scores(scores),
         read_receipt(scored).facts["pixel"],
         asked,
-        n_train=read_receipt(prepared).facts["counts"]["train"],
-        trainings=[read_receipt(path).facts for path in trained],
+        n_train=max((training["n_train"] for training in trainings), default=there),
+        trainings=trainings,
         statistics=read_scores(statistics) if statistics else None,
     )
 
@@ -138,7 +140,7 @@ def _judge_variant(
     found |= _judge_test(*judged, fitted.value, evaluation)
     found |= {"threshold": fitted.value, "threshold_rule": fitted.rule}
     found |= {"val_auroc": image_auroc(*known)}
-    found |= {name: pixel.get(_map_of(variant), {}).get(name) for name in PIXEL_METRICS}
+    found |= {name: pixel.get(variant.map or "", {}).get(name) for name in PIXEL_METRICS}
     found["per_defect"] = _per_defect(table["defect"].to_numpy()[test], *judged)
     found["warnings"] = _warnings(known, judged, fitted)
     if fusion:
@@ -204,15 +206,6 @@ def _components(
         }
         for k, name in enumerate(names)
     }
-
-
-def _map_of(variant: VariantAsked) -> str:
-    """Return the configured map, or the only one that the method makes; a peer's is its own."""
-    if variant.method.peer:
-        return variant.method.value
-    if variant.method == Method.AUTOENCODER:
-        return AnomalyMap.DIFFERENCE
-    return AnomalyMap.FLOW if variant.method == Method.FLOW else variant.score.map
 
 
 def _judge_test(

@@ -60,6 +60,9 @@ class Learner(Scorer, Protocol):
 
     module: nn.Module  # all that a checkpoint holds
     updates: Sequence[Update] = ()  # by a batch, in turn; none: no epochs, `fit` is all
+    first_epoch: int = 1  # 0: what `fit` alone gives is a candidate of the epoch rule
+    top_shares: Sequence[float] = ()  # of positions, for scores that are a mean of the highest
+    maps: Sequence[str] = ()  # which of several maps are wanted
 
     @property
     def parameters(self) -> int:
@@ -69,6 +72,9 @@ class Learner(Scorer, Protocol):
 
     def fit(self, train: Rows) -> None:
         """Fit what is fitted in closed form, before any epoch."""
+
+    def complete(self, train: Rows, validation: Rows) -> None:
+        """Fit what rests on the epoch that was kept, in closed form."""
 
     def losses(self, rows: Rows) -> Iterator[dict[str, Tensor]]:
         """Yield the mean losses of a batch for each of `updates`: `loss`, then its parts.
@@ -100,11 +106,12 @@ def build(
     """Build what fits and scores; DataError: the cache does not belong to the images."""
     from aeflow.encoder.features import open_features
 
-    encoder = settings.encoder
     if not method.ours:
         # Peers take the encoder as it is: they have no loss to tune it by.
-        encoder = encoder.model_copy(update={"finetune": False})
-    source = open_features(images, encoder, device, features, weights)
+        encoder = settings.encoder.model_copy(update={"finetune": False})
+        settings = settings.model_copy(update={"encoder": encoder})
+    stages = settings.stages_of(method)
+    source = open_features(images, settings, device, features, weights, stages)
     learner: Learner = detector_of(method)(source, settings, method)
     return learner
 

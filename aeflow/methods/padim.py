@@ -1,4 +1,4 @@
-"""PaDiM (Defard et al. 2021): anomalib's Gaussian per position on one feature map."""
+"""PaDiM (Defard et al. 2021): anomalib's Gaussian per position."""
 
 import torch
 from anomalib.models.components import MultiVariateGaussian
@@ -20,17 +20,19 @@ class Detector(Learner):
 
     def __init__(self, source: FeatureSource, settings: FitSettings, method: Method) -> None:
         self._source, self._batch, self.name = source, settings.training.batch_size, method.value
-        channels = torch.randperm(source.channels)[:FEATURES]
+        every = sum(shape.channels for shape in source.shapes.values())
+        channels = torch.randperm(every)[:FEATURES]
         self.module = MultiVariateGaussian()
         self.module.register_buffer("channels", channels)
         # What is loaded lies in memory as torch.linalg.inv lays it, so that products round alike.
         n = len(channels)
-        self.module.inv_covariance = torch.empty(source.side**2, n, n).mT
+        side = next(iter(source.shapes.values())).side
+        self.module.inv_covariance = torch.empty(side**2, n, n).mT
         self.module.to(source.device)
         self._map = AnomalyMapGenerator().to(source.device)
 
     def _embedding(self, rows: Rows) -> Tensor:
-        return self._source.features(rows)[:, self.module.channels].contiguous()
+        return self._source.one_map(rows, "nearest")[:, self.module.channels].contiguous()
 
     @torch.no_grad()
     def fit(self, train: Rows) -> None:

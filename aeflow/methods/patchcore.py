@@ -1,4 +1,4 @@
-"""PatchCore (Roth et al. 2022): anomalib's coreset, distances and weights on one feature map."""
+"""PatchCore (Roth et al. 2022): anomalib's coreset, distances and weights."""
 
 import math
 import sys
@@ -33,12 +33,13 @@ class Detector(Learner):
         model = PatchcoreModel(["layer1"], backbone="resnet18", pre_trained=False)
         self.module = model.to(source.device).eval()
         self._map = self.module.anomaly_map_generator
+        self._side = next(iter(source.shapes.values())).side
         # Only the memory is left. What a backbone would make comes from the source.
         del self.module.feature_extractor, self.module.anomaly_map_generator
 
     def embedding(self, rows: Rows) -> Tensor:
         """Return features averaged over 3 x 3 positions, (B * h * w, C)."""
-        pooled = self.module.feature_pooler(self._source.features(rows).contiguous())
+        pooled = self.module.feature_pooler(self._source.one_map(rows, "bilinear").contiguous())
         embedding: Tensor = self.module.reshape_embedding(pooled)
         return embedding
 
@@ -52,7 +53,7 @@ class Detector(Learner):
             raise TrainingError(
                 f"PatchCore keeps {CORESET:.0%} of the positions and needs to keep two, but "
                 f"{len(train)} training normals have {each} each: use {enough} "
-                "normal images or more, or an earlier encoder.stage."
+                "normal images or more, or an earlier stage in encoder.stages."
             )
         # With a third axis, distances are those of the features themselves.
         coreset = KCenterGreedy(embedding[..., None], CORESET)
@@ -67,7 +68,7 @@ class Detector(Learner):
         nearest, where = self.module.nearest_neighbors(embedding, n_neighbors=1)
         nearest, where = nearest.reshape(len(rows), -1), where.reshape(len(rows), -1)
         pred_score = self.module.compute_anomaly_score(nearest, where, embedding)
-        distances = nearest.reshape(len(rows), 1, self._source.side, -1)
+        distances = nearest.reshape(len(rows), 1, self._side, -1)
         size = (self._source.image_side,) * 2
         anomaly_map = self._map(distances, size)[:, 0]
         return one_score(self.name, pred_score, anomaly_map)

@@ -1,55 +1,114 @@
 """AE-FLOW behind its encoder: z -> flow -> z' -> decoder -> x'."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from aeflow.models.decoder import Decoder
+from aeflow.encoder.features import Shape
+from aeflow.models.components import local_energy, local_nll
+from aeflow.models.decoder import Decoder, FeatureDecoder
 from aeflow.models.flow import NormalizingFlow
-from aeflow.study.settings import DecoderSettings, FlowSettings
+from aeflow.models.standardisation import MapScale
+from aeflow.study.settings import DecoderSettings, FlowSettings, GaussianSettings, MapSettings
 
 
 class AEFlowOutput(NamedTuple):
     """What the model makes of a batch of features.
 
     Attributes:
-        z: z' of the paper, (B, C, h, w), float32.
-        log_det: log|det dz'/dz|, (B,), nats, float32.
-        reconstruction: x', (B, 3, H, W), float32, in the units of `Decoder.target`; None without
-            a decoder.
+        z: z' of the paper of each stage, (B, C, h, w), float32.
+        log_det: log|det dz'/dz| of each stage and position, (B, h, w), nats, float32.
+        reconstruction: float32, in the units of the decoder's `target`; None without a decoder.
     """
 
-    z: Tensor
-    log_det: Tensor
+    z: list[Tensor]
+    log_det: list[Tensor]
     reconstruction: Tensor | None
 
 
 class AEFlow(nn.Module):
-    """Flow and decoder on features (B, channels, side, side) of an encoder with `stride`.
+    """Flows and decoder on features of one or several stages.
 
-    Without `flow` it is an autoencoder (z' = z), without `decoder` a flow alone.
+    Without `flow` it is an autoencoder (z' = z), without `decoder` flows alone. Each stage has a
+    flow of its own; the decoder reads z' of the last.
 
     A fine-tuned `encoder` is a part of the model, so that it is trained and saved with it; a
     frozen one stays outside, and its features may come from the cache.
+
+    Args:
+        shapes: of the stages.
+        target: of the stage that a decoder of features reconstructs.
     """
 
     def __init__(
         self,
-        channels: int,
-        side: int,
-        stride: int,
+        shapes: Sequence[Shape],
         flow: FlowSettings | None,
+        gaussian: GaussianSettings,
+        maps: MapSettings,
         decoder: DecoderSettings | None,
+        target: Shape | None = None,
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.flow = None if flow is None else NormalizingFlow(channels, side, flow)
-        self.decoder = None if decoder is None else Decoder(channels, stride, decoder)
+        self.each_flow: list[NormalizingFlow] = []
+        if flow is not None:
+            self.each_flow = [
+                NormalizingFlow(shape.channels, shape.side, flow, gaussian) for shape in shapes
+            ]
+        self.flows = nn.ModuleList(self.each_flow)
+        self.scales = nn.ModuleList()  # of the stages' maps, if they are standardised
+        if (
+            flow is not None
+            and (maps.standardise or len(shapes) > 1)
+            and maps.standardise != "none"
+        ):
+            self.scales.extend(MapScale(shape.side) for shape in shapes)
+        self.weights = maps.weights or [1.0] * len(shapes)
+        self.decoder: Decoder | FeatureDecoder | None = None
+        channels, side, stride = shapes[-1]
+        if decoder is not None and target is not None:
+            of_target = (target.channels, target.side, gaussian.ridge)
+            self.decoder = FeatureDecoder(channels, side, *of_target)
+        elif decoder is not None:
+            self.decoder = Decoder(channels, stride, decoder)
 
-    def forward(self, z: Tensor) -> AEFlowOutput:
-        """Return z', log_det and the reconstruction of features z, (B, C, h, w)."""
-        latent, log_det = (z, z.new_zeros(len(z))) if self.flow is None else self.flow(z)
-        reconstruction = None if self.decoder is None else self.decoder(latent).float()
+    def forward(self, features: Sequence[Tensor]) -> AEFlowOutput:
+        """Return z', log_det and the reconstruction of features z, (B, C, h, w) of each stage."""
+        latent, log_det = list(features), [z.new_zeros(len(z), *z.shape[2:]) for z in features]
+        if self.each_flow:
+            pairs = [flow(z) for flow, z in zip(self.each_flow, features, strict=True)]
+            latent, log_det = [z for z, _ in pairs], [found for _, found in pairs]
+        reconstruction = None if self.decoder is None else self.decoder(latent[-1]).float()
         # Under autocast the sums that follow need more than bfloat16's eight bits.
-        return AEFlowOutput(latent.float(), log_det.float(), reconstruction)
+        return AEFlowOutput(
+            [z.float() for z in latent], [found.float() for found in log_det], reconstruction
+        )
+
+    def stage_maps(self, out: AEFlowOutput) -> list[Tensor]:
+        """Return local energy and local nll of each stage, (2, B, h, w)."""
+        return [
+            torch.stack((local_energy(z), local_nll(z, log_det)))
+            for z, log_det in zip(out.z, out.log_det, strict=True)
+        ]
+
+    def maps(self, out: AEFlowOutput) -> Tensor:
+        """Return local energy and local nll, (2, B, h, w), of all stages together.
+
+        Each is put on the scale of `scales`, if there are any, enlarged to the first stage's side,
+        which is the finest, and weighted.
+        """
+        found = self.stage_maps(out)
+        if self.scales:
+            found = [scale(maps) for scale, maps in zip(self.scales, found, strict=True)]
+        if len(found) == 1:
+            return found[0]
+        total = torch.zeros_like(found[0])
+        for maps, weight in zip(found, self.weights, strict=True):
+            enlarged = F.interpolate(maps, total.shape[2:], mode="bilinear", align_corners=False)
+            total += weight / sum(self.weights) * enlarged
+        return total

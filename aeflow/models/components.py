@@ -1,11 +1,13 @@
 """Score components of an image: not combined, not standardised; higher is more anomalous."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aeflow.core.types import FlowScore, ReconstructionScore
-from aeflow.models.losses import LOG_2PI, flow_nll, reconstruction_loss
+from aeflow.core.types import FlowScore, ReconstructionScore, top_component
+from aeflow.models.losses import LOG_2PI, reconstruction_loss
 
 
 def local_energy(z: Tensor) -> Tensor:
@@ -13,29 +15,60 @@ def local_energy(z: Tensor) -> Tensor:
     return 0.5 * z.square().mean(dim=1)
 
 
-def local_density(z: Tensor) -> Tensor:
-    """Return -exp(-local energy) at each position, (B, C, h, w) -> (B, h, w)."""
-    return -torch.exp(-local_energy(z))
+def local_nll(z: Tensor, log_det: Tensor) -> Tensor:
+    """Return -log p(z) at each position in nats per dimension; its mean is L_flow.
+
+    Of z', (B, C, h, w), and log_det, (B, h, w) -> (B, h, w).
+    """
+    return local_energy(z) + 0.5 * LOG_2PI - log_det / z.shape[1]
 
 
-def flow_scores(z: Tensor, log_det: Tensor) -> dict[str, Tensor]:
-    """Return every definition of S_flow, each (B,), of z', (B, C, h, w), and log_det, (B,)."""
-    latent_energy = local_energy(z).mean(dim=(1, 2))
-    local = local_density(z)
+def flow_scores(energy: Tensor, nll: Tensor, shares: Sequence[float]) -> dict[str, Tensor]:
+    """Return every definition of S_flow, each (B,).
+
+    Args:
+        energy: local energy, (B, h, w).
+        nll: local nll, (B, h, w).
+        shares: of positions, for the scores that are a mean of the highest.
+    """
+    latent_energy, density = energy.mean(dim=(1, 2)), -torch.exp(-energy)
     return {
         FlowScore.DENSITY: -torch.exp(-latent_energy - 0.5 * LOG_2PI),
         FlowScore.LATENT_ENERGY: latent_energy,
-        FlowScore.NLL: flow_nll(z, log_det, "nats_per_dim"),
-        FlowScore.LOCAL_DENSITY_MEAN: local.mean(dim=(1, 2)),
-        FlowScore.LOCAL_DENSITY_MAX: local.amax(dim=(1, 2)),
+        FlowScore.NLL: nll.mean(dim=(1, 2)),
+        FlowScore.LOCAL_DENSITY_MEAN: density.mean(dim=(1, 2)),
+        FlowScore.LOCAL_DENSITY_MAX: density.amax(dim=(1, 2)),
+        FlowScore.LOCAL_NLL_MAX: nll.amax(dim=(1, 2)),
+        **_tops(FlowScore.LOCAL_ENERGY_TOP, energy, shares),
+        **_tops(FlowScore.LOCAL_NLL_TOP, nll, shares),
     }
 
 
 def reconstruction_scores(images: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     """Return every definition of S_recon, each (B,), of images in [0, 1], (B, 3, H, W)."""
+    difference = images - reconstruction
+    centred = difference - difference.mean(dim=(1, 2, 3), keepdim=True)
     return {
         ReconstructionScore.SSIM: -ssim(reconstruction, images),
         ReconstructionScore.MSE: reconstruction_loss(images, reconstruction),
+        ReconstructionScore.CENTRED_MSE: centred.square().mean(dim=(1, 2, 3)),
+    }
+
+
+def residual_scores(energy: Tensor, shares: Sequence[float]) -> dict[str, Tensor]:
+    """Return S_recon of features, each (B,), of the local energy of their residual, (B, h, w)."""
+    return {
+        ReconstructionScore.RESIDUAL: energy.mean(dim=(1, 2)),
+        **_tops(ReconstructionScore.RESIDUAL_TOP, energy, shares),
+    }
+
+
+def _tops(name: str, values: Tensor, shares: Sequence[float]) -> dict[str, Tensor]:
+    """Return the mean of each share of the highest values, (B, h, w) -> (B,)."""
+    flat = values.flatten(1)
+    return {
+        top_component(name, share): flat.topk(max(1, round(share * flat.shape[1]))).values.mean(1)
+        for share in shares
     }
 
 

@@ -1,9 +1,10 @@
-"""The decoder z' -> x'."""
+"""The decoders: z' -> x', or z' -> the features of an earlier stage."""
 
 import torch
 from torch import Tensor, nn
 
 from aeflow.core.types import IMAGENET_MEAN, IMAGENET_SD
+from aeflow.models.standardisation import Standardisation, Whitening
 from aeflow.study.settings import DecoderSettings
 
 
@@ -56,6 +57,43 @@ class Decoder(nn.Module):
         if not self.normalised:
             return reconstruction
         return (reconstruction * self.sd + self.mean).clamp(0, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the reconstruction in the units of `target`."""
+        out: Tensor = self.layers(z)
+        return out
+
+
+class FeatureDecoder(nn.Module):
+    """As `Decoder`, without its last activation, to the features of an earlier stage.
+
+    The target is standardised per channel, so that no channel outweighs the others. A residual is
+    whitened by the mean and covariance that those of training normals have at each position, with
+    the shrinkage of `Whitening`: it is fitted to what the decoder was trained on, whose residuals
+    are smaller than those of new images.
+
+    (B, C, h, w) -> (B, C_target, side, side).
+    """
+
+    def __init__(
+        self, channels: int, side: int, target_channels: int, target_side: int, ridge: float
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        while side < target_side:
+            width = max(target_channels, channels // 2)
+            layers += [nn.ConvTranspose2d(channels, width, 2, stride=2), nn.ReLU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+            channels, side = width, 2 * side
+        layers.append(nn.Conv2d(channels, target_channels, 1))
+        self.layers = nn.Sequential(*layers)
+        self.standardisation = Standardisation(target_channels, 1, 1)
+        self.residual = Whitening(target_channels, target_side, ridge)
+
+    def target(self, features: Tensor) -> Tensor:
+        """Return what the decoder is trained to put out for features of the target's stage."""
+        standardised: Tensor = self.standardisation(features)[0]
+        return standardised
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the reconstruction in the units of `target`."""

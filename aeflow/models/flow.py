@@ -1,7 +1,8 @@
 """The normalizing flow: z -> (z', log|det dz'/dz|) and back.
 
 Contract of every module here: `forward(z)` returns `(z', log_det)`, `inverse(z')` returns
-`(z, -log_det)`; z and z' are (B, C, h, w), log_det is (B,) in nats, summed over C, h, w.
+`(z, -log_det)`; z and z' are (B, C, h, w), log_det is (B, h, w) in nats: the share of each
+position, summed over C, so that a likelihood has a map; the sum over positions is the flow's.
 """
 
 from collections.abc import Callable
@@ -10,19 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from aeflow.models.standardisation import Standardisation, Whitening
-from aeflow.study.settings import FlowSettings
+from aeflow.study.settings import FlowSettings, GaussianSettings
 
-# Keeps a fresh step near the identity, so that a deep flow starts near it too.
+# Keeps a step near the identity for the first updates, so that a deep flow stays near it too.
 START = 0.1
 
 
 def conv_subnet(channels_in: int, channels_out: int, hidden: int | None = None) -> nn.Sequential:
-    """3x3 conv, ReLU, 1x1 conv (the FastFlow kind); hidden width None: that of the input."""
+    """3x3 conv, ReLU, 1x1 conv (the FastFlow kind); hidden width None: that of the input.
+
+    It puts out zeros until it is trained (as in Glow; Kingma, Dhariwal 2018). So a new step is the
+    identity, and a flow before its first epoch its standardisation: the Gaussian to be beaten.
+    """
     hidden = channels_in if hidden is None else hidden
+    last = nn.Conv2d(hidden, channels_out, 1)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
     return nn.Sequential(
         nn.Conv2d(channels_in, hidden, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(hidden, channels_out, 1),
+        last,
     )
 
 
@@ -45,29 +53,37 @@ class ResNetSubnet(nn.Module):
 
 
 class CouplingStep(nn.Module):
-    """Affine coupling on the channel axis, then a fixed random permutation of the channels.
+    """Coupling on the channel axis, then a fixed random permutation of the channels.
 
     With z = (a, b): b' = b * exp(s(a)) + t(a), where the log-scale s = clamp * tanh(...) is
-    soft-clamped (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017).
+    soft-clamped (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017). Without `affine`, s = 0 (NICE;
+    Dinh, Krueger, Bengio 2015).
     """
 
     permutation: Tensor
     inverse_permutation: Tensor
 
     def __init__(
-        self, channels: int, subnet: Callable[[int, int], nn.Module], clamp: float
+        self,
+        channels: int,
+        subnet: Callable[[int, int], nn.Module],
+        clamp: float,
+        affine: bool = True,
     ) -> None:
         super().__init__()
         self.sizes = [channels - channels // 2, channels // 2]
-        self.clamp = clamp
-        self.subnet = subnet(self.sizes[0], 2 * self.sizes[1])
+        self.clamp, self.affine = clamp, affine
+        self.subnet = subnet(self.sizes[0], (2 if affine else 1) * self.sizes[1])
         permutation = torch.randperm(channels)
         self.register_buffer("permutation", permutation)
         self.register_buffer("inverse_permutation", permutation.argsort(), persistent=False)
 
     def _scale_and_shift(self, a: Tensor) -> tuple[Tensor, Tensor]:
         # Under autocast the subnet puts out bfloat16, whose eight bits are too few for log_det.
-        raw, shift = (START * self.subnet(a)).to(a.dtype).chunk(2, dim=1)
+        found = (START * self.subnet(a)).to(a.dtype)
+        if not self.affine:
+            return torch.zeros_like(found), found
+        raw, shift = found.chunk(2, dim=1)
         return self.clamp * torch.tanh(raw), shift
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,14 +91,14 @@ class CouplingStep(nn.Module):
         a, b = z.split_with_sizes(self.sizes, dim=1)
         log_scale, shift = self._scale_and_shift(a)
         out = torch.cat((a, b * log_scale.exp() + shift), dim=1)
-        return _permute(out, self.permutation), log_scale.sum(dim=(1, 2, 3))
+        return _permute(out, self.permutation), log_scale.sum(dim=1)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z, -log_det)."""
         a, b = _permute(z, self.inverse_permutation).split_with_sizes(self.sizes, dim=1)
         log_scale, shift = self._scale_and_shift(a)
         out = torch.cat((a, (b - shift) * (-log_scale).exp()), dim=1)
-        return out, -log_scale.sum(dim=(1, 2, 3))
+        return out, -log_scale.sum(dim=1)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
@@ -95,10 +111,17 @@ def _permute(z: Tensor, index: Tensor) -> Tensor:
 
 
 class NormalizingFlow(nn.Module):
-    """Coupling steps in a row, after a standardisation where the settings ask for one."""
+    """Coupling steps in a row, after a standardisation where the settings ask for one.
 
-    def __init__(self, channels: int, side: int, settings: FlowSettings) -> None:
+    In training, `flow.noise` is added between the two: whitened features of a few hundred images
+    are otherwise learned by heart.
+    """
+
+    def __init__(
+        self, channels: int, side: int, settings: FlowSettings, gaussian: GaussianSettings
+    ) -> None:
         super().__init__()
+        self.noise = settings.noise
         self.standardisation: Standardisation | Whitening | None
         match settings.standardise:
             case "none":
@@ -108,7 +131,8 @@ class NormalizingFlow(nn.Module):
             case "position":
                 self.standardisation = Standardisation(channels, side, side)
             case "whiten":
-                self.standardisation = Whitening(channels, side)
+                shared = gaussian.covariance == "shared"
+                self.standardisation = Whitening(channels, 1 if shared else side, gaussian.ridge)
 
         def subnet(channels_in: int, channels_out: int) -> nn.Module:
             if settings.subnet == "resnet":
@@ -116,14 +140,17 @@ class NormalizingFlow(nn.Module):
             return conv_subnet(channels_in, channels_out, settings.hidden_channels)
 
         self.steps = nn.ModuleList(
-            CouplingStep(channels, subnet, settings.clamp) for _ in range(settings.steps)
+            CouplingStep(channels, subnet, settings.clamp, settings.coupling == "affine")
+            for _ in range(settings.steps)
         )
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z', log_det)."""
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(len(z), *z.shape[2:])
         if self.standardisation is not None:
             z, total = self.standardisation(z)
+        if self.training and self.noise:
+            z = z + self.noise * torch.randn_like(z)
         for step in self.steps:
             z, log_det = step(z)
             total = total + log_det
@@ -131,7 +158,7 @@ class NormalizingFlow(nn.Module):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z, -log_det)."""
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(len(z), *z.shape[2:])
         for step in reversed(self.steps):
             assert isinstance(step, CouplingStep)
             z, log_det = step.inverse(z)

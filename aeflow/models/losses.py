@@ -16,9 +16,10 @@ def flow_nll(
 ) -> Tensor:
     """Return L_flow = -log N(z'; 0, I) - log|det dz'/dz| of each image, constant included.
 
-    Of z', (B, C, h, w), and log_det, (B,): per dimension, or the sum over dimensions in nats.
+    Of z', (B, C, h, w), and log_det, (B, h, w): per dimension, or the sum over dimensions in nats.
     """
     dimensions = z[0].numel()
+    log_det = log_det.sum(dim=(1, 2))
     nats = 0.5 * z.square().sum(dim=(1, 2, 3)) + 0.5 * dimensions * LOG_2PI - log_det
     if scale == "sum":
         return nats
@@ -26,7 +27,7 @@ def flow_nll(
 
 
 def reconstruction_loss(target: Tensor, reconstruction: Tensor) -> Tensor:
-    """Return L_recon = MSE(x, x') of each image, (B, 3, H, W) twice -> (B,)."""
+    """Return L_recon = MSE(x, x') of each image, (B, C, H, W) twice -> (B,)."""
     return F.mse_loss(reconstruction, target, reduction="none").mean(dim=(1, 2, 3))
 
 

@@ -22,11 +22,10 @@ _COLOURS = matplotlib.colormaps["inferno"]
 _ROW_INCHES = 1.0
 _TEXT_COLOURS = {NORMAL: "#004C7A", ANOMALOUS: "#9A4200"}  # dark enough for small print
 _DPI = 110  # keeps the PNG of ten rows below a megabyte
-_MAPS = {"difference": "difference", "flow_map": "flow map"}  # array -> title
 _EXPLAINED = {
     "difference": "Difference: |input − reconstruction|. ",
-    "flow_map": "Flow map: higher where the flow finds the features less likely; the overlay lays "
-    "it over the input. ",
+    "anomaly map": "Anomaly map: higher where the method finds the features less normal; the "
+    "overlay lays it over the input. ",
 }
 _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
@@ -57,7 +56,7 @@ def choose_cases(
 
 
 def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Drawing:
-    """Draw input, reconstruction, difference, flow map, overlay and mask of chosen cases.
+    """Draw input, reconstruction, difference, anomaly map, overlay and mask of chosen cases.
 
     They are the first seed's. What the method does not make (a flow alone reconstructs nothing)
     has no column.
@@ -82,17 +81,20 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     pred_score = np.array([by_image[name] for name in gallery["image_id"]])
     cases = choose_cases(gallery["gt_label"], pred_score, threshold)
     rows = [index for index, _ in cases]
-    scales = {name: _scale(gallery[name][rows]) for name in _MAPS if name in gallery}
+    judged = f"{source.study.map_of(dataset, variant)}_map"
+    maps = {"difference": gallery.get("difference"), "anomaly map": gallery.get(judged)}
+    shown = {title: values for title, values in maps.items() if values is not None}
+    scales = {title: _scale(values[rows]) for title, values in shown.items()}
     titles = ["input"]
-    titles += ["reconstruction", "difference"] if "difference" in gallery else []
-    titles += ["flow map", "overlay"] if "flow_map" in gallery else []
+    titles += ["reconstruction", "difference"] if "difference" in shown else []
+    titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
     titles += ["mask"] if gallery["has_mask"][rows].any() else []
     size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
     tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=size, layout=tight, dpi=_DPI)
     grid = figure.subplots(len(cases), len(titles), squeeze=False)
     for axes, (index, why) in zip(grid, cases, strict=True):
-        _draw_row(dict(zip(titles, axes, strict=True)), gallery, index, scales)
+        _draw_row(dict(zip(titles, axes, strict=True)), gallery, shown, index, scales)
         score = f"score {pred_score[index]:.4g}"
         if threshold is not None:
             score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
@@ -104,7 +106,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, loc="center", fontsize=9)
     for name, scale in scales.items():
-        column = titles.index(_MAPS[name])
+        column = titles.index(name)
         below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
         bar.locator = MaxNLocator(2)  # a column has no space for three of five signs
@@ -123,17 +125,21 @@ def _scale(maps: Array) -> Normalize:
 
 
 def _draw_row(
-    panels: dict[str, Axes], gallery: dict[str, Array], index: int, scales: dict[str, Normalize]
+    panels: dict[str, Axes],
+    gallery: dict[str, Array],
+    maps: dict[str, Array],
+    index: int,
+    scales: dict[str, Normalize],
 ) -> None:
     image = gallery["image"][index]
     panels["input"].imshow(image)
     if "reconstruction" in panels:
         panels["reconstruction"].imshow(gallery["reconstruction"][index])
     for name, scale in scales.items():
-        values = gallery[name][index].astype(np.float64)
-        panels[_MAPS[name]].imshow(values, cmap=_COLOURS, norm=scale)
+        values = maps[name][index].astype(np.float64)
+        panels[name].imshow(values, cmap=_COLOURS, norm=scale)
     if "overlay" in panels:
-        heat = np.asarray(scales["flow_map"](gallery["flow_map"][index].astype(np.float64)))
+        heat = np.asarray(scales["anomaly map"](maps["anomaly map"][index].astype(np.float64)))
         opacity = _OVERLAY * heat[..., None]
         panels["overlay"].imshow((1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3])
     if "mask" in panels and gallery["has_mask"][index]:

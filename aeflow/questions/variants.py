@@ -60,7 +60,7 @@ def comparison_table(source: Source) -> pd.DataFrame:
             if once and name != reference:
                 alone = f"One training of {' and '.join(once)}: no claim about others."
                 row["reason"] = " ".join(filter(None, [row["reason"], alone]))
-            trained = any(_is_trained(study, side) for side in (name, reference))
+            trained = any(study.draws(side) for side in (name, reference))
             rows.append({"dataset": dataset, "trained": trained, "once": bool(once), **row})
     table = pd.DataFrame(rows, columns=[*_COMPARISON, "trained", "once"])
     table = table.astype({"p_value": "float64"})
@@ -85,14 +85,8 @@ def is_claim(p_holm: float, seed_low: float, seed_high: float, trained: bool, on
     return bool(others_images and (others_trainings or not trained))
 
 
-def _is_trained(study: Study, name: str) -> bool:
-    """Whether a training is behind a variant: its own, or a member's."""
-    members = study.variant(name).members or [name]
-    return any(study.variant(member).method.fitted for member in members)
-
-
 def _trained_once(study: Study, name: str, scores: Mapping[str, SeedScores]) -> bool:
-    return _is_trained(study, name) and next(iter(scores.values())).score.shape[1] == 1
+    return study.draws(name) and next(iter(scores.values())).score.shape[1] == 1
 
 
 def _row(

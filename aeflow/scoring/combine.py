@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from aeflow.core.errors import DataError
-from aeflow.core.types import NORMAL, SCORE_TABLE_COLUMNS, Method, Split
+from aeflow.core.types import NORMAL, SCORE_TABLE_COLUMNS, Method, Split, top_component
 from aeflow.scoring.complexity import without_complexity
 from aeflow.study.asked import MemberAsked
 from aeflow.study.settings import ScoreSettings
@@ -91,7 +91,7 @@ def pred_score(
         name = score.gradient if method == Method.GRADIENT else method.value
         return _read(table, [name], score, statistics)[0]
     beta = score.beta if method == Method.AEFLOW else float(method.has_flow)
-    weights = {score.flow: beta, score.reconstruction: 1 - beta}
+    weights = {_column(score.flow, score): beta, _column(score.reconstruction, score): 1 - beta}
     names = [name for name, weight in weights.items() if weight]
     total = np.zeros(len(table))
     for name, values in zip(names, _read(table, names, score, statistics), strict=True):
@@ -99,6 +99,10 @@ def pred_score(
             values = standardise(values, values[_validation_normals(table)], name)
         total += weights[name] * values
     return total
+
+
+def _column(name: str, score: ScoreSettings) -> str:
+    return top_component(name, score.top_share) if name.endswith("_top") else str(name)
 
 
 def standardised_members(

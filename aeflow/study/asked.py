@@ -81,7 +81,7 @@ class WeightsAsked(Asked):
 class FeaturesAsked(Asked):
     """The features of a dataset's category."""
 
-    stage: int
+    stages: list[int]
     max_cache_gib: float
     threads: int
 
@@ -104,6 +104,8 @@ class ScoreAsked(Asked):
     method: Method
     settings: FitSettings
     fpr_limit: float
+    top_shares: list[float] = Field(description="Of positions, for each a score `..._top`.")
+    maps: list[str] = Field(description="Anomaly maps that are judged and kept in the gallery.")
 
     def as_json(self) -> Any:
         """Return the method alone where nothing is fitted: such scores have no settings."""
@@ -130,6 +132,7 @@ class VariantAsked(Strict):
 
     method: Method
     encoder: str | None
+    map: str | None = Field(description="Name of the anomaly map behind pixel metrics.")
     score: ScoreSettings
     threshold: ThresholdSettings
 

@@ -118,9 +118,12 @@ class DatasetCard(Strict):
         return list(self.counts)
 
     def check_categories(self, wanted: list[str] | None) -> None:
-        """Raise a ConfigError if one of the wanted categories is not on the card."""
+        """Raise a ConfigError if one of the wanted categories is not on the card.
+
+        `all` is every category in one.
+        """
         for name in wanted or []:
-            if name not in self.counts:
+            if name not in (*self.counts, "all"):
                 close = get_close_matches(name, self.counts, n=1)
                 hint = f"did you mean '{close[0]}'?" if close else f"has: {', '.join(self.counts)}"
                 raise ConfigError(f"Dataset {self.name} has no category '{name}' ({hint}).")

@@ -27,7 +27,7 @@ from aeflow.study.asked import (
 from aeflow.study.study import Study
 
 _PREPARED = "prepared/{dataset}/{category}"
-_STAGE = "features/{encoder}-stage{stage}/{dataset}/{category}"
+_STAGES = "features/{encoder}-stage{stages}/{dataset}/{category}"
 CELL = "{dataset}/{category}/{variant}/seed{seed}"
 # Name -> path. `variant` in the path of a training or a score table is the first variant that has
 # that training (`table_of`).
@@ -42,8 +42,8 @@ PATHS = {
     "prepared_masks": "data/receipts/masks/{dataset}/{category}.json",
     "weights": "data/weights/{encoder}.safetensors",
     "fetched_weights": "data/receipts/weights/{encoder}.json",
-    "features": f"data/{_STAGE}.npy",
-    "extracted": f"data/receipts/{_STAGE}.json",
+    "features": f"data/{_STAGES}.npy",
+    "extracted": f"data/receipts/{_STAGES}.json",
     "model": f"results/{{study}}/models/{CELL}.safetensors",
     "state": f"results/{{study}}/scratch/{CELL}.safetensors",
     "history": f"results/{{study}}/train/{CELL}.csv",
@@ -109,7 +109,7 @@ def path(study: Study, name: str, given: Given | Cell) -> Path:
 
     Args:
         name: one of `PATHS`.
-        given: a cell, or the other words in the path; archive, encoder and stage follow from
+        given: a cell, or the other words in the path; archive, encoder and stages follow from
             dataset and variant.
     """
     words = given._asdict() if isinstance(given, Cell) else dict(given)
@@ -117,8 +117,7 @@ def path(study: Study, name: str, given: Given | Cell) -> Path:
     if "{archive}" in pattern and "archive" not in words:
         words["archive"] = study.dataset(words["dataset"]).archive
     if "{encoder}" in pattern and "encoder" not in words:
-        encoder = study.fit_settings(words["dataset"], words["variant"]).encoder
-        words |= {"encoder": encoder.name, "stage": encoder.stage}
+        words |= _encoded(study, words["dataset"], words["variant"])
     return Path(pattern.format(study=study.study, **words))
 
 
@@ -181,8 +180,7 @@ def jobs_of(study: Study) -> Iterator[tuple[str, Given]]:
         if study.card(cell.dataset).layout.tells_masks:
             yield "prepare_masks", given
         for training in trainings_of(study, cell):
-            encoder = study.fit_settings(cell.dataset, training.variant).encoder
-            words = {"encoder": encoder.name, "stage": encoder.stage}
+            words = _encoded(study, cell.dataset, training.variant)
             yield "fetch_weights", words
             yield "extract_features", given | words
             yield "train_model", training._asdict()
@@ -192,6 +190,13 @@ def jobs_of(study: Study) -> Iterator[tuple[str, Given]]:
         yield "evaluate_scores", table._asdict()
 
 
+def _encoded(study: Study, dataset: str, variant: str) -> dict[str, str]:
+    """Return the words that name the features of a variant: of z's stages and the decoder's."""
+    settings = study.fit_settings(dataset, variant)
+    stages = settings.stages_of(study.variant(variant).method)
+    return {"encoder": settings.encoder.name, "stages": "-".join(map(str, stages))}
+
+
 def statistics_of(study: Study, cell: Cell) -> Cell:
     """Return the cell whose score table has the complexity of the same images."""
     variant = next(v for v in study.variants_on(cell.dataset) if v.method == Method.GRADIENT)
@@ -199,7 +204,7 @@ def statistics_of(study: Study, cell: Cell) -> Cell:
 
 
 def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
-    """Return `<encoder>-stage<k>`, or None for a method that sees no encoder."""
+    """Return `<encoder>-stage<k>`, of several `-stage<k>-<l>`; None: it sees no encoder."""
     method = study.variant(variant).method
     return study.cell(dataset, variant).encoder.stage_name if method.encoded else None
 
@@ -235,8 +240,8 @@ def asked(study: Study, step: str, given: Given) -> Asked:
             return WeightsAsked(encoder=given["encoder"])
         case "extract_features":
             return FeaturesAsked(
-                stage=int(given["stage"]),
-                max_cache_gib=study.features.max_cache_gib,
+                stages=[int(stage) for stage in given["stages"].split("-")],
+                max_cache_gib=study.max_cache_gib,
                 threads=study.training.threads,
             )
         case "train_model" | "score_images":
@@ -244,8 +249,16 @@ def asked(study: Study, step: str, given: Given) -> Asked:
             settings = study.fit_settings(dataset, variant)
             if step == "train_model":
                 return FitAsked(method=method, settings=settings, seed=int(given["seed"]))
-            limit = study.evaluation.fpr_limit
-            return ScoreAsked(method=method, settings=settings, fpr_limit=limit)
+            readers = study.readers(dataset, variant)
+            shares = {study.cell(dataset, name).score.top_share for name in readers}
+            maps = {study.map_of(dataset, name) for name in readers}
+            return ScoreAsked(
+                method=method,
+                settings=settings,
+                fpr_limit=study.evaluation.fpr_limit,
+                top_shares=sorted(shares),
+                maps=sorted(filter(None, maps)),
+            )
         case "fuse_scores":
             cell = Cell(dataset, given["category"], variant, int(given["seed"]))
             ensemble = len(study.variant(variant).members) == 1
@@ -263,6 +276,7 @@ def asked(study: Study, step: str, given: Given) -> Asked:
                 name: VariantAsked(
                     method=study.variant(name).method,
                     encoder=encoder_of(study, dataset, name),
+                    map=study.map_of(dataset, name),
                     score=study.cell(dataset, name).score,
                     threshold=study.cell(dataset, name).threshold,
                 )
@@ -339,7 +353,7 @@ def shown(study: Study) -> str:
     All of it but where images come from and how they are prepared, which metrics tell.
     """
     entry = {"source", "sha256", "seen"}
-    places: Any = {"datasets": {"__all__": entry}, "data": True, "features": True}
+    places: Any = {"datasets": {"__all__": entry}, "data": True, "max_cache_gib": True}
     text = study.model_dump_json(exclude=places)
     categories = [study.categories(dataset.name) for dataset in study.datasets]
     return hashlib.sha256(f"{text} {categories}".encode()).hexdigest()[:16]

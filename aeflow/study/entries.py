@@ -18,14 +18,20 @@ KEY = r"^[a-z]+\.[a-z0-9_]+$"
 
 def _check_value(value: Any) -> Any:
     """Say in one sentence what pydantic says once for each type."""
-    if isinstance(value, dict | list | tuple) or (
-        isinstance(value, float) and not isfinite(value)
+    several = value if isinstance(value, list | tuple) else ()
+    if (
+        isinstance(value, dict)
+        or (isinstance(value, float) and not isfinite(value))
+        or any(type(item) is not int for item in several)
+        or (isinstance(value, list | tuple) and not 1 < len(value) < 10)
     ):
-        raise ValueError("a finite number, a text, true, false or null is needed")
+        raise ValueError(
+            "a finite number, a text, true, false or null is needed, or a list of whole numbers"
+        )
     return value
 
 
-Value = Annotated[bool | int | float | str | None, BeforeValidator(_check_value)]
+Value = Annotated[bool | int | float | str | tuple[int, ...] | None, BeforeValidator(_check_value)]
 
 
 class Seen(Strict):
@@ -62,7 +68,10 @@ class DatasetEntry(Strict):
         None, pattern="^[0-9a-f]{64}$", description="Checksum of a replaced source."
     )
     categories: list[Name] | None = Field(
-        None, min_length=1, description="Use only these categories; null: all of the card."
+        None,
+        min_length=1,
+        description="Use only these categories; null: each of the card; [all]: every category in "
+        "one, for one model of all.",
     )
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this dataset."
@@ -186,7 +195,7 @@ class Ablation(Strict):
     def _name(self, change: dict[str, Value]) -> str:
         others = [f"_{_label(value)}" for key, value in change.items() if key != self.key]
         value = change[self.key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
         own = f"{self.of}_{self.name}{'' if number else '_'}{_label(value)}"
         return "".join([own, *others])
 
@@ -200,5 +209,7 @@ def _with(settings: dict[str, Any], change: dict[str, Value]) -> dict[str, Any]:
 
 
 def _label(value: Value) -> str:
-    """Return a value as part of a variant's name: `4`, `conv`, `true`, `none`."""
+    """Return a value as part of a variant's name: `4`, `2-3-4`, `conv`, `true`, `none`."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
     return value if isinstance(value, str) else str(value).lower()

@@ -4,12 +4,18 @@ Every point that the paper leaves open is a key here (docs/method.md). PA and UR
 student reproductions.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from aeflow.core.schema import NAME, Seed, Strict
-from aeflow.core.types import AnomalyMap, FlowScore, GradientScore, ReconstructionScore
+from aeflow.core.types import (
+    AnomalyMap,
+    FlowScore,
+    GradientScore,
+    Method,
+    ReconstructionScore,
+)
 
 
 class DataSettings(Strict):
@@ -70,6 +76,14 @@ class DataSettings(Strict):
     )
 
 
+def _listed(value: Any) -> Any:
+    """Return a number as a list of itself."""
+    return [value] if isinstance(value, int) else value
+
+
+Stage = Annotated[int, Field(ge=1, le=6)]
+
+
 class EncoderSettings(Strict):
     """The pretrained encoder x -> z."""
 
@@ -79,8 +93,11 @@ class EncoderSettings(Strict):
         description="`wide_resnet50_2` (the paper's), `efficientnet_lite0` (its weights come "
         "with a Python package), or any timm or convolutional torchvision backbone.",
     )
-    stage: int = Field(
-        3, ge=1, le=6, description="Stage whose output is z; stage k has stride 2^(k+1)."
+    stages: Annotated[list[Stage], BeforeValidator(_listed)] = Field(
+        [3],
+        min_length=1,
+        description="Stages whose outputs are z; stage k has stride 2^(k+1). One number stands "
+        "for itself. Of several, each has a flow of its own; their maps are added up (`maps`).",
     )
     finetune: bool = Field(
         False,
@@ -88,16 +105,38 @@ class EncoderSettings(Strict):
         "no longer well posed.",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sorted(set(self.stages)) != self.stages:
+            raise ValueError(
+                f"encoder.stages: {self.stages} must name each stage once, the lowest first"
+            )
+        return self
+
     @property
     def stage_name(self) -> str:
-        """Its stage's name in paths and tables."""
-        return f"{self.name}-stage{self.stage}"
+        """Its stages' name in tables."""
+        return f"{self.name}-stage{'-'.join(map(str, self.stages))}"
+
+
+class FeatureSettings(Strict):
+    """What happens to the encoder's features before any method sees them."""
+
+    normalise: Literal["none", "position", "image", "instance"] = Field(
+        "none",
+        description="position: the features of each position are divided by their rms over the "
+        "channels; image: those of an image by their rms; instance: each channel of an image gets "
+        "mean 0 and sd 1.",
+    )
 
 
 class FlowSettings(Strict):
     """The normalizing flow z -> z'."""
 
-    steps: int = Field(8, ge=1, le=64, description="Affine coupling steps.")
+    steps: int = Field(8, ge=0, le=64, description="Coupling steps; 0: the standardisation alone.")
+    coupling: Literal["affine", "additive"] = Field(
+        "affine", description="additive: shifts alone, so that no step changes volumes."
+    )
     subnet: Literal["conv", "resnet"] = Field(
         "conv", description="Network inside a coupling step (open point)."
     )
@@ -117,11 +156,54 @@ class FlowSettings(Strict):
     clamp: float = Field(
         2.0, gt=0, le=10, description="The log-scale of a step stays within +-clamp."
     )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Sd of the noise that is added to standardised features in training.",
+    )
+
+
+class GaussianSettings(Strict):
+    """Whitening: all of the method `gaussian`, and `flow.standardise: whiten`."""
+
+    covariance: Literal["position", "shared"] = Field(
+        "position",
+        description="position: mean and covariance of the channels at each position; shared: one "
+        "of all positions.",
+    )
+    ridge: float = Field(
+        0.01,
+        gt=0,
+        le=10,
+        description="Share of a position's mean variance that is added to each of its channels, "
+        "so that few images give a covariance of full rank.",
+    )
+
+
+class MapSettings(Strict):
+    """The flow's local energy and local nll, of all stages together."""
+
+    standardise: Literal["none", "position"] | None = Field(
+        None,
+        description="position: minus the mean and divided by the sd of validation normals at each "
+        "position, both with some of all positions', then asinh. null: so of several stages, not "
+        "of one.",
+    )
+    weights: list[Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None, description="Weight of each stage; null: all the same."
+    )
 
 
 class DecoderSettings(Strict):
-    """The decoder z' -> x'."""
+    """The decoder z' -> x', of the last of `encoder.stages`."""
 
+    target: Literal["pixels", "features"] = Field(
+        "pixels", description="What is reconstructed; features: those of `decoder.stage`."
+    )
+    stage: Stage | None = Field(
+        None, description="Stage of the target `features`; null: the one before z's."
+    )
     output: Literal["sigmoid", "tanh"] = Field(
         "sigmoid",
         description="sigmoid: pixels in [0, 1]. tanh: PA's, against an ImageNet-normalised "
@@ -161,10 +243,19 @@ class TrainingSettings(Strict):
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="auto: CUDA, then MPS, then CPU."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16: autocast; likelihoods stay float32."
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="bfloat16: autocast; likelihoods stay float32. auto: so where the device "
+        "multiplies such numbers itself (docs/speed.md). Another machine may then give other "
+        "digits.",
     )
     compile: bool = Field(False, description="Use torch.compile.")
+    max_normals: int | None = Field(
+        None,
+        ge=1,
+        description="Train on at most this many normals, drawn by the seed; null: on all. "
+        "Validation stays as it is.",
+    )
     threads: int = Field(
         2,
         ge=1,
@@ -192,11 +283,18 @@ class ScoreSettings(Strict):
         description="complexity: each component without what the image's complexity explains, by "
         "a regression on validation normals (Serrà et al. 2020); needs a variant `gradient`.",
     )
+    top_share: float = Field(
+        0.03,
+        gt=0,
+        le=1,
+        description="Share of the positions whose mean is a score `..._top`; at least one is.",
+    )
     gradient: GradientScore = Field(
         GradientScore.LOW_GRADIENT, description="Score of the method `gradient`."
     )
     map: AnomalyMap = Field(
-        AnomalyMap.FLOW, description="Map behind pixel_auroc and aupro of the tables."
+        AnomalyMap.FLOW,
+        description="Map behind pixel_auroc and aupro of the tables, where the method makes it.",
     )
 
 
@@ -217,10 +315,41 @@ class FitSettings(Strict):
     """Everything that a training depends on, seed and data aside."""
 
     encoder: EncoderSettings = EncoderSettings()
+    features: FeatureSettings = FeatureSettings()
     flow: FlowSettings = FlowSettings()
+    gaussian: GaussianSettings = GaussianSettings()
+    maps: MapSettings = MapSettings()
     decoder: DecoderSettings = DecoderSettings()
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        weights, stages = self.maps.weights, self.encoder.stages
+        if weights is not None and (len(weights) != len(stages) or not sum(weights)):
+            raise ValueError(
+                f"maps.weights: {weights} must be a weight for each of encoder.stages {stages}, "
+                "not all 0"
+            )
+        target = self.target_stage
+        if target is not None and not 1 <= target < self.encoder.stages[-1]:
+            raise ValueError(
+                f"decoder.stage: {target} must be before the last of encoder.stages "
+                f"({self.encoder.stages[-1]}), whose z' is decoded"
+            )
+        return self
+
+    @property
+    def target_stage(self) -> int | None:
+        """The stage that a decoder of features reconstructs; None: it reconstructs pixels."""
+        if self.decoder.target == "pixels":
+            return None
+        return self.decoder.stage or self.encoder.stages[-1] - 1
+
+    def stages_of(self, method: Method) -> list[int]:
+        """Return the stages whose features a method reads: z's, and the decoder's target."""
+        target = self.target_stage if method.has_decoder else None
+        return sorted({*self.encoder.stages, *([target] if target else [])})
 
 
 class CellSettings(FitSettings):
@@ -228,18 +357,6 @@ class CellSettings(FitSettings):
 
     score: ScoreSettings = ScoreSettings()
     threshold: ThresholdSettings = ThresholdSettings()
-
-
-class FeatureSettings(Strict):
-    """The cache of the frozen encoder's features."""
-
-    max_cache_gib: float = Field(
-        20.0,
-        ge=0,
-        le=1e6,
-        description="A dataset's category whose half-precision features exceed this many GiB "
-        "is not cached: the encoder then runs inside training and scoring.",
-    )
 
 
 class EvaluationSettings(Strict):

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import read_json
 from aeflow.core.schema import NAME, NAME_RULE, Name, Seed, check_unique, validate
-from aeflow.core.types import Method
+from aeflow.core.types import AnomalyMap, Method, ReconstructionScore
 from aeflow.study.cards import DATASET_CARDS, DatasetCard
 from aeflow.study.entries import Ablation, DatasetEntry, Variant
 from aeflow.study.settings import (
@@ -24,7 +24,6 @@ from aeflow.study.settings import (
     CellSettings,
     DataSettings,
     EvaluationSettings,
-    FeatureSettings,
     FitSettings,
 )
 
@@ -54,7 +53,13 @@ class Study(CellSettings):
     )
     ablations: list[Ablation] = Field([], description="What to change, one key at a time.")
     data: DataSettings = DataSettings()
-    features: FeatureSettings = FeatureSettings()
+    max_cache_gib: float = Field(
+        20.0,
+        ge=0,
+        le=1e6,
+        description="A dataset's category whose half-precision features exceed this many GiB "
+        "is not cached: the encoder then runs inside training and scoring.",
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
 
@@ -113,6 +118,19 @@ class Study(CellSettings):
                     f"score.correct: {correct} of {variant.name} needs a variant of the method "
                     f"gradient on {dataset}, whose table has the complexity of the images"
                 )
+            self._check_reconstruction(dataset, variant)
+
+    def _check_reconstruction(self, dataset: str, variant: Variant) -> None:
+        """Check that S_recon is one of what the decoder reconstructs, if it counts."""
+        cell = self.cell(dataset, variant.name)
+        asked, of = cell.score.reconstruction, cell.decoder.target
+        counts = variant.method == Method.AUTOENCODER or cell.score.beta < 1
+        if variant.method.has_decoder and counts and asked.target != of:
+            fitting = " or ".join(each for each in ReconstructionScore if each.target == of)
+            raise ValueError(
+                f"score.reconstruction: {asked} of {variant.name} is of {asked.target}, and its "
+                f"decoder.target is {of}: choose {fitting}"
+            )
 
     def _check_ablation(self, ablation: Ablation) -> None:
         where = f"ablations[{ablation.name}]"
@@ -142,15 +160,16 @@ class Study(CellSettings):
             check_unique(f"{where}.members", variant.members)
             if variant.name.casefold() in COLUMNS:
                 raise ValueError(f"{where}: tables have a column of that name: choose another")
+            for member in map(self.variant, variant.members):
+                if member.method == Method.FUSION:
+                    raise ValueError(f"{where}.members: {member.name} is itself a fusion")
             alone = [self.variant(name) for name in variant.members if len(variant.members) == 1]
-            if alone and not alone[0].method.fitted:
+            if alone and not self.draws(alone[0].name):
                 raise ValueError(
                     f"{where}.members: {alone[0].name} draws no random numbers, so there is no "
                     "ensemble of its seeds: name two variants or more"
                 )
             for member in map(self.variant, variant.members):
-                if member.method == Method.FUSION:
-                    raise ValueError(f"{where}.members: {member.name} is itself a fusion")
                 absent = [d for d in datasets if variant.runs_on(d) and not member.runs_on(d)]
                 if absent:
                     raise ValueError(f"{where}.members: {member.name} does not run on {absent[0]}")
@@ -349,11 +368,35 @@ class Study(CellSettings):
 
         One that draws no random numbers needs only the first; so does an ensemble of seeds.
         """
+        members = self.variant(variant).members
+        if len(members) > 1:
+            return max((self.seeds_of(member) for member in members), key=len)
+        return self.seeds if self.draws(variant) and not members else self.seeds[:1]
+
+    def draws(self, variant: str) -> bool:
+        """Whether random numbers are behind the scores of a variant, or of one of its members."""
         chosen = self.variant(variant)
-        if len(chosen.members) > 1:
-            return max((self.seeds_of(member) for member in chosen.members), key=len)
-        once = chosen.method in (Method.GRADIENT, Method.FUSION)
-        return self.seeds[:1] if once else self.seeds
+        if chosen.members:
+            return any(self.draws(member) for member in chosen.members)
+        if chosen.method == Method.GAUSSIAN:  # in closed form, of images that may be drawn
+            on = [entry.name for entry in self.datasets if chosen.runs_on(entry.name)]
+            return any(self.cell(dataset, variant).training.max_normals for dataset in on)
+        return chosen.method.fitted
+
+    def map_of(self, dataset: str, variant: str) -> str | None:
+        """Return the anomaly map that a variant is judged by; None: it makes none.
+
+        The configured one, or the first that the method makes. A peer's has the method's name.
+        """
+        method, cell = self.variant(variant).method, self.cell(dataset, variant)
+        made: list[str] = []
+        if method.has_flow:
+            made += [AnomalyMap.FLOW, AnomalyMap.ENERGY, AnomalyMap.NLL]
+        if method.has_decoder:
+            made.append(AnomalyMap.RESIDUAL if cell.target_stage else AnomalyMap.DIFFERENCE)
+        if method.peer and method != Method.GANOMALY:
+            made.append(method.value)
+        return cell.score.map.value if cell.score.map in made else next(iter(made), None)
 
     def ablation_rows(self) -> list[dict[str, Any]]:
         """Return a row for each dataset and variant of an ablation, as far as the study runs them.

@@ -52,4 +52,5 @@ def load_learner(
             f"{model} does not fit the configured model ({error}): run train_model again."
         ) from error
     learner.module.eval()
+    learner.top_shares, learner.maps = asked.top_shares, asked.maps
     return learner

@@ -29,7 +29,7 @@ class Progress:
     """Where a training stands."""
 
     history: list[dict[str, float]] = field(default_factory=list)  # a row per finished epoch
-    best_epoch: int | None = None  # the one kept so far, from 1
+    best_epoch: int | None = None  # the one kept so far
     best_loss: float = float("inf")  # its validation loss
     best: dict[str, Tensor] = field(default_factory=dict)  # its tensors
     seconds: float = 0.0  # spent in earlier runs

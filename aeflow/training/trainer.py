@@ -25,7 +25,8 @@ class Trained:
 
     tensors: dict[str, Tensor]  # of the epoch that was kept, or of the fit in closed form
     history: list[dict[str, float]]  # one row per epoch
-    best_epoch: int | None  # the epoch that was kept, from 1; None where there are no epochs
+    best_epoch: int | None  # the one kept; 0: what was fitted before any; None: there are none
+    n_train: int  # training normals that were used
     fit_seconds: float  # wall time, summed over interrupted runs
 
 
@@ -53,6 +54,7 @@ class Trainer:
                 f"There are {len(train)} training and {len(validation)} validation normals: "
                 "both are needed; check data.val_fraction and the dataset's card."
             )
+        train = self._drawn(train)
         if self._adams and len(train) < self._training.batch_size:
             logger.warning(
                 "Fewer training normals (%d) than a batch (training.batch_size: %d), so an epoch "
@@ -66,13 +68,13 @@ class Trainer:
             progress = Progress()
             self.learner.fit(train)
         else:
-            logger.info("resuming in epoch %d", len(progress.history) + 1)
+            logger.info("resuming in epoch %d", self._next(progress))
         started -= progress.seconds
-        epochs = range(len(progress.history) + 1, self._training.epochs + 1)
+        epochs = range(self._next(progress), self._training.epochs + 1)
         bar = tqdm(epochs if self._adams else [], "training", disable=None, unit="epoch")
         for epoch in bar:
             row = self._train_epoch(epoch, train) | self._validate(epoch, validation)
-            bar.set_postfix(train=f"{row['train_loss']:.4f}", val=f"{row['val_loss']:.4f}")
+            bar.set_postfix({name: f"{row[name]:.4f}" for name in row if name.endswith("_loss")})
             logger.info("epoch %d %s", epoch, " ".join(f"{k} {v:.5f}" for k, v in row.items()))
             progress.history.append({"epoch": epoch, **row})
             if self._training.epoch_rule == "last" or row["val_loss"] < progress.best_loss:
@@ -80,15 +82,36 @@ class Trainer:
                 progress.best = self._tensors()
             progress.seconds = time.monotonic() - started
             self._state.save(progress, self.learner.module, self._adams)
-        tensors, seconds = progress.best or self._tensors(), time.monotonic() - started
-        return Trained(tensors, progress.history, progress.best_epoch, seconds)
+        if progress.best:
+            self.learner.module.load_state_dict(progress.best)
+        self.learner.module.eval()
+        self.learner.complete(train, validation)
+        seconds = time.monotonic() - started
+        kept = progress.best_epoch
+        return Trained(self._tensors(), progress.history, kept, len(train), seconds)
+
+    def _next(self, progress: Progress) -> int:
+        return self.learner.first_epoch + len(progress.history)
+
+    def _drawn(self, train: Rows) -> Rows:
+        """Return the rows to train on: of few a part of those of many, for the same seed."""
+        most = self._training.max_normals
+        if most is None or most >= len(train):
+            return train
+        drawn: Rows = np.random.default_rng(self._seed).permutation(train)[:most]
+        return np.sort(drawn)
 
     def _tensors(self) -> dict[str, Tensor]:
         state = self.learner.module.state_dict()
         return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def _train_epoch(self, epoch: int, train: Rows) -> dict[str, float]:
-        """Train on every image once; return mean losses of what the updates found."""
+        """Train on every image once; return mean losses of what the updates found.
+
+        Epoch 0 trains nothing, so it has none.
+        """
+        if not epoch:
+            return {}
         self.learner.module.train()
         order = np.random.default_rng((self._seed, epoch)).permutation(train)
         sums: dict[str, float] = {}
@@ -140,6 +163,7 @@ def _numbers(parts: dict[str, Tensor], where: str) -> dict[str, float]:
         listed = ", ".join(f"{name} {value}" for name, value in numbers.items())
         raise TrainingError(
             f"The loss is not finite {where} ({listed}): lower training.lr or set "
-            "training.gradient_clip; a peer's are fixed, use another seed."
+            "training.gradient_clip; a peer's are fixed, use another seed. After epoch 0 nothing "
+            "is trained yet: look at the images and their features."
         )
     return numbers

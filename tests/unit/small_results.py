@@ -109,6 +109,7 @@ def _train(study: Study, cell: Cell) -> dict[str, Any]:
     """Write a training's receipt and history; return its facts."""
     question = asked(study, "train_model", cell._asdict())
     facts = {"fit_seconds": 2.0 + len(cell.variant), "best_epoch": 2, "peak_rss_mib": 100.0}
+    facts |= {"n_train": 50}
     _write(study, "trained", cell, question.as_json(), facts | {"device": "cpu"})
     parts = [f"{split}_{part}" for split in ("train", "val") for part in ("loss", "flow_nll")]
     history = pd.DataFrame({"epoch": [1, 2], **{name: [2.0, 1.0] for name in parts}})

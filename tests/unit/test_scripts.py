@@ -68,7 +68,7 @@ def types() -> dict[str, dict[str, str]]:
             for name, category in (("btad", "01"), ("own", "all"))
         ),
         ("fetch_weights", {"encoder": "e"}),
-        ("extract_features", {"dataset": "btad", "category": "01", "encoder": "e", "stage": "1"}),
+        ("extract_features", {"dataset": "btad", "category": "01", "encoder": "e", "stages": "1"}),
     ]
     for table in score_tables(study):
         fused = bool(study.variant(table.variant).members)

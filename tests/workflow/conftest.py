@@ -18,7 +18,7 @@ TINY = """
 study: tiny
 datasets: [{name: demo_textures}]
 data: {image_size: 64, val_fraction: 0.2}
-encoder: {name: efficientnet_lite0, stage: 3}
+encoder: {name: efficientnet_lite0, stages: 3}
 flow: {steps: 2, standardise: channel}
 training: {epochs: 2, batch_size: 16, lr: 0.002, weight_decay: 0.0, threads: 1}
 variants:

@@ -18,7 +18,7 @@ STUDY = {
         {"name": "parts", "card": "folder_two", "source": "user/parts"},
     ],
     "data": {"image_size": 64, "val_fraction": 0.2},
-    "encoder": {"name": "efficientnet_lite0", "stage": 3},
+    "encoder": {"name": "efficientnet_lite0", "stages": 3},
     "flow": {"steps": 2, "standardise": "channel"},
     "training": {"epochs": 1, "batch_size": 16, "threads": 1},
     "variants": [{"name": "aeflow"}, {"name": "gradient", "method": "gradient"}],

@@ -69,7 +69,7 @@ wildcard_constraints:
     variant="[A-Za-z0-9_.-]+",  # not a thousand names, see none_of
     seed=one_of(STUDY.seeds),
     encoder="[A-Za-z0-9_.-]+",
-    stage="[1-6]",
+    stages="[1-6](-[1-6])*",
     table=one_of(contents.TABLES),
     figure=one_of(contents.FIGURES),
     of=r"[A-Za-z0-9_.+-]+",

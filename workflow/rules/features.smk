@@ -27,9 +27,9 @@ rule extract_features:
     output:
         **made("extract_features"),
     log:
-        "results/logs/extract_features/{encoder}-stage{stage}/{dataset}/{category}.log",
+        "results/logs/extract_features/{encoder}-stage{stages}/{dataset}/{category}.log",
     benchmark:
-        "results/benchmarks/extract_features/{encoder}-stage{stage}/{dataset}/{category}.tsv"
+        "results/benchmarks/extract_features/{encoder}-stage{stages}/{dataset}/{category}.tsv"
     priority: 1
     threads: STUDY.training.threads
     resources:

@@ -103,6 +103,34 @@ def test_the_category_is_chosen_and_files_of_another_are_used_there() -> None:
         find(card, names, "gravle")
 
 
+def test_all_categories_in_one_are_those_of_each_and_are_not_counted() -> None:
+    """Of MVTec AD: the card says how many images a category has, and nothing of all."""
+    kinds = ("train/good", "test/good", "test/{}", "ground_truth/{}")
+    bottle, screw = (
+        [
+            f"x/{category}/{kind.format(defect)}/00{n}{'_mask' if kind[0] == 'g' else ''}.png"
+            for kind in kinds
+            for n in range(2)
+        ]
+        for category, defect in (("bottle", "broken"), ("screw", "scratch"))
+    )
+    card = load_dataset_card("mvtec_ad", CARDS)
+    found = look(card, dict.fromkeys([*screw, *bottle, "x/bottle/readme.txt"], ""), "all")
+    # A category's own number counts, and is not that of these few images.
+    with pytest.raises(DataError, match="train_normal: expected 209, found 2"):
+        find(card, [*screw, *bottle], "bottle")
+    assert [record.source for record in found.records] == sorted(bottle[:6] + screw[:6])
+    assert list(found.not_used) == ["x/bottle/readme.txt"]
+    each = [read("mvtec_ad", dict.fromkeys([*screw, *bottle], ""), c) for c in ("bottle", "screw")]
+    assert found.records == [*each[0], *each[1]]
+    assert len({record.image_id for record in found.records}) == 12
+    anomalous = [(record.source, record.mask) for record in found.records if record.gt_label]
+    masks = zip(bottle[4:6] + screw[4:6], bottle[6:] + screw[6:], strict=True)
+    assert sorted(anomalous) == list(masks)
+    splits = [(record.split, record.defect) for record in found.records]
+    assert splits.count(("train", "good")) == splits.count(("test", "good")) == 4
+
+
 @pytest.mark.parametrize(
     ("names", "layout", "message"),
     [

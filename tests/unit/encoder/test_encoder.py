@@ -53,15 +53,16 @@ def test_lite0_is_the_plain_model_up_to_its_stage(
 ) -> None:
     plain = timm.create_model("tf_efficientnet_lite0").eval()
     plain.load_state_dict(load_file(lite0))
-    encoder = load_encoder(lite0, stage)
+    encoder = load_encoder(lite0, [stage])
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = plain.bn1(plain.conv_stem((x - 0.5) / 0.5))
         for block in plain.blocks[:blocks]:
             expected = block(expected)
-        z = encoder(x)
-    assert (encoder.channels, encoder.stride) == (channels, 2 ** (stage + 1))
-    assert z.shape == (2, channels, 64 // encoder.stride, 64 // encoder.stride)
+        (z,) = encoder(x)
+    assert (encoder.stages, encoder.channels) == ([stage], [channels])
+    side = 64 // 2 ** (stage + 1)
+    assert z.shape == (2, channels, side, side)
     torch.testing.assert_close(z, expected)
 
 
@@ -85,10 +86,10 @@ def test_a_torchvision_model_is_cut_after_its_stage(
     write: Write, architecture: str, stage: int, channels: int, expected: Callable[..., Any]
 ) -> None:
     model, path = write("torchvision", architecture)
-    encoder = load_encoder(path, stage)
+    encoder = load_encoder(path, [stage])
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        z = encoder(x)
+        (z,) = encoder(x)
         torch.testing.assert_close(z, expected(model, normalised(x)))
     side = 64 // 2 ** (stage + 1)
     assert z.shape == (1, channels, side, side)
@@ -104,29 +105,57 @@ def test_stage_3_has_stride_16_in_every_timm_model(
 ) -> None:
     """A ConvNeXt has no map of stride 2, so that timm counts its maps from another one."""
     model, path = write("timm", architecture)
-    encoder = load_encoder(path, 3)
+    encoder = load_encoder(path, [3])
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = model.forward_intermediates(
             normalised(x), indices=[index], intermediates_only=True
         )[0]
-        z = encoder(x)
-    assert encoder.stride == 16
-    assert z.shape == (1, encoder.channels, 4, 4)
+        (z,) = encoder(x)
+    assert z.shape == (1, encoder.channels[0], 4, 4)
     torch.testing.assert_close(z, expected)
+
+
+@pytest.mark.parametrize(
+    ("library", "architecture"), [("timm", "test_resnet"), ("torchvision", "resnet18")]
+)
+def test_several_stages_are_those_of_encoders_of_one_each(
+    write: Write, library: str, architecture: str
+) -> None:
+    """In the order asked for, the body run once."""
+    _, path = write(library, architecture)
+    encoder = load_encoder(path, [1, 3, 4])
+    calls = []
+    encoder.body.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.rand(2, 3, 64, 64)
+    found = encoder(x)
+    assert calls == [1]
+    assert encoder.stages == [1, 3, 4]
+    assert [z.shape[1] for z in found] == encoder.channels
+    assert [z.shape[2] for z in found] == [16, 4, 2]
+    for stage, z in zip(encoder.stages, found, strict=True):
+        torch.testing.assert_close(z, load_encoder(path, [stage])(x)[0])
+
+
+@pytest.mark.parametrize("stages", [[5], [2, 5], [1, 6]])
+def test_one_lacking_stage_of_several_is_named(write: Write, stages: list[int]) -> None:
+    _, path = write("timm", "test_resnet")
+    words = rf"encoder.stages: test_resnet has the stages 1, 2, 3, 4, not {stages[-1]}\."
+    with pytest.raises(ConfigError, match=words):
+        load_encoder(path, stages)
 
 
 def test_a_vision_transformer_takes_images_of_any_size(write: Write) -> None:
     """It was made for 224 x 224; all its blocks have stride 16, and its last one is stage 3."""
     model, path = write("timm", "vit_tiny_patch16_224", side=224)
-    encoder = load_encoder(path, 3)
+    encoder = load_encoder(path, [3])
     x = torch.rand(1, 3, 224, 224)
     with torch.no_grad():
         expected = model.forward_intermediates(
             normalised(x), indices=[11], intermediates_only=True
         )[0]
-        torch.testing.assert_close(encoder(x), expected)
-        assert encoder(torch.rand(1, 3, 96, 96)).shape == (1, 192, 6, 6)
+        torch.testing.assert_close(encoder(x)[0], expected)
+        assert encoder(torch.rand(1, 3, 96, 96))[0].shape == (1, 192, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +166,7 @@ def test_a_stage_out_of_range_names_those_that_exist(
 ) -> None:
     _, path = write(library, architecture)
     with pytest.raises(ConfigError, match=rf"{architecture} has the stages 1, 2, 3, 4, not 5"):
-        load_encoder(path, 5)
+        load_encoder(path, [5])
 
 
 def test_an_encoder_draws_no_random_number(write: Write) -> None:
@@ -147,7 +176,7 @@ def test_an_encoder_draws_no_random_number(write: Write) -> None:
         torch.manual_seed(1)
         expected = torch.rand(1)
         torch.manual_seed(1)
-        load_encoder(path, 3)
+        load_encoder(path, [3])
         assert torch.rand(1) == expected
 
 
@@ -159,17 +188,18 @@ def test_only_a_fine_tuned_encoder_changes(
     write: Write, library: str, architecture: str, finetune: bool
 ) -> None:
     _, path = write(library, architecture)
-    encoder = load_encoder(path, 3, finetune)
-    whole = nn.Sequential(encoder, nn.Conv2d(encoder.channels, 1, 1)).train()
+    encoder = load_encoder(path, [3], finetune)
+    last = nn.Conv2d(encoder.channels[0], 1, 1)
+    whole = nn.ModuleList([encoder, last]).train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     optimizer = torch.optim.Adam(whole.parameters(), lr=0.1)
     for _ in range(2):  # some layers start at zero, and let no gradient through the first time
         optimizer.zero_grad()
-        whole(torch.rand(4, 3, 64, 64)).square().mean().backward()
+        last(encoder(torch.rand(4, 3, 64, 64))[0]).square().mean().backward()
         optimizer.step()
     after = encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert encoder.training == encoder(torch.rand(1, 3, 64, 64)).requires_grad == finetune
+    assert encoder.training == encoder(torch.rand(1, 3, 64, 64))[0].requires_grad == finetune
     if not finetune:
         assert not changed
         assert not any(module.training for module in encoder.modules())
@@ -181,5 +211,5 @@ def test_only_a_fine_tuned_encoder_changes(
 
 
 def test_mean_and_sd_are_not_saved_with_a_fine_tuned_encoder() -> None:
-    encoder = Encoder(nn.Conv2d(3, 4, 1), 4, 2, finetune=True)
+    encoder = Encoder(nn.Conv2d(3, 4, 1), [0], [4], finetune=True)
     assert set(encoder.state_dict()) == {"body.weight", "body.bias"}

@@ -1,7 +1,7 @@
 """anomalib's methods on our features: against its own models, numpy and hand computation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import Learner, detector_of
 from aeflow.training.state import State
 from aeflow.training.trainer import Trained, Trainer
-from tests.unit.tiny import TinyStudy, score_tiny, tiny_settings
+from tests.unit.tiny import TinyStudy, cache_of, score_tiny, tiny_settings
 
 SETTINGS = tiny_settings(training={"epochs": 2, "batch_size": 7})
 # Rows of `source`: 20 to train, 5 to validate, 4 strange ones.
@@ -34,7 +34,21 @@ def make_source(channels: int = 6, side: int = 4, image_side: int = 32) -> Featu
     images[STRANGE] = draw.integers(0, 256, images[STRANGE].shape, dtype=np.uint8)
     features = draw.normal(size=(29, side, side, channels))
     features[STRANGE, 1:3, 1:3] += 6
-    return FeatureSource(images, torch.device("cpu"), cache=features.astype(np.float16))
+    stage = (image_side // side).bit_length() - 2
+    return FeatureSource(images, torch.device("cpu"), cache=cache_of({stage: features}))
+
+
+def several(
+    draw: np.random.Generator, channels: dict[int, int], image_side: int, stages: Sequence[int]
+) -> FeatureSource:
+    """Return features of some stages; the last four images have a spot in each."""
+    features = {}
+    for stage in stages:
+        side = image_side // 2 ** (stage + 1)
+        features[stage] = draw.normal(size=(29, side, side, channels[stage]))
+        features[stage][STRANGE, side // 4 : side // 2] += 6
+    images = draw.integers(0, 256, (29, image_side, image_side, 3), dtype=np.uint8)
+    return FeatureSource(images, torch.device("cpu"), cache=cache_of(features))
 
 
 @pytest.fixture
@@ -58,27 +72,33 @@ def fit(peer: Learner, folder: Path) -> Trained:
 
 def flat(source: FeatureSource, rows: np.ndarray) -> np.ndarray:
     """Return features as float64, (B, h, w, C)."""
-    return source.features(rows).permute(0, 2, 3, 1).double().numpy()
+    return source.one_map(rows, "nearest").permute(0, 2, 3, 1).double().numpy()
 
 
-def test_fastflow_is_one_scale_of_anomalibs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stages", [[1], [1, 2, 3]])
+def test_fastflow_is_anomalibs(monkeypatch: pytest.MonkeyPatch, stages: list[int]) -> None:
     """Anomalib's own model, given our features instead of its backbone's, says the same."""
-    source = make_source(channels=64, side=16, image_side=64)
+    draw = np.random.default_rng(1)
+    source = several(draw, {1: 64, 2: 128, 3: 256}, 64, stages)
     ours = make("fastflow", source)
     theirs = FastflowModel((64, 64), "resnet18", pre_trained=False)
-    theirs.norms = torch.nn.ModuleList([ours.module["norm"]])
-    theirs.fast_flow_blocks = torch.nn.ModuleList([ours.module["flow"]])
-    features = source.features(VALIDATION)
-    monkeypatch.setattr(theirs.feature_extractor, "forward", lambda _: [features])
+    theirs.norms, theirs.fast_flow_blocks = ours.module["norms"], ours.module["flows"]
+    features = list(source.features(VALIDATION).values())
+    monkeypatch.setattr(theirs.feature_extractor, "forward", lambda _: features)
     images = source.images(VALIDATION)
     with torch.no_grad():
-        torch.nn.init.normal_(ours.module["norm"].weight)
+        for norm in ours.module["norms"]:
+            torch.nn.init.normal_(norm.weight)
         hidden, jacobians = theirs.train()(images)
         expected = theirs.eval()(images)
         loss = next(ours.losses(VALIDATION))["loss"]
         assert torch.equal(loss, ours._loss(hidden, jacobians))
-        by_hand = (0.5 * hidden[0].square().sum((1, 2, 3)) - jacobians[0]).mean()
-        assert loss.item() == pytest.approx(by_hand.item())
+        by_hand = [
+            (0.5 * z.square().sum((1, 2, 3)) - log_det).mean()
+            for z, log_det in zip(hidden, jacobians, strict=True)
+        ]
+        assert len(by_hand) == len(stages)
+        assert loss.item() == pytest.approx(sum(by_hand).item())
     found = ours.score(VALIDATION)
     assert np.array_equal(found.maps["fastflow"], expected.anomaly_map[:, 0])
     score = found.components["fastflow"]
@@ -144,6 +164,22 @@ def test_what_was_loaded_scores_as_what_was_fitted(
     first, second = fitted.score(rows), loaded.score(rows)
     assert np.array_equal(first.components[method], second.components[method])
     assert all(np.array_equal(maps, second.maps[name]) for name, maps in first.maps.items())
+
+
+@pytest.mark.parametrize("method", ["fastflow", "patchcore", "padim"])
+def test_a_peer_on_several_stages_fits_and_scores(tmp_path: Path, method: str) -> None:
+    """Memory and distances are of the finest stage, of the channels of all."""
+    source = several(np.random.default_rng(2), {1: 4, 2: 6, 3: 8}, 32, [1, 2, 3])
+    peer = make(method, source)
+    fit(peer, tmp_path)
+    normal, strange = peer.score(VALIDATION), peer.score(STRANGE)
+    assert normal.components[method].max() < strange.components[method].min()
+    assert strange.maps[method].shape == (4, 32, 32)
+    if method == "padim":
+        assert sorted(peer.module.channels.tolist()) == list(range(18))
+        assert peer.module.inv_covariance.shape == (64, 18, 18)
+    if method == "patchcore":
+        assert peer.module.memory_bank.shape == (12, 18)  # a hundredth of 20 * 64 positions
 
 
 def test_padim_draws_some_of_many_channels() -> None:
@@ -228,10 +264,11 @@ def test_strange_features_score_higher(source: FeatureSource, tmp_path: Path, me
 def test_a_fit_and_its_scores_through_files(
     tiny: TinyStudy, train: Callable[..., Path], method: str
 ) -> None:
-    # Twice the positions, so that PatchCore has enough.
+    # Twice the positions, so that PatchCore has enough: of stage 1.
     tiny.features = tiny.features.repeat(2, axis=1).repeat(2, axis=2)
     tiny.save()
-    changes = {"training": {"epochs": 2}, "encoder": {"finetune": True}}  # which it is not
+    encoder = {"stages": 1, "finetune": True}  # which it is not
+    changes = {"training": {"epochs": 2}, "encoder": encoder}
     outs = [train(name, seed, method, **changes) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
     tables, facts = zip(
         *(score_tiny(tiny.paths(), out, method, **changes) for out in outs), strict=True

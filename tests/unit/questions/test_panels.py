@@ -73,7 +73,7 @@ def test_rows_show_the_images_their_label_names(gallery):
     scores = source_of(gallery).predictions("test")["tiles"]["aeflow"]["all"]
     by_image = dict(zip(scores.images["image_id"], scores.score[:, 0], strict=True))
     grid = draw(gallery)
-    titles = ["input", "reconstruction", "difference", "flow map", "overlay", "mask"]
+    titles = ["input", "reconstruction", "difference", "anomaly map", "overlay", "mask"]
     assert [axes.get_title() for axes in grid[0]] == titles
     drawn = np.array([shown(row[3]) for row in grid])
     ends = np.percentile(drawn, [0.5, 99.5])
@@ -112,7 +112,7 @@ def test_what_there_is_not_has_no_column(gallery):
     gallery["has_mask"][:] = False
     del gallery["reconstruction"], gallery["difference"]
     grid = draw(gallery, 3)
-    assert [axes.get_title() for axes in grid[0]] == ["input", "flow map", "overlay"]
+    assert [axes.get_title() for axes in grid[0]] == ["input", "anomaly map", "overlay"]
     figure = plot_panels(source_of(gallery, None), *COLUMN).figure
     assert all("≥" not in axes.get_ylabel() for axes in figure.axes)
 

@@ -53,6 +53,19 @@ def test_standardised_score_uses_validation_normals_only(table):
     assert pred_score(table, Method.AEFLOW, score)[:3].tolist() == before[:3].tolist()
 
 
+@pytest.mark.parametrize("flow", ["local_energy_top", "local_nll_top"])
+def test_a_top_is_the_column_of_the_share_that_was_asked_for(table, flow):
+    names = [f"{name}_{share}" for name in (flow, "residual_top") for share in ("0.01", "0.5")]
+    for number, name in enumerate(names):
+        table[name] = table["nll"] * 10**number
+    score = {"flow": flow, "reconstruction": "residual_top", "beta": 0.5}
+    for share, factor in ((0.01, 0.5 * 1 + 0.5 * 100), (0.5, 0.5 * 10 + 0.5 * 1000)):
+        found = pred_score(table, Method.AEFLOW, ScoreSettings(**score, top_share=share))
+        assert found.tolist() == pytest.approx((factor * table["nll"]).tolist())
+    with pytest.raises(DataError, match=rf"no column '{flow}_0\.03'"):
+        pred_score(table, Method.AEFLOW, ScoreSettings(**score))
+
+
 @pytest.mark.parametrize("name", ["fastflow", "patchcore", "padim", "ganomaly", "gradient"])
 def test_a_method_of_one_column_is_that_column_as_it_is(table, name):
     column = "low_gradient" if name == "gradient" else name
@@ -69,6 +82,7 @@ def test_a_method_of_one_column_is_that_column_as_it_is(table, name):
         ("aeflow", 1, "density", "ssim"),
         ("aeflow", 0, "ssim", "density"),
         ("flow", 0.3, "density", "ssim"),
+        ("gaussian", 0.3, "density", "ssim"),
         ("autoencoder", 0.3, "ssim", "density"),
     ],
 )

@@ -12,27 +12,31 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from aeflow.core.types import FlowScore, Method, ReconstructionScore, Split
+from aeflow.core.types import AnomalyMap, Method, Split
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.aeflow import Detector
-from aeflow.models.aeflow import AEFlow
 from aeflow.models.losses import flow_nll
 from aeflow.scoring import score_images as scoring
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.score_images import save_gallery, score_images
-from tests.unit.tiny import TinyStudy, tiny_settings
+from tests.unit.tiny import SHARES, TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")
-COLUMNS = ["image_id", "split", "gt_label", "defect", *FlowScore, *ReconstructionScore]
+PLAIN = ["density", "latent_energy", "nll", "local_density_mean", "local_density_max"]
+PLAIN += ["local_nll_max"]
+TOPS = ["local_energy_top_0.03", "local_energy_top_0.25", "local_nll_top_0.03"]
+TOPS += ["local_nll_top_0.25"]
+COLUMNS = ["image_id", "split", "gt_label", "defect", *PLAIN, *TOPS, "ssim", "mse", "centred_mse"]
 
 
 def detector_on(tiny: TinyStudy) -> Detector:
     tiny.save()
     torch.manual_seed(0)
-    source = FeatureSource(tiny.images, CPU, cache=tiny.features)
+    source = FeatureSource(tiny.images, CPU, cache=tiny.cache)
     settings = tiny_settings(flow={"steps": 3, "subnet": "resnet"})
     detector = Detector(source, settings, Method.AEFLOW)
     detector.module.eval()
+    detector.top_shares, detector.maps = SHARES, list(AnomalyMap)
     return detector
 
 
@@ -56,13 +60,16 @@ def test_a_row_per_validation_and_test_image_with_its_own_scores(tiny: TinyStudy
     z = torch.from_numpy(tiny.features[numbers]).permute(0, 3, 1, 2).float()
     x = torch.from_numpy(tiny.images[numbers]).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        out = detector.module(z)
+        out = detector.module([z])
         nll, mse = (
-            flow_nll(out.z, out.log_det),
+            flow_nll(out.z[0], out.log_det[0]),
             F.mse_loss(out.reconstruction, x, reduction="none"),
         )
     np.testing.assert_allclose(table["nll"], nll, rtol=1e-5)
     np.testing.assert_allclose(table["mse"], mse.mean((1, 2, 3)), rtol=1e-5)
+    energy = np.sort((out.z[0] ** 2).mean(1).flatten(1) / 2)  # of 16 positions
+    np.testing.assert_allclose(table["local_energy_top_0.03"], energy[:, -1], rtol=1e-5)
+    np.testing.assert_allclose(table["local_energy_top_0.25"], energy[:, -4:].mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -89,10 +96,15 @@ def test_pixel_metrics_are_those_of_test_images_whose_mask_is_known(tiny: TinySt
     assert len(rows) == 6
     x = torch.from_numpy(tiny.images[rows]).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        out = detector.module(torch.from_numpy(tiny.features[rows]).permute(0, 3, 1, 2).float())
-    density = -torch.exp(-0.5 * (out.z**2).mean(1, keepdim=True))
-    large = F.interpolate(density, (32, 32), mode="bilinear", align_corners=False)
-    maps = {"flow": large[:, 0], "difference": (x - out.reconstruction).abs().mean(1)}
+        out = detector.module([torch.from_numpy(tiny.features[rows]).permute(0, 3, 1, 2).float()])
+    z, log_det = out.z[0], out.log_det[0]
+    energy = 0.5 * (z**2).mean(1)
+    coarse = {"flow": -torch.exp(-energy), "energy": energy, "nll": energy - log_det / 6}
+    maps = {
+        name: F.interpolate(each[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
+        for name, each in coarse.items()
+    }
+    maps["difference"] = (x - out.reconstruction).abs().mean(1)
     assert pixel.keys() == maps.keys()
     for name, values in maps.items():
         expected = roc_auc_score(np.stack(truth).ravel(), values.ravel())
@@ -128,7 +140,8 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
     shown, step = min(side, 128), max(side // 128, 1)
     with torch.no_grad():
         images = detector._source.images(rows)
-        out: AEFlow = detector.module(detector._source.features(rows))
+        z = detector._source.features(rows)[2]
+        out = detector.module([z])
 
     def small(values: torch.Tensor) -> np.ndarray:
         return F.avg_pool2d(values, step).permute(0, 2, 3, 1).numpy()
@@ -138,7 +151,9 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
         assert gallery[name].shape == (7, shown, shown, 3)
         assert np.abs(gallery[name] / 255 - small(expected)).mean() < 0.03  # JPEG
     assert np.abs(gallery["difference"] - small(difference)[..., 0]).mean() < 0.03
-    assert gallery["flow_map"].shape == (7, shown, shown)
+    for name in ("flow_map", "energy_map", "nll_map"):
+        assert gallery[name].shape == (7, shown, shown)
+    assert (gallery["nll_map"] != gallery["energy_map"]).any()
     for row, mask, known in zip(rows, gallery["mask"], gallery["has_mask"], strict=True):
         whole = prepared.mask(int(row))
         assert known == (whole is not None)

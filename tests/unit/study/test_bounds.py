@@ -228,12 +228,26 @@ def test_kind_14_accepted_nonsense_is_refused(content: Any, said: str) -> None:
     assert said in refused(Study, content)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), [1, 2], {"a": 1}])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("-inf"), [], [1], [1, True], [1, "a"], [[1, 2], 3], {"a": 1}]
+)
 def test_kind_14_a_value_of_no_kind_is_one_sentence(value: Any) -> None:
     ablation = {"name": "d", "of": "aeflow", "key": "loss.alpha", "values": [0.1, value]}
     said = refused(Study, {"ablations": [ablation]})
     assert "ablations.0.values.1: a finite number, a text, true, false or null is needed" in said
     assert said.count("; ") == 0
+
+
+def test_a_list_of_numbers_is_a_value_where_the_key_is_one() -> None:
+    stages = {"name": "stages", "of": "aeflow", "key": "encoder.stages", "values": [3, [2, 3]]}
+    names = [
+        variant.name for variant in Study.model_validate({"ablations": [stages]}).all_variants
+    ]
+    assert names[-2:] == ["aeflow_stages3", "aeflow_stages2-3"]
+    with pytest.raises(
+        ConfigError, match=r"flow\.steps: input should be a valid integer, not a list"
+    ):
+        Study.model_validate({"ablations": [stages | {"key": "flow.steps"}]})
 
 
 def test_an_ablation_of_nothing_after_one_of_something_is_a_sentence() -> None:

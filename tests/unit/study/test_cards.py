@@ -40,8 +40,11 @@ def test_what_is_not_there_is_suggested(tmp_path: Path) -> None:
     card = load_dataset_card("demo_textures")
     card.check_categories(None)
     card.check_categories(["gravel"])
+    card.check_categories(["all", "brick"])
     with pytest.raises(ConfigError, match="did you mean 'gravel'"):
         card.check_categories(["gravle"])
+    with pytest.raises(ConfigError, match=r"no category 'All' \(has: "):
+        card.check_categories(["All"])
     (tmp_path / "mine.yaml").write_text("name: yours")
     with pytest.raises(ConfigError, match=r"name is 'yours' but the file is called 'mine'"):
         load_dataset_card("mine", tmp_path)

@@ -18,6 +18,7 @@ from aeflow.study.cells import (
     Cell,
     asked,
     encoder_of,
+    jobs_of,
     members_of,
     path,
     reads,
@@ -54,6 +55,25 @@ def study(**changes: Any) -> Study:
 
 def cell(variant: str, seed: int = 4) -> Cell:
     return Cell("small", "all", variant, seed)
+
+
+def test_all_categories_in_one_are_one_model() -> None:
+    """Beside those of single categories, where they are asked for too."""
+    variants = [{"name": "flow", "method": "flow"}]
+    for wanted in (["all"], ["bottle", "screw", "all"], None):
+        entry = {"name": "mvtec_ad", "categories": wanted}
+        found = study(datasets=[entry], variants=variants, seeds=[3])
+        cells = study_cells(found)
+        categories = wanted or found.categories("mvtec_ad")
+        assert cells == score_tables(found)
+        assert [cell.category for cell in cells] == categories
+        assert len({path(found, "model", cell) for cell in cells}) == len(categories)
+        assert ("all" in categories) == bool(wanted)
+    one = Cell("mvtec_ad", "all", "flow", 3)
+    assert path(found, "model", one) == Path(
+        "results/s/models/mvtec_ad/all/flow/seed3.safetensors"
+    )
+    assert path(found, "images", one).parent == Path("data/prepared/mvtec_ad/all")
 
 
 def of(variant: str, seed: int = 4) -> Mapping[str, Any]:
@@ -133,8 +153,10 @@ def test_paths_below_the_names_of_a_cell() -> None:
     }
     assert {name: path(found, name, cell("one")).as_posix() for name in expected} == expected
     assert path(found, "features", cell("one")) == path(found, "features", of("one"))
-    words = {"encoder": "e", "stage": 2, "dataset": "small", "category": "all"}
-    assert path(found, "features", words) == Path("data/features/e-stage2/small/all.npy")
+    for stages in ("2", "1-3-4"):
+        words = {"encoder": "e", "stages": stages, "dataset": "small", "category": "all"}
+        expected = Path(f"data/features/e-stage{stages}/small/all.npy")
+        assert path(found, "features", words) == expected
     figure = {"figure": "roc", "of": "small+all+one"}
     assert path(found, "svg", figure) == Path("results/s/figures/roc-small+all+one.svg")
 
@@ -147,7 +169,7 @@ def test_what_each_step_reads() -> None:
         "features": f"{STAGE.format('')}.npy",
         "weights": "data/weights/wide_resnet50_2.safetensors",
     }
-    encoder = {"encoder": "wide_resnet50_2", "stage": "3", "dataset": "small", "category": "all"}
+    encoder = {"encoder": "wide_resnet50_2", "stages": "3", "dataset": "small", "category": "all"}
     fitted = {
         "model": "results/s/models/small/all/one/seed4.safetensors",
         "trained": "results/s/train/small/all/one/seed4.json",
@@ -233,7 +255,7 @@ def json_by_job(found: Study) -> dict[tuple[str, str], str]:
         ("fetch_data", ""): {"archive": "pneumoniamnist-64"},
         ("prepare_images", ""): {"dataset": "small", "category": "all"},
         ("fetch_weights", ""): {"encoder": "wide_resnet50_2"},
-        ("extract_features", ""): {"dataset": "small", "category": "all", "stage": "3"},
+        ("extract_features", ""): {"dataset": "small", "category": "all", "stages": "3"},
     }
     for table in score_tables(found):
         if table.seed == 3:
@@ -249,6 +271,7 @@ def json_by_job(found: Study) -> dict[tuple[str, str], str]:
 
 
 FITTED = {(step, v) for step in ("train_model", "score_images") for v in ("one", "peer")}
+SCORED = {("score_images", v) for v in ("one", "peer")}
 JUDGED = {("evaluate_scores", v) for v in ("one", "base", "peer", "all", "deep")}
 FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
 
@@ -257,7 +280,10 @@ FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
     ("changes", "jobs"),
     [
         ({"data": {"image_size": 64}}, {("prepare_images", "")}),
-        ({"features": {"max_cache_gib": 1.0}}, {("extract_features", "")}),
+        ({"max_cache_gib": 1.0}, {("extract_features", "")}),
+        ({"features": {"normalise": "image"}}, FITTED),  # the cache is of raw features
+        ({"score": {"top_share": 0.5}}, JUDGED | FUSED | SCORED),
+        ({"score": {"map": "nll"}}, JUDGED | FUSED | {("score_images", "one")}),
         ({"flow": {"steps": 3}}, FITTED),
         ({"training": {"threads": 1}}, FITTED),  # those of an extraction change no number
         ({"score": {"flow": "nll"}}, JUDGED | FUSED),
@@ -294,6 +320,74 @@ def test_what_a_step_reads_of_a_card_is_recorded(step: str, modules: list[str]) 
     assert len(read) > 2
     assert read <= found.get("card", found).keys()
     assert "card" in found or found["sha256"]
+
+
+SEVERAL = {
+    "study": "several",
+    "datasets": [SMALL],
+    "seeds": [3],
+    "variants": [
+        {"name": "one"},
+        {"name": "three", "method": "gaussian", "settings": {"encoder": {"stages": [2, 3, 4]}}},
+        {"name": "shared", "method": "padim", "settings": {"encoder": {"stages": [2, 3, 4]}}},
+        {
+            "name": "decoded",
+            "settings": {
+                "encoder": {"stages": [2, 4]},
+                "decoder": {"target": "features", "stage": 1},
+                "score": {"reconstruction": "residual_top", "top_share": 0.1},
+            },
+        },
+        {
+            "name": "flow_of_it",
+            "method": "flow",
+            "settings": {"encoder": {"stages": [2, 4]}, "decoder": {"target": "features"}},
+        },
+    ],
+}
+
+
+def test_a_variant_of_several_stages_is_one_training_of_one_cache() -> None:
+    found = validate(Study, SEVERAL, "configuration")
+    jobs = list(jobs_of(found))
+    extracted = {given["stages"] for step, given in jobs if step == "extract_features"}
+    # The decoder reads a stage that its flow does not; a flow alone does not read it.
+    assert extracted == {"3", "2-3-4", "1-2-4", "2-4"}
+    trained = [given["variant"] for step, given in jobs if step == "train_model"]
+    assert sorted(trained) == ["decoded", "flow_of_it", "one", "shared", "three"]
+    expected = {
+        "one": "3",
+        "three": "2-3-4",
+        "shared": "2-3-4",
+        "decoded": "1-2-4",
+        "flow_of_it": "2-4",
+    }
+    for name, stages in expected.items():
+        read = files("train_model", of(name, 3), found)["features"]
+        assert read == f"data/features/wide_resnet50_2-stage{stages}/small/all.npy"
+    words = {"dataset": "small", "category": "all", "encoder": "e", "stages": "1-2-4"}
+    assert asked(found, "extract_features", words).stages == [1, 2, 4]
+    # Tables name the stages of z.
+    names = {name: encoder_of(found, "small", name) for name in expected}
+    assert names["three"] == "wide_resnet50_2-stage2-3-4"
+    assert names["decoded"] == names["flow_of_it"] == "wide_resnet50_2-stage2-4"
+
+
+def test_a_scoring_is_asked_for_the_shares_and_maps_of_all_who_read_it() -> None:
+    scores: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"top_share": 0.5, "map": "nll"},
+        "c": {"top_share": 0.5, "map": "difference"},
+        "d": {"top_share": 0.01, "map": "residual"},  # which it does not make
+    }
+    variants = [{"name": name, "settings": {"score": score}} for name, score in scores.items()]
+    found = study(variants=variants)
+    wanted = asked(found, "score_images", of("a", 3))
+    assert wanted.top_shares == [0.01, 0.03, 0.5]
+    assert wanted.maps == ["difference", "flow", "nll"]
+    judged = asked(found, "evaluate_scores", of("a", 3)).variants
+    maps = {name: variant.map for name, variant in judged.items()}
+    assert maps == {"a": "flow", "b": "nll", "c": "difference", "d": "flow"}
 
 
 def test_an_archive_is_known_by_its_bytes_and_not_by_its_place() -> None:

@@ -113,14 +113,14 @@ def test_an_ablation_runs_where_it_says_or_where_its_variant_runs() -> None:
     ("changes", "sentence"),
     [
         (
-            {"values": [1, 0]},
-            "ablations[depth].values (aeflow_depth0): flow.steps: input should be greater than "
-            "or equal to 1, not 0.",
+            {"values": [1, -1]},
+            "ablations[depth].values (aeflow_depth-1): flow.steps: input should be greater than "
+            "or equal to 0, not -1.",
         ),
         (
             {"key": "score.reconstruction", "values": ["psnr"]},
             "ablations[depth].values (aeflow_depth_psnr): score.reconstruction: input should be "
-            "'ssim' or 'mse', not 'psnr'.",
+            "'ssim', 'mse', 'centred_mse', 'residual' or 'residual_top', not 'psnr'.",
         ),
         (
             {"of": "aeflwo"},
@@ -185,6 +185,7 @@ def fused(members: list[str], *others: dict[str, Any], **changes: Any) -> dict[s
             fused(["flow", "f"], {"name": "f", "method": "fusion", "members": ["flow", "low"]}),
             ": f is itself a fusion",
         ),
+        (fused(["both"]), ": both is itself a fusion"),
         (fused([]), " belongs to the method fusion, and to no other"),
         (fused(["flow", "low"], method="flow"), " belongs to the method fusion, and to no other"),
         (
@@ -196,6 +197,12 @@ def fused(members: list[str], *others: dict[str, Any], **changes: Any) -> dict[s
 )
 def test_a_mistake_in_a_fusion_is_one_sentence(content: dict[str, Any], sentence: str) -> None:
     assert refusal(**content) == f"configuration: variants[both].members{sentence}."
+
+
+def test_fusions_of_each_other_are_one_sentence() -> None:
+    content = fused(["f"], {"name": "f", "method": "fusion", "members": ["both"]})
+    expected = "configuration: variants[f].members: both is itself a fusion."
+    assert refusal(**content) == expected
 
 
 def test_a_fusion_may_have_members_of_an_ablation_and_has_none_itself() -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.schema import validate
+from aeflow.core.types import Method
 from aeflow.study.settings import FitSettings
 from aeflow.study.study import Study, read_study
+
+DEPTH = {"name": "depth", "of": "aeflow", "key": "flow.steps"}
 
 
 def study(**content: Any) -> Study:
@@ -21,8 +24,14 @@ def study(**content: Any) -> Study:
     [
         ({"flwo": {}}, ["unknown key 'flwo'", "did you mean 'flow'"]),
         ({"flow": {"stpes": 3}}, ["unknown key 'flow.stpes'", "did you mean 'steps'"]),
-        ({"flow": {"steps": 0}}, ["flow.steps", "greater than or equal to 1", "not 0"]),
+        ({"flow": {"steps": -1}}, ["flow.steps", "greater than or equal to 0", "not -1"]),
         ({"training": {"lr": float("nan")}}, ["training.lr", "finite"]),
+        (
+            # Snakemake's --config makes a number a text.
+            {"ablations": [{**DEPTH, "values": ["-1"]}]},
+            ["ablations[depth].values (aeflow_depth_-1): flow.steps", "equal to 0, not '-1'"],
+        ),
+        ({"variants": [{"name": "a", "method": "aeflwo"}]}, ["variants.0.method", "aeflow"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds names 1 twice"]),
         ({"seeds": [-1]}, ["seeds.0", "greater than or equal to 0"]),
@@ -75,6 +84,7 @@ def test_a_mistake_is_named(content: dict[str, Any], words: list[str]) -> None:
         ({"name": "pneumoniamnist", "edition": "65"}, r"no edition '65' \(has: 64, 128, 224\)"),
         ({"name": "screws", "card": "folder_two"}, r"datasets\[screws\]: give a `source`"),
         ({"name": "x", "card": "folder_tow"}, "Did you mean 'folder_two'"),
+        ({"name": "chest_xrya"}, "no dataset card 'chest_xrya'.* Did you mean 'chest_xray'"),
         ({"name": "btad", "categories": ["1"]}, r"no category '1' \(did you mean '01'\?\)"),
     ],
 )
@@ -141,13 +151,198 @@ def test_variants_that_differ_in_score_alone_share_a_training() -> None:
 
 def test_variants_that_differ_in_anything_else_are_trained_by_themselves() -> None:
     keys: dict[str, dict[str, Any]] = {
-        **{"encoder": {"stage": 2}, "flow": {"clamp": 1.0}, "decoder": {"output": "tanh"}},
-        **{"loss": {"alpha": 0.1}, "training": {"lr": 0.1}},
+        **{"encoder": {"stages": 2}, "flow": {"clamp": 1.0}, "decoder": {"output": "tanh"}},
+        **{"loss": {"alpha": 0.1}, "training": {"lr": 0.1}, "features": {"normalise": "image"}},
+        **{"gaussian": {"covariance": "shared"}, "maps": {"standardise": "position"}},
     }
     assert keys.keys() == FitSettings.model_fields.keys()
     changed = [{"name": section, "settings": {section: keys[section]}} for section in keys]
     found = study(datasets=[{"name": "d"}], variants=[{"name": "a"}, *changed])
     assert [found.trained_as("d", section) for section in keys] == list(keys)
+
+
+STAGES = {"encoder": {"stages": [2, 3]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            {"encoder": {"stages": [3, 3]}},
+            "encoder.stages: [3, 3] must name each stage once, the lowest first",
+        ),
+        (
+            {"encoder": {"stages": [3, 2]}},
+            "encoder.stages: [3, 2] must name each stage once, the lowest first",
+        ),
+        ({"encoder": {"stages": []}}, "encoder.stages: "),
+        ({"encoder": {"stages": [0]}}, "encoder.stages.0: "),
+        ({"encoder": {"stages": 7}}, "encoder.stages.0: "),
+        ({"encoder": {"stages": [2, True]}}, "encoder.stages: a number is needed"),
+        ({"encoder": {"stage": 3}}, "unknown key 'encoder.stage' (did you mean 'stages'"),
+        ({"features": {"max_cache_gib": 1}}, "unknown key 'features.max_cache_gib'"),
+        ({**STAGES, "maps": {"weights": [1.0]}}, "maps.weights: [1.0] must be a weight for each"),
+        (
+            {**STAGES, "maps": {"weights": [0, 0]}},
+            "must be a weight for each of encoder.stages [2, 3], not all 0",
+        ),
+        ({**STAGES, "maps": {"weights": [1, -1]}}, "maps.weights.1: "),
+        ({"maps": {"weights": [1, 1]}}, "must be a weight for each of encoder.stages [3]"),
+        ({"flow": {"noise": -0.1}}, "flow.noise: input should be greater than or equal to 0"),
+        ({"flow": {"noise": float("nan")}}, "flow.noise: "),
+        ({"gaussian": {"ridge": 0}}, "gaussian.ridge: input should be greater than 0"),
+        ({"gaussian": {"covariance": "full"}}, "gaussian.covariance: "),
+        ({"features": {"normalise": "l2"}}, "features.normalise: "),
+        ({"score": {"top_share": 0}}, "score.top_share: input should be greater than 0"),
+        ({"score": {"top_share": 1.5}}, "score.top_share: "),
+        ({"training": {"max_normals": 0}}, "training.max_normals: "),
+        (
+            {"decoder": {"target": "features", "stage": 3}},
+            "decoder.stage: 3 must be before the last of encoder.stages (3), whose z' is decoded",
+        ),
+        (
+            {"decoder": {"target": "features", "stage": 4}, "encoder": {"stages": [2, 4]}},
+            "decoder.stage: 4 must be before the last of encoder.stages (4)",
+        ),
+        (
+            {"decoder": {"target": "features"}, "encoder": {"stages": 1}},
+            "decoder.stage: 0 must be before the last of encoder.stages (1)",
+        ),
+        ({"decoder": {"target": "features", "stage": 0}}, "decoder.stage: "),
+    ],
+)
+@pytest.mark.parametrize("where", ["study", "variant"])
+def test_a_mistake_in_stages_scores_or_noise_is_one_sentence(
+    content: dict[str, Any], sentence: str, where: str
+) -> None:
+    if where == "variant":
+        content = {"variants": [{"name": "v", "settings": content}]}
+    with pytest.raises(ConfigError) as caught:
+        study(**{"ablations": [], **content})
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reconstruction", ["ssim", "mse", "centred_mse", "residual", "residual_top"]
+)
+@pytest.mark.parametrize("target", ["pixels", "features"])
+def test_a_score_of_what_the_decoder_does_not_reconstruct_is_refused(
+    reconstruction: str, target: str
+) -> None:
+    def ask(method: str, beta: float = 0.9) -> Study:
+        score = {"reconstruction": reconstruction, "beta": beta}
+        settings = {"score": score, "decoder": {"target": target}}
+        variants = [{"name": "v", "method": method, "settings": settings}]
+        return study(datasets=[{"name": "d"}], variants=variants, ablations=[])
+
+    of = "features" if reconstruction.startswith("residual") else "pixels"
+    if of == target:
+        assert ask("aeflow").cell("d", "v").score.reconstruction == reconstruction
+        assert ask("autoencoder", 1.0)
+    else:
+        fits = "residual or residual_top" if of == "pixels" else "ssim or mse or centred_mse"
+        for method, beta in (("aeflow", 0.9), ("autoencoder", 0.9), ("autoencoder", 1.0)):
+            with pytest.raises(ConfigError) as caught:
+                ask(method, beta)
+            expected = f"score.reconstruction: {reconstruction} of v is of {of}, and its "
+            assert f"{expected}decoder.target is {target}: choose {fits}" in str(caught.value)
+    # Where it does not count, it does not matter.
+    assert ask("aeflow", 1.0)
+    for method in ("flow", "gaussian", "padim", "gradient"):
+        assert ask(method)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        ({}, {"aeflow": [3], "flow": [3], "gaussian": [3], "autoencoder": [3], "padim": [3]}),
+        (
+            {"decoder": {"target": "features"}},
+            {"aeflow": [2, 3], "autoencoder": [2, 3], "flow": [3], "gaussian": [3], "padim": [3]},
+        ),
+        (
+            {"decoder": {"target": "features", "stage": 1}, "encoder": {"stages": [2, 4]}},
+            {"aeflow": [1, 2, 4], "flow": [2, 4], "padim": [2, 4]},
+        ),
+        (
+            {"decoder": {"target": "features", "stage": 2}, "encoder": {"stages": [2, 4]}},
+            {"aeflow": [2, 4]},
+        ),
+        # Of pixels, whatever the stage: it is not read.
+        ({"decoder": {"stage": 2}}, {"aeflow": [3]}),
+    ],
+)
+def test_the_stages_that_a_method_reads(
+    settings: dict[str, Any], stages: dict[str, list[int]]
+) -> None:
+    fit = FitSettings.model_validate(settings)
+    assert {method: fit.stages_of(Method(method)) for method in stages} == stages
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "target", "found"),
+    [
+        ("aeflow", "flow", "pixels", "flow"),
+        ("aeflow", "nll", "pixels", "nll"),
+        ("aeflow", "difference", "pixels", "difference"),
+        ("aeflow", "residual", "pixels", "flow"),
+        ("aeflow", "residual", "features", "residual"),
+        ("aeflow", "difference", "features", "flow"),
+        ("autoencoder", "flow", "pixels", "difference"),
+        ("autoencoder", "energy", "features", "residual"),
+        ("flow", "difference", "pixels", "flow"),
+        ("gaussian", "energy", "pixels", "energy"),
+        ("padim", "nll", "pixels", "padim"),
+        ("ganomaly", "nll", "pixels", None),
+        ("gradient", "flow", "pixels", None),
+    ],
+)
+def test_a_variant_is_judged_by_the_map_asked_for_or_the_first_that_it_makes(
+    method: str, asked: str, target: str, found: str | None
+) -> None:
+    score = {"map": asked, "reconstruction": "residual" if target == "features" else "ssim"}
+    settings = {"score": score, "decoder": {"target": target}}
+    variants = [{"name": "v", "method": method, "settings": settings}]
+    assert study(datasets=[{"name": "d"}], variants=variants).map_of("d", "v") == found
+
+
+def test_a_gaussian_draws_only_where_images_are_drawn_for_it() -> None:
+    few = {"training": {"max_normals": 5}}
+    found = study(
+        seeds=[3, 1],
+        datasets=[{"name": "d"}, {"name": "e"}],
+        variants=[
+            {"name": "gaussian", "method": "gaussian"},
+            {"name": "few", "method": "gaussian", "settings": few},
+            {"name": "flow", "method": "flow"},
+            {"name": "both", "method": "fusion", "members": ["gaussian", "few"]},
+            {"name": "neither", "method": "fusion", "members": ["gaussian", "g"]},
+            {"name": "g", "method": "gradient"},
+            {"name": "seeds", "method": "fusion", "members": ["few"]},
+        ],
+    )
+    drawn = {name: found.draws(name) for name in found.named}
+    assert drawn == {
+        **{"gaussian": False, "few": True, "flow": True, "both": True, "neither": False},
+        **{"g": False, "seeds": True},
+    }
+    seeds = {name: found.seeds_of(name) for name in found.named}
+    assert seeds == {
+        **{"gaussian": [3], "few": [3, 1], "flow": [3, 1], "both": [3, 1], "neither": [3]},
+        **{"g": [3], "seeds": [3]},
+    }
+    lone = {"name": "lone", "method": "fusion", "members": ["gaussian"]}
+    with pytest.raises(ConfigError, match="gaussian draws no random numbers"):
+        study(
+            datasets=[{"name": "d"}], variants=[{"name": "gaussian", "method": "gaussian"}, lone]
+        )
+    # By a dataset's own settings too.
+    datasets = [{"name": "d", "settings": few}, {"name": "e"}]
+    again = study(
+        seeds=[3, 1], datasets=datasets, variants=[{"name": "gaussian", "method": "gaussian"}]
+    )
+    assert again.seeds_of("gaussian") == [3, 1]
 
 
 def test_seeds_are_drawn_where_anything_is_random() -> None:

@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 from aeflow.core.errors import CheckpointError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt, write_receipt
-from aeflow.study.asked import ScoreAsked
 from aeflow.training.checkpoints import load_learner
-from tests.unit.tiny import TinyStudy, tiny_settings
+from tests.unit.tiny import TinyStudy, score_asked
 
 Load = Callable[..., torch.nn.Module]
 REMEDY = "run train_model again"
@@ -30,7 +29,7 @@ def load(tiny: TinyStudy, out: Path) -> Load:
 
     def run(method: str = "aeflow", **changes: dict[str, Any]) -> torch.nn.Module:
         changes["training"] = {"epochs": 1, **changes.get("training", {})}
-        asked = ScoreAsked(method=method, settings=tiny_settings(**changes), fpr_limit=0.3)
+        asked = score_asked(method, **changes)
         paths, files = tiny.paths(), (out / "model.safetensors", out / "trained.json")
         return load_learner(asked, tiny.images, paths[1], *paths[3:], *files).module
 

@@ -23,13 +23,12 @@ from aeflow.core.tensors import read_facts
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.aeflow import Detector
-from aeflow.models.aeflow import AEFlow
 from aeflow.models.decoder import Decoder
 from aeflow.models.losses import flow_nll
 from aeflow.training.adam import Adam
 from aeflow.training.state import State
 from aeflow.training.trainer import Trainer
-from tests.unit.tiny import TinyStudy, fit_tiny, tiny_settings
+from tests.unit.tiny import TinyStudy, cache_of, fit_tiny, tiny_model, tiny_settings
 
 Train = Callable[..., Path]
 
@@ -55,9 +54,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(train: Train
         **{"device": "cpu", "n_train": 12, "n_validation": 4, "best_epoch": 4, "epochs_run": 4},
         **{"fit_seconds": 0, "peak_rss_mib": 0, "parameters": 0},
     }
-    model = AEFlow(6, 4, 8, tiny_settings().flow, tiny_settings().decoder)
+    model = tiny_model()
     assert facts["parameters"] == sum(each.numel() for each in model.parameters())
     assert min(facts["fit_seconds"], facts["peak_rss_mib"]) > 0
+    # Before the first epoch a decoder has learned nothing, however good the flow is then.
     assert list(history(first)["epoch"]) == [1, 2, 3, 4]
     assert not (first / "state.safetensors").exists()
 
@@ -69,15 +69,19 @@ def test_the_first_weights_follow_from_the_seed(train: Train) -> None:
         load_file(train(f"seed{seed}", seed, training=still) / "model.safetensors")
         for seed in (0, 1)
     )
-    for name in ("flow.steps.0.permutation", "decoder.layers.0.weight"):
+    for name in ("flows.0.steps.0.permutation", "decoder.layers.0.weight"):
         assert not torch.equal(first[name], other[name])
 
 
-def test_the_losses_of_the_history_are_means_over_images(tiny: TinyStudy, train: Train) -> None:
+def test_the_losses_of_the_history_are_means_over_images(
+    tiny: TinyStudy, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An independent evaluation of the untrained model: lr so small that nothing moves."""
+    # Subnets that put out zeros would make the flow the identity.
+    monkeypatch.setattr(torch.nn.init, "zeros_", lambda tensor: tensor.data.normal_(0, 0.1))
     out = train("out", training={"lr": 1e-30, "epochs": 1}, loss={"alpha": 0.25})
-    row = history(out).iloc[0]
-    model = AEFlow(6, 4, 8, tiny_settings().flow, tiny_settings().decoder)
+    (row,) = (row for _, row in history(out).iterrows())
+    model = tiny_model()
     model.load_state_dict(load_file(out / "model.safetensors"))
     for prefix, rows in (
         ("train", tiny.prepared.train),
@@ -86,14 +90,19 @@ def test_the_losses_of_the_history_are_means_over_images(tiny: TinyStudy, train:
         x = torch.from_numpy(tiny.images[rows]).permute(0, 3, 1, 2) / 255
         z = torch.from_numpy(tiny.features[rows]).permute(0, 3, 1, 2).float()
         with torch.no_grad():
-            latent, log_det, reconstruction = model(z)
+            (latent,), (log_det,), reconstruction = model([z])
+        assert log_det.abs().max() > 0.01
         normal = torch.distributions.Normal(0, 1)
-        nll = -(normal.log_prob(latent).sum((1, 2, 3)) + log_det).mean() / (6 * 4 * 4)
+        log_p = normal.log_prob(latent).sum((1, 2, 3)) + log_det.sum((1, 2))
+        nll = -log_p.mean() / (6 * 4 * 4)
         mse = ((x - reconstruction) ** 2).mean()
         assert row[f"{prefix}_flow_nll"] == pytest.approx(nll.item(), rel=1e-5)
         assert row[f"{prefix}_reconstruction"] == pytest.approx(mse.item(), rel=1e-5)
         expected = 0.25 * nll.item() + 0.75 * mse.item()
         assert row[f"{prefix}_loss"] == pytest.approx(expected, rel=1e-5)
+    alone = train("flow", 0, "flow", training={"lr": 1e-30, "epochs": 1})
+    untrained, trained = history(alone)["val_flow_nll"]
+    assert untrained == trained == row["val_flow_nll"]
 
 
 def test_anomalous_and_test_images_never_influence_training(tiny: TinyStudy, train: Train) -> None:
@@ -120,8 +129,8 @@ def test_normals_do_influence_it(tiny: TinyStudy, train: Train, split: str, chan
     tiny.features[first_row(tiny, split)] *= 3
     tiny.save()
     after = history(train("after"))
-    assert before.loc[0, changes] != after.loc[0, changes]
-    assert (before.loc[0, "train_loss"] != after.loc[0, "train_loss"]) == (split == "train")
+    assert before.loc[1, changes] != after.loc[1, changes]
+    assert (before.loc[1, "train_loss"] != after.loc[1, "train_loss"]) == (split == "train")
 
 
 def test_the_order_of_images_changes_from_epoch_to_epoch_and_with_the_seed(
@@ -136,16 +145,16 @@ def test_the_order_of_images_changes_from_epoch_to_epoch_and_with_the_seed(
 
     monkeypatch.setattr(FeatureSource, "images", spy)
     train("out", training={"epochs": 2})
-    # Three batches of training normals (5, 5 and 2 images), one of validation normals, twice.
+    # Twice, three batches of training normals (5, 5 and 2 images) and one of validation normals.
     assert [len(batch) for batch in seen] == [5, 5, 2, 4] * 2
     assert all(batch == sorted(batch) for batch in seen)  # files are read in one direction
-    first, second = seen[:3], seen[4:7]
+    first, second = seen[0:3], seen[4:7]
     for epoch in (first, second):
         assert sorted(row for batch in epoch for row in batch) == tiny.prepared.train.tolist()
     assert first != second
     seen.clear()
     train("other", 1, training={"epochs": 1})
-    assert seen[:3] != first
+    assert seen[0:3] != first
 
 
 def test_the_rate_falls_with_every_step(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,23 +186,146 @@ def scripted_validation(
     return seen
 
 
-@pytest.mark.parametrize(("rule", "kept"), [("best_val_loss", 2), ("last", 4)])
+@pytest.mark.parametrize(
+    ("method", "losses", "rule", "kept"),
+    [
+        ("flow", [4.0, 3.0, 1.0, 2.0, 1.0], "best_val_loss", 2),  # the first of equals counts
+        ("flow", [4.0, 3.0, 1.0, 2.0, 1.0], "last", 4),
+        ("flow", [1.0, 3.0, 1.0, 2.0, 1.0], "best_val_loss", 0),
+        ("flow", [-9.0, 3.0, 1.0, 2.0, 1.0], "last", 4),
+        ("aeflow", [4.0, 1.0, 2.0, 1.0], "best_val_loss", 2),
+        ("aeflow", [1.0, 3.0, 2.0, 1.0], "best_val_loss", 1),
+        ("autoencoder", [-9.0, 3.0, 2.0, 1.0], "last", 4),
+    ],
+)
 def test_the_epoch_rule_decides_what_is_kept(
-    train: Train, monkeypatch: pytest.MonkeyPatch, rule: str, kept: int
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    losses: list[float],
+    rule: str,
+    kept: int,
 ) -> None:
-    seen = scripted_validation(monkeypatch, [3.0, 1.0, 2.0, 1.0])  # the first of equals counts
-    out = train("out", training={"epoch_rule": rule})
+    """Epoch 0 is a candidate where there is no decoder."""
+    seen = scripted_validation(monkeypatch, losses)
+    out = train("out", 0, method, training={"epoch_rule": rule})
+    assert len(seen) == len(losses)
     assert read_receipt(out / "trained.json").facts["best_epoch"] == kept
     written = load_file(out / "model.safetensors")
     assert written.keys() == seen[0].keys()
-    for number, tensors in enumerate(seen, start=1):
+    for number, tensors in enumerate(seen, start=5 - len(losses)):
         same = all(torch.equal(written[name], tensors[name]) for name in written)
         assert same == (number == kept)
 
 
+def test_a_training_that_only_hurts_is_as_if_there_had_been_none(
+    tiny: TinyStudy, train: Train
+) -> None:
+    """Epoch 0, what whitening alone gives, is a candidate and has no loss of a training."""
+    flow = {"standardise": "whiten", "steps": 2}
+    out = train("out", 0, "flow", flow=flow, training={"lr": 1.0})
+    rows = history(out)
+    assert list(rows["epoch"]) == [0, 1, 2, 3, 4]
+    assert rows["val_loss"].argmin() == 0
+    assert rows.filter(like="train_").isna().all(axis=1).tolist() == [True, *[False] * 4]
+    assert rows.filter(like="val_").notna().all(axis=None)
+    assert (out / "history.csv").read_text().splitlines()[1].startswith("0,,,")
+    assert read_receipt(out / "trained.json").facts["best_epoch"] == 0
+    still = train("still", 0, "flow", flow=flow, training={"lr": 1e-30, "epochs": 1})
+    kept, untrained = (load_file(each / "model.safetensors") for each in (out, still))
+    for name, tensor in untrained.items():
+        assert torch.equal(kept[name], tensor), name
+
+
+def test_epoch_0_is_no_candidate_of_peers_whose_start_says_nothing(train: Train) -> None:
+    pytest.importorskip("anomalib", reason="anomalib is not installed: run `make peers`")
+    assert list(history(train("out", 0, "ganomaly", training={"epochs": 2}))["epoch"]) == [1, 2]
+
+
+def drawn_rows(
+    monkeypatch: pytest.MonkeyPatch, train: Train, name: str, seed: int, most: int | None
+) -> list[int]:
+    """Return the rows that a Gaussian was fitted to."""
+    rows: list[int] = []
+    fit = Detector.fit
+
+    def spy(detector: Detector, train: np.ndarray) -> None:
+        rows.extend(int(row) for row in train)
+        fit(detector, train)
+
+    monkeypatch.setattr(Detector, "fit", spy)
+    out = train(name, seed, "gaussian", training={"max_normals": most})
+    monkeypatch.setattr(Detector, "fit", fit)
+    assert read_receipt(out / "trained.json").facts["n_train"] == len(rows)
+    return rows
+
+
+def test_few_normals_are_a_part_of_many_and_other_seeds_draw_others(
+    tiny: TinyStudy, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = tiny.prepared.train.tolist()
+    found = {
+        (seed, most): drawn_rows(monkeypatch, train, f"{seed}-{most}", seed, most)
+        for seed in (0, 1)
+        for most in (2, 5, 11, 12, 500, None)
+    }
+    for seed in (0, 1):
+        assert [len(found[seed, most]) for most in (2, 5, 11)] == [2, 5, 11]
+        assert found[seed, 12] == found[seed, 500] == found[seed, None] == every
+        for few, many in ((2, 5), (5, 11), (11, 12)):
+            assert set(found[seed, few]) < set(found[seed, many])
+            assert found[seed, few] == sorted(found[seed, few])
+    assert set(found[0, 5]) != set(found[1, 5])
+
+
+def test_an_epoch_goes_over_the_images_that_were_drawn_and_no_others(
+    tiny: TinyStudy, train: Train
+) -> None:
+    """What is not drawn may be anything; validation stays whole."""
+    few = {"flow": {"standardise": "whiten"}, "training": {"max_normals": 5}}
+    before = train("before", 0, "flow", **few)
+    drawn = set(np.random.default_rng(0).permutation(tiny.prepared.train)[:5])
+    for row in set(tiny.prepared.train) - drawn:
+        tiny.features[row] = 1000
+    tiny.save()
+    assert made(train("after", 0, "flow", **few)) == made(before)
+    assert read_receipt(before / "trained.json").facts["n_validation"] == 4
+    tiny.features[next(iter(drawn))] = 1000
+    tiny.save()
+    assert made(train("other", 0, "flow", **few)) != made(before)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "flow"])
+@pytest.mark.parametrize("covariance", ["position", "shared"])
+def test_a_gaussian_of_one_image_is_a_sentence_that_says_what_to_do(
+    train: Train, method: str, covariance: str
+) -> None:
+    """At each position there is no covariance; of all positions together there is one."""
+    changes = {"gaussian": {"covariance": covariance}, "training": {"max_normals": 1}}
+    changes["flow"] = {"standardise": "whiten"}
+    if covariance == "shared":
+        assert train("out", 0, method, **changes)
+        return
+    with pytest.raises(TrainingError, match="two or more different normal images") as caught:
+        train("out", 0, method, **changes)
+    assert str(caught.value).startswith("Whitening needs")
+
+
+def test_noise_is_drawn_by_the_seed_and_only_for_training(train: Train) -> None:
+    loud, flow = {"noise": 0.5, "standardise": "whiten"}, {"standardise": "whiten"}
+    first = train("first", 0, "flow", flow=loud)
+    assert made(train("again", 0, "flow", flow=loud)) == made(first)
+    quiet = train("quiet", 0, "flow", flow=flow)
+    assert made(quiet) != made(first)
+    assert made(train("other", 1, "flow", flow=loud)) != made(first)
+    # Before any epoch the two are the same flow, so validation hears no noise.
+    assert history(first).loc[0, "val_loss"] == history(quiet).loc[0, "val_loss"]
+    assert history(first).loc[1, "train_loss"] != history(quiet).loc[1, "train_loss"]
+
+
 @pytest.mark.parametrize(
     ("split", "words"),
-    [("train", ["epoch 1, step ", "training.lr"]), ("validation", ["validation", "epoch 1"])],
+    [("train", ["epoch 1, step ", "training.lr"]), ("validation", ["validation", "epoch 0"])],
 )
 def test_a_loss_that_is_not_finite_stops_the_training(
     tiny: TinyStudy, train: Train, split: str, words: list[str]
@@ -254,7 +386,7 @@ def test_it_learns_what_normal_looks_like(tmp_path: Path) -> None:
     pixels = (255 * pictures).astype(np.uint8).repeat(4, 1).repeat(4, 2)
     images = np.repeat(pixels[..., None], 3, axis=3)
     features = blocks.reshape(160, 4, 4, 4).astype(np.float16)
-    source = FeatureSource(images, torch.device("cpu"), cache=features)
+    source = FeatureSource(images, torch.device("cpu"), cache=cache_of({2: features}))
     settings = tiny_settings(flow={"steps": 4}, training={"epochs": 40, "batch_size": 16})
     torch.manual_seed(0)
     detector = Detector(source, settings, Method.AEFLOW)
@@ -262,8 +394,8 @@ def test_it_learns_what_normal_looks_like(tmp_path: Path) -> None:
 
     def auroc() -> float:
         with torch.no_grad():
-            out = detector.module.eval()(source.features(test))
-        return roc_auc_score(test >= 120, flow_nll(out.z, out.log_det))
+            out = detector.module.eval()([source.features(test)[2]])
+        return roc_auc_score(test >= 120, flow_nll(out.z[0], out.log_det[0]))
 
     before = auroc()
     trainer = Trainer(detector, settings.training, 0, State(tmp_path / "state", "x"))
@@ -296,7 +428,8 @@ fit_tiny([Path(path) for path in paths], Path(out))
 """
 
 
-# An epoch of the tiny study has three steps: 5, 5 and 2 images. The state is written after each.
+# An epoch of the tiny study has three steps: 5, 5 and 2 images. The state is written after each,
+# and, without a decoder, before the first.
 @pytest.mark.parametrize(
     ("where", "number"),
     [
@@ -342,6 +475,9 @@ def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
         ("aeflow", {"flow": {"subnet": "resnet", "standardise": "position"}}),
         ("aeflow", {"training": {"lr_schedule": "cosine"}}),
         ("aeflow", {"encoder": {"name": "lite0", "finetune": True}}),
+        ("flow", {"flow": {"noise": 0.5, "standardise": "whiten"}}),
+        ("aeflow", {"encoder": {"stages": [2, 3]}, "flow": {"noise": 0.5}}),
+        ("aeflow", {"encoder": {"stages": 3}, "decoder": {"target": "features"}}),
         ("ganomaly", {}),  # two optimizers
     ],
 )
@@ -360,6 +496,8 @@ def test_everything_that_is_trained_is_resumed(
     monkeypatch.setattr(
         Decoder, "forward", lambda s, z: forward(s, torch.dropout(z, 0.5, s.training))
     )
+    tiny.add_stage(3, 5)
+    tiny.save()
     paths, folder = [*tiny.paths()[:4], lite0], tiny.folder.parent
     changes["training"] = {"epochs": 2, **changes.get("training", {})}
     expected = made(fit_tiny(paths, folder / "undisturbed", 0, method, **changes))
@@ -368,7 +506,7 @@ def test_everything_that_is_trained_is_resumed(
         fit_tiny(paths, folder / "out", 0, method, **changes)
     torch.rand(7)
     assert made(fit_tiny(paths, folder / "out", 0, method, **changes)) == expected
-    assert epochs == [1, 2, 2]
+    assert epochs == ([0, 1, 2, 2] if method == "flow" else [1, 2, 2])
 
 
 @pytest.fixture
@@ -427,7 +565,7 @@ def test_a_state_of_another_training_is_ignored(
     elif asked[0] == "other code":
         monkeypatch.setattr("aeflow.training.state.code_digest", lambda *_: "another")
     train("out", *asked if isinstance(asked[0], int) else (), **changes)
-    assert unfinished == [3, 1, 2, 3, 4]
+    assert unfinished == [3, *([0] if "flow" in asked else []), 1, 2, 3, 4]
 
 
 def test_the_time_of_the_first_run_counts(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
