@@ -48,6 +48,7 @@ def judge(table: pd.DataFrame, replicates: int, variants: int) -> Action:
         str(step): VariantAsked(
             method=Method.AEFLOW,
             encoder=None,
+            map=None,
             score=ScoreSettings(beta=0.9 * (1 - step / 10)),
             threshold=ThresholdSettings(),
         )

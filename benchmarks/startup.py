@@ -87,8 +87,9 @@ def write_study(folder: Path) -> None:
     arrays = {
         "images": draw.integers(0, 256, (len(index), 64, 64, 3), np.uint8),
         "masks": np.tile(np.eye(64, dtype=np.uint8), (4, 1, 1)),
-        "features": draw.standard_normal((len(index), 4, 4, 112), np.float32).astype("<f2"),
+        "features": np.empty(len(index), [("3", "<f2", (4, 4, 112))]),
     }
+    arrays["features"]["3"] = draw.standard_normal((len(index), 4, 4, 112), np.float32)
     write_text(folder / path(study, "index", cell), index[list(INDEX_COLUMNS)].to_csv(index=False))
     write_text(folder / path(study, "weights", cell), "not read where features are cached")
     for name, array in arrays.items():

@@ -3,6 +3,7 @@
 Random weights and images: the time is that of pretrained ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,17 @@ from aeflow.data.prepared import Prepared
 from aeflow.encoder.encoder import Encoder
 from aeflow.encoder.features import FeatureSource, extract_features
 from aeflow.methods.aeflow import Detector
+from aeflow.methods.method import batches
 from aeflow.models.decoder import Decoder
 from aeflow.models.flow import conv_subnet
 from aeflow.models.losses import flow_nll
-from aeflow.scoring.score_images import score_images
-from aeflow.study.settings import EvaluationSettings, FitSettings, TrainingSettings
+from aeflow.scoring.score_images import BATCH, score_images
+from aeflow.study.settings import (
+    EncoderSettings,
+    EvaluationSettings,
+    FitSettings,
+    TrainingSettings,
+)
 from aeflow.training.adam import Adam
 from aeflow.training.devices import set_up
 from benchmarks.measure import Action, Measurement, compare, threads
@@ -55,12 +62,16 @@ class Scale:
         """Side of the features."""
         return self.image_side // self.stride
 
-    def encoder(self) -> Encoder:
-        """Return the encoder."""
-        body: Any = timm.create_model(
-            self.architecture, features_only=True, out_indices=(self.stage,)
-        )
-        return Encoder(body, self.channels, self.stride)
+    def encoder(self, stages: Sequence[int] = ()) -> Encoder:
+        """Return the encoder, of its stage or of others."""
+        chosen = tuple(stages) or (self.stage,)
+        body: Any = timm.create_model(self.architecture, features_only=True, out_indices=chosen)
+        return Encoder(body, chosen, body.feature_info.channels())
+
+    def settings(self, precision: str = "float32") -> FitSettings:
+        """Return the paper's, on this scale."""
+        how = {"encoder": {"stages": [self.stage]}, "training": {"precision": precision}}
+        return FitSettings.model_validate(how)
 
     def images(self, count: int) -> NDArray[np.uint8]:
         """Return images, (count, H, W, 3)."""
@@ -73,9 +84,18 @@ class Scale:
         if not cached:
             encoder = self.encoder().to(memory_format=torch.channels_last)
             return FeatureSource(self.images(count), device, encoder=encoder)
-        shape = (count, self.side, self.side, self.channels)
-        features = np.random.default_rng(1).standard_normal(shape, np.float32)
-        return FeatureSource(self.images(count), device, cache=features.astype(np.float16))
+        features = np.empty(
+            count, [(str(self.stage), "<f2", (self.side, self.side, self.channels))]
+        )
+        field = features[str(self.stage)]
+        field[...] = np.random.default_rng(1).standard_normal(field.shape, np.float32)
+        return FeatureSource(self.images(count), device, cache=features)
+
+    @property
+    def name(self) -> str:
+        """Encoder and shape of its features."""
+        shape = f"{self.channels}x{self.side}x{self.side}"
+        return f"{self.architecture.removeprefix('tf_')}, {shape}"
 
 
 # Two of a small encoder, and the paper's.
@@ -84,36 +104,122 @@ SCALES = (
     Scale("tf_efficientnet_lite0", 3, 112, batch=32),
     Scale("wide_resnet50_2", 3, 1024, batch=16),
 )
+STAGES = (2, 3, 4)
 TINY = Scale("tf_efficientnet_lite0", 3, 112, batch=2, image_side=64)
 
 
 def measure(quick: bool) -> list[Measurement]:
-    """Measure the three at each scale."""
+    """Measure features, training and scoring at each scale, then Gaussians and three stages."""
     found = []
+    repeats = 1 if quick else 3
     with TemporaryDirectory() as name:
         for scale in [TINY] if quick else SCALES:
-            ours = partial(extract, scale, Path(name, "ours.npy"))
-            plain = partial(encode_one_by_one, scale, Path(name, "plain.npy"))
-            topics = (
-                ("features", ours, plain, 2),
-                ("training step", partial(train, scale), partial(train_plainly, scale), 1),
+            extraction = partial(extract, scale, Path(name, "ours.npy"))
+            one_by_one = partial(encode_one_by_one, scale, Path(name, "plain.npy"))
+            step, half = partial(train, scale), partial(train, scale, "auto")
+            reference = partial(train_plainly, scale)
+            for topic, ours, plain, count in (
+                ("features", extraction, one_by_one, 2),
+                ("training step", step, reference, 1),
+                ("training step, precision auto", half, reference, 1),
+                ("training step, auto beside float32", half, step, 1),
                 ("scoring", partial(score, scale), partial(score, scale, cached=False), 2),
-            )
-            shape = f"{scale.channels}x{scale.side}x{scale.side}"
-            for topic, ours, plain, batches in topics:
-                what = f"{topic}, {scale.architecture.removeprefix('tf_')}, {shape}"
-                repeats, images = 1 if quick else 3, batches * scale.batch
+            ):
+                what, images = f"{topic}, {scale.name}", count * scale.batch
                 found.append(
                     compare(what, ours, plain, repeats=repeats, images=images, arithmetic=True)
                 )
+        scale, many = (TINY, 8) if quick else (SCALES[1], 512)
+        one_pass = partial(extract, scale, Path(name, "ours.npy"), STAGES)
+        in_turn = partial(extract_in_turn, scale, Path(name, "plain.npy"))
+        anomalib = partial(detect_with_anomalib, scale)
+        for topic, alone, beside, images in (
+            ("Gaussian, fit", partial(fit_gaussian, scale, many), None, many),
+            ("Gaussian, fit and score", partial(use_gaussian, scale, many), None, many),
+            ("features of stages 2, 3 and 4", one_pass, in_turn, 2 * scale.batch),
+            ("image to map, stages 2, 3 and 4", partial(detect, scale), anomalib, scale.batch),
+        ):
+            what = f"{topic}, {scale.name}"
+            found.append(compare(what, alone, beside, repeats=repeats, images=images))
     return found
 
 
-def extract(scale: Scale, out: Path) -> Action:
+def gaussian(source: FeatureSource, stages: Sequence[int], maps: bool = True) -> Detector:
+    """Return a detector of Gaussians, not fitted yet."""
+    settings = FitSettings(encoder=EncoderSettings(stages=list(stages)))
+    learner = Detector(source, settings, Method.GAUSSIAN)
+    learner.top_shares, learner.maps = [0.01], ["energy"] if maps else []
+    return learner
+
+
+def fit_gaussian(scale: Scale, count: int) -> Action:
+    """Return the fit to cached features."""
+    source = scale.source(count)
+    return lambda: gaussian(source, [scale.stage]).fit(np.arange(count))
+
+
+def use_gaussian(scale: Scale, count: int) -> Action:
+    """Return the fit to cached features, and the scores of the same images, without maps."""
+    source = scale.source(count)
+
+    def action() -> None:
+        learner = gaussian(source, [scale.stage], maps=False)
+        learner.fit(np.arange(count))
+        learner.module.eval()
+        for rows in batches(np.arange(count), BATCH):
+            learner.score(rows)
+
+    return action
+
+
+def detect(scale: Scale) -> Action:
+    """Return ours: images to anomaly maps and scores by three Gaussians, with the encoder."""
+    device = set_up(TrainingSettings(threads=threads(), device="cpu"))
+    encoder = scale.encoder(STAGES).to(memory_format=torch.channels_last)
+    learner = gaussian(FeatureSource(scale.images(scale.batch), device, encoder=encoder), STAGES)
+    learner.module.eval()
+
+    def action() -> None:
+        learner.score(np.arange(scale.batch))
+
+    return action
+
+
+def detect_with_anomalib(scale: Scale) -> Action:
+    """Return the reference: anomalib's PaDiM with the same backbone and stages."""
+    from anomalib.models.image.padim.torch_model import PadimModel  # 8 s: in this process alone
+
+    torch.set_num_threads(threads())
+    how: Any = {"layers": list(STAGES), "pre_trained": False, "n_features": 100}
+    model = PadimModel(scale.architecture, **how).eval()
+    positions = (scale.image_side // 8) ** 2
+    model.gaussian.mean = torch.zeros(100, positions)
+    model.gaussian.inv_covariance = torch.eye(100).repeat(positions, 1, 1)
+    images = torch.from_numpy(scale.images(scale.batch)).permute(0, 3, 1, 2).contiguous()
+
+    @torch.inference_mode()
+    def action() -> None:
+        model(images.float() / 255)
+
+    return action
+
+
+def extract_in_turn(scale: Scale, out: Path) -> Action:
+    """Return the reference: a pass of the encoder for each stage."""
+    actions = [extract(scale, out, [stage]) for stage in STAGES]
+
+    def action() -> None:
+        for each in actions:
+            each()
+
+    return action
+
+
+def extract(scale: Scale, out: Path, stages: Sequence[int] = ()) -> Action:
     """Return ours: `extract_features`."""
     device = set_up(TrainingSettings(threads=threads(), device="cpu"))
     images = scale.images(2 * scale.batch)
-    encoder = scale.encoder().to(memory_format=torch.channels_last)
+    encoder = scale.encoder(stages).to(memory_format=torch.channels_last)
     return lambda: extract_features(images, encoder, device, np.inf, out)
 
 
@@ -127,15 +233,15 @@ def encode_one_by_one(scale: Scale, out: Path) -> Action:
         features = []
         for image in images:
             x = torch.from_numpy(image).permute(2, 0, 1).contiguous().float() / 255
-            features.append(encoder(x[None])[0].numpy())
+            features.append(encoder(x[None])[0][0].numpy())
         np.save(out, np.stack(features).astype(np.float16))
 
     return action
 
 
-def train(scale: Scale) -> Action:
+def train(scale: Scale, precision: str = "float32") -> Action:
     """Return ours: a batch of the one loop over epochs, on cached features."""
-    learner = Detector(scale.source(scale.batch), SETTINGS, Method.AEFLOW)
+    learner = Detector(scale.source(scale.batch), scale.settings(precision), Method.AEFLOW)
     learner.module.train()
     (update,) = learner.updates
     adam, rows = Adam(update), np.arange(scale.batch)
@@ -158,7 +264,7 @@ def train_plainly(scale: Scale) -> Action:
             subnet_constructor=conv_subnet,
             affine_clamping=SETTINGS.flow.clamp,
         )
-    decoder = Decoder(scale.channels, encoder.stride, SETTINGS.decoder)
+    decoder = Decoder(scale.channels, scale.stride, SETTINGS.decoder)
     optimizer = torch.optim.Adam(
         [*flow.parameters(), *decoder.parameters()],
         lr=SETTINGS.training.lr,
@@ -168,9 +274,9 @@ def train_plainly(scale: Scale) -> Action:
     def action() -> None:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
         with torch.no_grad():
-            z = encoder(x)
+            (z,) = encoder(x)
         latent, log_det = flow(z)
-        loss = 0.5 * flow_nll(latent, log_det).mean()
+        loss = 0.5 * flow_nll(latent, log_det[:, None, None]).mean()
         loss = loss + 0.5 * nn.functional.mse_loss(decoder(latent), x)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -182,7 +288,7 @@ def train_plainly(scale: Scale) -> Action:
 def score(scale: Scale, cached: bool = True) -> Action:
     """Return ours, `score_images`; the reference does not find features in a cache."""
     count = 2 * scale.batch
-    learner = Detector(scale.source(count, cached), SETTINGS, Method.AEFLOW)
+    learner = Detector(scale.source(count, cached), scale.settings(), Method.AEFLOW)
     learner.module.eval()
     index = pd.DataFrame(
         {
