@@ -1,6 +1,7 @@
 """The tiny study, and trainings on it."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from tests.unit.tiny import TinyStudy, fit_tiny
 
 # Tensors are tiny here: a second thread would only be in the way. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let random weights be the same whichever tests ran before."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture
