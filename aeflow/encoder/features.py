@@ -63,6 +63,11 @@ class FeatureSource:
             for stage, number in channels.items()
         }
 
+    @property
+    def side(self) -> int:
+        """Side of the finest stage's features."""
+        return next(iter(self.shapes.values())).side
+
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Return images in [0, 1], (B, 3, H, W), channels last."""
         pixels = torch.from_numpy(self._images[rows]).to(self.device, non_blocking=True)

@@ -26,8 +26,7 @@ class Detector(Learner):
         self.module.register_buffer("channels", channels)
         # What is loaded lies in memory as torch.linalg.inv lays it, so that products round alike.
         n = len(channels)
-        side = next(iter(source.shapes.values())).side
-        self.module.inv_covariance = torch.empty(side**2, n, n).mT
+        self.module.inv_covariance = torch.empty(source.side**2, n, n).mT
         self.module.to(source.device)
         self._map = AnomalyMapGenerator().to(source.device)
 

@@ -33,7 +33,6 @@ class Detector(Learner):
         model = PatchcoreModel(["layer1"], backbone="resnet18", pre_trained=False)
         self.module = model.to(source.device).eval()
         self._map = self.module.anomaly_map_generator
-        self._side = next(iter(source.shapes.values())).side
         # Only the memory is left. What a backbone would make comes from the source.
         del self.module.feature_extractor, self.module.anomaly_map_generator
 
@@ -68,7 +67,7 @@ class Detector(Learner):
         nearest, where = self.module.nearest_neighbors(embedding, n_neighbors=1)
         nearest, where = nearest.reshape(len(rows), -1), where.reshape(len(rows), -1)
         pred_score = self.module.compute_anomaly_score(nearest, where, embedding)
-        distances = nearest.reshape(len(rows), 1, self._side, -1)
+        distances = nearest.reshape(len(rows), 1, self._source.side, -1)
         size = (self._source.image_side,) * 2
         anomaly_map = self._map(distances, size)[:, 0]
         return one_score(self.name, pred_score, anomaly_map)
