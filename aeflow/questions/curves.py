@@ -154,10 +154,13 @@ def plot_training(source: Source, dataset: str, category: str, variant: str) -> 
     """Draw the loss and its two parts over the epochs, one line per seed."""
     trainings = source.trainings()
     first = trainings[0]["history"]
+    title = f"Training of {variant} on {dataset}, {category}"
+    if first.empty:
+        return nothing_to_draw(dataset, title, "Fitted in closed form: there are no epochs.")
     parts = {part: title for part, title in _CURVES.items() if f"val_{part}" in first}
     figure = Figure(figsize=(3 * len(parts), 2.9), layout="constrained")
     panels = figure.subplots(1, len(parts), squeeze=False).ravel()
-    for axes, (part, title) in zip(panels, parts.items(), strict=True):
+    for axes, (part, name) in zip(panels, parts.items(), strict=True):
         for training in trainings:
             history = training["history"]
             epochs, validation = history["epoch"], history[f"val_{part}"]
@@ -165,13 +168,12 @@ def plot_training(source: Source, dataset: str, category: str, variant: str) -> 
             colour, best = line.get_color(), epochs == training["best_epoch"]
             axes.plot(epochs, history[f"train_{part}"], "--", color=colour, linewidth=0.9)
             axes.plot(epochs[best], validation[best], color=colour, **_DOT)
-        axes.set(title=title, xlabel="Epoch")
+        axes.set(title=name, xlabel="Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     panels[0].plot([], [], "k-", label="validation normals")
     panels[0].plot([], [], "k--", linewidth=0.9, label="training normals")
     panels[0].plot([], [], "ko", markersize=5, label="kept epoch")
     legend_below(figure, 6)
-    title = f"Training of {variant} on {dataset}, {category}"
     text = (
         "Dashed: training normals. Solid: validation normals. One colour per seed; the dot is the "
         "epoch whose model is kept."

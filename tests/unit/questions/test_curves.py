@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -174,3 +175,12 @@ def test_a_part_that_a_variant_lacks_has_no_panel():
     source = SimpleNamespace(trainings=lambda: [training(0, 1, ("loss", "reconstruction"))])
     figure = plot_training(source, "tiles", "all", "aeflow").figure
     assert titles(figure) == ["Loss", "Reconstruction error"]
+
+
+def test_a_fit_in_closed_form_has_no_empty_axes():
+    fitted = {**training(0, None), "history": training(0, 1)["history"].iloc[:0]}
+    drawing = plot_training(
+        SimpleNamespace(trainings=lambda: [fitted]), "tiles", "all", "gaussian"
+    )
+    assert "no epochs" in " ".join(text.get_text() for text in drawing.figure.findobj(Text))
+    assert drawing.caption.title == "Training of gaussian on tiles, all"
