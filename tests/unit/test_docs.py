@@ -75,7 +75,7 @@ def test_the_readmes_tree_is_the_tree() -> None:
         name.rstrip(",").rstrip("/")
         for line in tree.splitlines()
         if not line.startswith(" ")
-        for name in line[:21].split()
+        for name in line.partition("  ")[0].split()
     }
     tops = {name.partition("/")[0] for name in listed() if "/" in name}
     assert tops <= named
