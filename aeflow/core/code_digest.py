@@ -2,8 +2,7 @@
 
 import ast
 import hashlib
-import io
-import tokenize
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +11,9 @@ from pathlib import Path
 SHAPES_NO_NUMBER = ("aeflow.core", "aeflow.study")
 # What a download brings is checked by its checksum; the contents only name what is made.
 NOR_DO = ("aeflow.data.download", "aeflow.report.contents")
+STRING_OR_COMMENT = re.compile(
+    r'''("""|\'{3})(?:\\.|.)*?\1|(["'])(?:\\.|.)*?\2|#[^\n]*''', re.DOTALL
+)
 
 
 def code_digest(*files: Path) -> str:
@@ -40,37 +42,38 @@ def imported_files(*files: Path) -> set[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in _imports(path) for file in _files_of(name)]
+            waiting += [file for name in _read(path)[1] for file in _files_of(name)]
     return found
 
 
-@lru_cache
 def significant_source(path: Path) -> str:
     """Return a file's source without comments, docstrings and blank lines."""
-    source = path.read_text(encoding="utf-8")
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        if isinstance(node, documented) and ast.get_docstring(node) is not None:
-            text = node.body[0]
-            for row in range(text.lineno, (text.end_lineno or text.lineno) + 1):
-                lines[row - 1] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+    return _read(path)[0]
 
 
 @lru_cache
-def _imports(path: Path) -> frozenset[str]:
+def _read(path: Path) -> tuple[str, frozenset[str]]:
+    """Return a file's significant source, and the modules of the package that it imports."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    # Not `tokenize`, which takes as long as all else that is planned of a small study.
+    for found in STRING_OR_COMMENT.finditer(source):
+        if found[0].startswith("#"):
+            before = source[: found.start()]
+            lines[before.count("\n")] = before[before.rfind("\n") + 1 :]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.split(".")[0] == "aeflow")
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            for row in range(text.lineno, (text.end_lineno or text.lineno) + 1):
+                lines[row - 1] = ""
+    kept = "\n".join(line.rstrip() for line in lines if line.strip())
+    return kept, frozenset(name for name in names if name.split(".")[0] == "aeflow")
 
 
 def _files_of(module: str) -> list[Path]:
