@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.workflow import warm_snakemake
+
 ROOT = Path(__file__).parents[2]
 # The same way through every rule in a fraction of the demo's time.
 TINY = """
@@ -90,18 +92,26 @@ class Repository:
     def command(self, *arguments: str, overlay: str | None = None) -> list[str]:
         return ["snakemake", "--configfile", overlay or self.overlay, "--cores", "2", *arguments]
 
-    def snakemake(
-        self, *arguments: str, overlay: str | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake; with `check` its failure is the test's."""
+    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy; with `check` its failure is the test's."""
         done = subprocess.run(
-            self.command(*arguments, overlay=overlay),
+            command,
             cwd=self.folder,
-            env=self.environment(),
+            env={**self.environment(), "GIT_CONFIG_GLOBAL": "/dev/null", **IDENTITY},
             capture_output=True,
             text=True,
             check=False,
         )
+        if check and done.returncode:
+            pytest.fail(f"{command} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def snakemake(
+        self, *arguments: str, overlay: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake; with `check` its failure is the test's."""
+        asked = self.command(*arguments, overlay=overlay)[1:]
+        done = warm_snakemake.run(asked, self.folder, self.environment())
         if check and done.returncode:
             pytest.fail(f"snakemake {arguments} failed:\n{done.stdout}\n{done.stderr}")
         return done
@@ -142,7 +152,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The demo study, run from nothing. Not to be changed."""
 
     def run(folder: Path) -> None:
-        Repository(copy_repository(folder)).snakemake(overlay="config/demo.yaml")
+        repository = Repository(copy_repository(folder))
+        repository.call(*repository.command(overlay="config/demo.yaml"))
 
     return Repository(once(tmp_path_factory, "demo", run))
 
@@ -179,20 +190,6 @@ def edit(tiny: Repository) -> Callable[[str, str, str], None]:
 
 class Shared(Repository):
     """A working copy of the shared study."""
-
-    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the copy."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**self.environment(), "GIT_CONFIG_GLOBAL": "/dev/null", **IDENTITY},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and done.returncode:
-            pytest.fail(f"{command} failed:\n{done.stdout}\n{done.stderr}")
-        return done
 
     def track(self, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.call("python", "scripts/track.py", "--configfile", self.overlay, check=check)

@@ -124,10 +124,9 @@ def test_kind_1_an_edit_plans_its_dataset_and_no_other(own: Repository) -> None:
         lambda: (screws / "groups.csv").write_text(groups(screws)),
     ]
     for number, edit in enumerate(edits):
-        before = planned(own)
         edit()
         expected = {3: {"score_images": 2}, 2: {}}.get(number, OF_ONE)
-        assert planned(own) == expected, before
+        assert planned(own) == expected, number
     own.snakemake("data/receipts/prepared/screws/all.json")
     assert (own.folder / "data/prepared/screws/all/index.csv").read_text().count(",train1,") == 2
 
