@@ -4,6 +4,7 @@ Python's start and Snakemake's imports are half of what a dry run costs. The mod
 repository are not imported here: each run takes its copy's.
 """
 
+import asyncio
 import atexit
 import gc
 import json
@@ -14,7 +15,6 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 # All that a dry run imports and is not the repository's.
 IMPORTED = [
@@ -49,11 +49,20 @@ def run(
         return subprocess.CompletedProcess(arguments, status, *(each.read_text() for each in told))
 
 
-def _as_asked(
-    arguments: list[str], folder: str, environment: dict[str, str], *told: str
-) -> NoReturn:
-    from snakemake.cli import main
+def _import() -> None:
+    for name in IMPORTED:
+        import_module(name)
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
+    async def a_second(self: object) -> None:
+        """Ask for the state of SLURM's jobs soon again, not after 2, 12, 22, ... seconds."""
+        await asyncio.sleep(1)
+
+    RemoteExecutor.sleep = a_second
+    gc.freeze()
+
+
+def _as_asked(arguments: list[str], folder: str, environment: dict[str, str], *told: str) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -61,18 +70,16 @@ def _as_asked(
     sys.argv = ["snakemake", *arguments]
     for number, name in enumerate(["/dev/null", *told]):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-    sys.exit(main())
-
-
-def _serve() -> None:
-    for name in IMPORTED:
-        import_module(name)
-    gc.freeze()
-    for line in sys.stdin:
-        if not (child := os.fork()):
-            _as_asked(*json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
-    _serve()
+    _import()
+    from snakemake.cli import main
+
+    if sys.argv[1:]:  # a run in this process
+        main()
+    for line in sys.stdin:
+        if not (child := os.fork()):
+            _as_asked(*json.loads(line))
+            main()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

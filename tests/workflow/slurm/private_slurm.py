@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow import warm_snakemake
 from tests.workflow.conftest import CELL, TINY, Repository
 
 SCRIPTS = Path(__file__).parent
@@ -100,6 +101,8 @@ class PrivateSlurm:
         for process in wardens + tasks:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        # What the controller finds by itself after SlurmdTimeout.
+        self.run("scontrol", "update", f"NodeName={node}", "State=down", "Reason=lost")
 
     def lives(self, node: str) -> bool:
         pid = (self.folder / f"slurmd-{node}.pid").read_text().strip()
@@ -149,9 +152,10 @@ class OnSlurm(Repository):
 
     def start(self, *arguments: str, overlay: str) -> None:
         """Start Snakemake; what it says goes to the file `said`."""
+        command = self.command(*arguments, overlay=overlay)
         with (self.folder / "said").open("wb") as said:
             self.run = subprocess.Popen(
-                self.command(*arguments, overlay=overlay),
+                [sys.executable, warm_snakemake.__file__, *command[1:]],
                 cwd=self.folder,
                 env=self.environment(),
                 stdout=said,

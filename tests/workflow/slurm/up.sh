@@ -73,8 +73,8 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=500
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 MinJobAge=3600
-# A lost node is noticed after this many seconds, and one that is back is used again.
-SlurmdTimeout=10
+# A node that a busy machine keeps from answering is not lost; one that is back is used again.
+SlurmdTimeout=300
 ReturnToService=2
 KillWait=2
 PreemptType=preempt/partition_prio
