@@ -63,10 +63,9 @@ def test_kind_12_a_study_of_many_categories_and_variants_has_short_plain_command
     assert [command for command in commands if not PLAIN.fullmatch(command)] == []
 
 
-@pytest.mark.parametrize(
-    "name", ["x; touch ran", "$(touch ran)", "`touch ran`", "x' ; touch ran '"]
-)
-def test_a_card_with_a_command_for_a_category_is_refused(many: Repository, name: str) -> None:
+def test_a_card_with_a_command_for_a_category_is_refused(many: Repository) -> None:
+    """Whatever a shell would read, in whatever place: tests/unit/study/test_names.py."""
+    name = "$(touch ran)"
     card = yaml.safe_load((many.folder / "config/datasets/many.yaml").read_text())
     card |= {"name": "wrong", "counts": {name: None}}
     (many.folder / "config/datasets/wrong.yaml").write_text(yaml.safe_dump(card))

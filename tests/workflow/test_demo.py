@@ -105,13 +105,6 @@ def test_what_git_gets_is_compared_by_content(demo: Repository) -> None:
     assert max(path.stat().st_size for path in small) < limit / 10
 
 
-def test_no_command_grows_with_the_study(demo: Repository) -> None:
-    said = demo.snakemake("--dry-run", "--forceall", overlay="config/demo.yaml").stdout
-    commands = [line.strip() for line in said.splitlines() if "python scripts/" in line]
-    assert len(commands) > 50
-    assert max(map(len, commands)) < 400
-
-
 def test_a_trained_model_says_what_made_it(demo: Repository) -> None:
     cell = "demo_textures/brick/aeflow/seed0"
     receipt = json.loads((demo.results("demo") / f"train/{cell}.json").read_text())

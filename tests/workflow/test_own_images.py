@@ -171,8 +171,6 @@ def test_kind_1_an_archive_of_ones_own_is_live(own: Repository) -> None:
     [
         ("user/nowhere", "folder_mvtec", "datasets[screws].source: user/nowhere does not exist"),
         ("user/parts", "folder_mvtec", "This looks like the card folder_two"),
-        ("user/screws/train", "folder_two", "no image is where the card folder_two looks"),
-        ("user/screws", "folder_list", "datasets[screws].source: user/screws: the folder has no "),
         ("own.yaml", "folder_two", "neither a zip nor a tar archive"),
     ],
 )

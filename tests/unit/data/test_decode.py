@@ -113,12 +113,7 @@ def test_every_kind_of_colour_becomes_rgb() -> None:
     assert np.abs(found - luma[:, :, None]).max() <= 1
 
 
-def test_transparency_is_put_on_black() -> None:
-    pixels, gray = noise(channels=4), noise(channels=2)
-    expected = pixels[:, :, :3] * (pixels[:, :, 3:] / 255)
-    assert np.abs(decode(encode(pixels)) - expected).max() <= 1
-    expected = gray[:, :, 0] * (gray[:, :, 1] / 255)
-    assert np.abs(decode(encode(gray))[:, :, 0] - expected).max() <= 1
+def test_a_transparent_colour_is_black() -> None:
     palette = Image.fromarray(np.ones((SIDE, SIDE), np.uint8), "P")
     palette.putpalette([255] * 12)
     assert decode(encode(palette)).min() == 255
@@ -313,12 +308,6 @@ def test_kind_6_a_colour_that_is_transparent_is_black_at_any_depth() -> None:
         assert facts.notes == ()
 
 
-def test_white_is_zero_where_a_deep_tiff_says_so() -> None:
-    values = deep(16)
-    found = decode(tiff(values, photometric="miniswhite"))
-    np.testing.assert_array_equal(found, decode(tiff(65535 - values)))
-
-
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_opacity_of_any_depth_is_put_on_black(depth: type) -> None:
     most = np.iinfo(depth).max
@@ -332,7 +321,7 @@ def test_opacity_of_any_depth_is_put_on_black(depth: type) -> None:
             tiff(values, photometric=photometric, **extra),
         ):
             found = decode_image(content, settings())
-            assert np.abs(found.pixels - expected).max() <= 1.5
+            assert np.abs(found.pixels - expected).max() <= (1 if depth == np.uint8 else 1.5)
             assert found.facts.notes == ()
             assert found.facts.channels == values.shape[2]
 
