@@ -16,7 +16,7 @@ import yaml
 
 from tests.unit.data.faulty_server import Server, serving
 from tests.workflow.conftest import CELL, Repository, Shared, copy_repository
-from tests.workflow.test_bad_inputs import CARD, OVERLAY, encoded, noise, run_mounted
+from tests.workflow.test_bad_inputs import CARD, OVERLAY, encoded, noise
 
 # In two halves, as the copies hold this file too.
 PASSWORD, TOKEN = "pa55" + "-of-nobody", "t0k3n" + "-of-nobody"
@@ -190,20 +190,6 @@ def running_in(folder: Path) -> list[int]:
     return found
 
 
-def test_a_folder_deep_inside_results_that_cannot_be_written(toy: Shared) -> None:
-    """A read-only mount binds root too, whom permissions do not."""
-    deep = "results/toy/scores/toy/all"
-    (toy.folder / deep).mkdir(parents=True)
-    mounts = [f"mount --bind {deep} {deep}", f"mount -o remount,ro,bind {deep}"]
-    told = run_mounted(toy, [*mounts, " ".join(toy.command())])
-    assert told.splitlines()[-1] == (
-        f"Cannot write {deep}/gradient: the file system is read-only: choose a folder that can be "
-        "written."
-    )
-    assert "Traceback" not in told
-    assert not (toy.folder / "data").exists(), "no job has run"
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -211,8 +197,6 @@ def test_a_folder_deep_inside_results_that_cannot_be_written(toy: Shared) -> Non
         ("a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n", "overlay.yaml: more than 300,000 values"),
         ('{"study": "a",\n"study": "b"}', "overlay.json, line 2: the key 'study' stands there"),
         ("1: x\n", "configuration: keys should be strings, not 1 (put it in quotes)"),
-        ("study: logs\n", "configuration: study: results/logs/ is there for every study"),
-        ("flow: {steps: true}\n", "configuration: flow.steps: a number is needed"),
         ('study: "a\\x1b[31m"\n', "configuration: study: a character that cannot be seen"),
     ],
 )
