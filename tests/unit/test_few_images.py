@@ -57,8 +57,9 @@ SITUATIONS = {
         ["The threshold has the highest F1 on 1 normal and 1 anomalous", NO_SCALE],
     ),
 }
-# One of each kind of lack in the test: figures and page know of no other.
-SHOWN = {"two normals", "no anomalies", "no normal in the test", "one anomaly", "one test image"}
+# One of each kind of lack in the test: figures and page know of no other. Without an anomaly, that
+# is "one test image".
+SHOWN = {"two normals", "no normal in the test", "one anomaly", "one test image"}
 
 
 @pytest.fixture

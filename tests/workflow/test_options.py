@@ -1,10 +1,10 @@
 """Options of Snakemake that cannot be used are told in one sentence, before any rule is read."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.workflow import warm_snakemake
 from tests.workflow.conftest import ROOT, Repository
 
 
@@ -22,16 +22,9 @@ def test_an_option_that_cannot_be_used_is_told_in_one_sentence(
     tmp_path: Path, options: str, said: str
 ) -> None:
     (tmp_path / "latin.yaml").write_bytes("study: grün".encode("latin-1"))
-    done = subprocess.run(
-        ["snakemake", "--dry-run", *options.format(tmp=tmp_path).split()],
-        cwd=ROOT,
-        env=Repository(ROOT).environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
+    arguments = ["--dry-run", *options.format(tmp=tmp_path).split()]
+    done = warm_snakemake.run(arguments, ROOT, Repository(ROOT).environment())
+    lines = (done.stdout + done.stderr).splitlines()
     told = [line for line in lines if line.startswith(said.format(tmp=tmp_path))]
     assert done.returncode == 1
     assert len(told) == 1
