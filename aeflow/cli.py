@@ -1,4 +1,4 @@
-"""The command `aeflow`: whether datasets are what their cards say, and results what made them."""
+"""The command `aeflow`: check datasets and results, and use what was trained on new images."""
 
 import argparse
 import io
@@ -30,11 +30,13 @@ from aeflow.data.records import NoImagesError, Record, count_records
 from aeflow.data.sources import check_file, is_pinned, replaced_files
 from aeflow.data.workers import Job, archive_workers, create_rows, decode_images
 from aeflow.doctor import Doctor
+from aeflow.judging.thresholds import Threshold
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
 from aeflow.study.cells import PATHS
 from aeflow.study.defaults import load_study
 from aeflow.study.entries import DatasetEntry
-from aeflow.study.settings import DataSettings
+from aeflow.study.settings import DataSettings, ThresholdSettings
+from aeflow.study.study import read_study
 
 KINDS = ("normal", "anomalous")
 
@@ -58,6 +60,29 @@ def main(arguments: list[str] | None = None) -> int:
     )
     doctor.add_argument("--configfile", type=Path, nargs="+", default=[], help="as for snakemake")
     doctor.set_defaults(run=examine_study)
+    pack = commands.add_parser("pack", help="make one file of what was trained, a detector")
+    pack.add_argument("study", help="its name, or its folder in results/")
+    pack.add_argument("dataset")
+    pack.add_argument("variant", help="of a fusion its members are packed together")
+    pack.add_argument("--category", help="where the dataset has several")
+    pack.add_argument("--seed", type=int, help="the study's first, unless told")
+    pack.add_argument(
+        "--half", action="store_true", help="weights in half precision, half the size"
+    )
+    pack.add_argument("--out", type=Path, help="results/STUDY/detectors/..., unless told")
+    pack.set_defaults(run=pack_detector)
+    predict = commands.add_parser("predict", help="scores, verdicts and maps of new images")
+    predict.add_argument("detector", type=Path, help="what `aeflow pack` wrote")
+    predict.add_argument("images", nargs="+", help="images, folders, patterns, a zip, a csv list")
+    predict.add_argument("--out", type=Path, required=True, help="folder for the results")
+    predict.add_argument("--maps", choices=("none", "npy", "tiff"), default="none")
+    predict.add_argument("--no-overlays", action="store_true", help="no picture of each image")
+    at = predict.add_mutually_exclusive_group()
+    at.add_argument("--threshold", type=float, help="a score from which an image is anomalous")
+    at.add_argument("--sensitivity", type=float, help="of the validation anomalies, 0 to 1")
+    at.add_argument("--specificity", type=float, help="of the validation normals, 0 to 1")
+    at.add_argument("--fpr", type=float, help="false positive rate: 1 - specificity")
+    predict.set_defaults(run=predict_images)
     options = parser.parse_args(arguments)
     logging.getLogger("aeflow").addHandler(logging.NullHandler())  # findings are printed instead
     for stream in (sys.stdout, sys.stderr):
@@ -141,6 +166,74 @@ def examine_study(options: argparse.Namespace) -> int:
     verdict = f"failed, findings: {found}" if found else "passed"
     print(f"{doctor.study.study}: {verdict}, files examined: {len(doctor.examined)}")
     return 1 if found else 0
+
+
+def pack_detector(options: argparse.Namespace) -> int:
+    """Write a trained cell as one file, and say what it is."""
+    from aeflow.detector.pack import find_cell, pack  # torch
+
+    logging.basicConfig(level=logging.WARNING, format="aeflow: %(message)s")
+    place = Path(options.study)
+    study = read_study(
+        place / "study.json" if place.is_dir() else Path(PATHS["study"].format(study=place.name))
+    )
+    cell = find_cell(study, options.dataset, options.variant, options.category, options.seed)
+    name = f"{cell.dataset}-{cell.category}-{cell.variant}-seed{cell.seed}.safetensors"
+    target = options.out or Path("results", study.study, "detectors", name)
+    detector = pack(study, cell, target, options.half)
+    gt_label, _ = detector.validation
+    normals = int((gt_label == 0).sum())
+    print(
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB, {_threshold(detector)}, validated on "
+        f"{normals} normal and {len(gt_label) - normals} anomalous images"
+    )
+    return 0
+
+
+def predict_images(options: argparse.Namespace) -> int:
+    """Score new images; 0: all of them, 3: some could not be used."""
+    from aeflow.detector.detector import Detector  # torch
+    from aeflow.detector.predictions import NAME, predict
+
+    logging.basicConfig(level=logging.INFO, format="aeflow: %(message)s")
+    detector = Detector.load(options.detector)
+    specificity = options.specificity if options.fpr is None else 1 - options.fpr
+    if options.threshold is not None:
+        detector.threshold = Threshold(options.threshold, "given")
+    elif (asked := options.sensitivity) is not None:
+        detector.operate(_rule("--sensitivity", "sensitivity", sensitivity=asked))
+    elif specificity is not None:
+        name = "--specificity" if options.fpr is None else "--fpr"
+        detector.operate(_rule(name, "normal_quantile", quantile=specificity))
+    if detector.threshold.value is None and detector.threshold.reason:
+        raise DataError(detector.threshold.reason)
+    print(f"{options.detector}: {_threshold(detector)}", file=sys.stderr)
+    if detector.threshold.warning:
+        print(f"aeflow: {detector.threshold.warning}", file=sys.stderr)
+    found = predict(
+        *(detector, options.detector, options.images, options.out, options.maps),
+        pictures=not options.no_overlays,
+    )
+    print(
+        f"{found.images} images: {found.anomalous} anomalous, "
+        f"{found.images - found.anomalous - found.unreadable} normal, "
+        f"{found.unreadable} could not be used; {options.out / NAME}"
+    )
+    return 3 if found.unreadable else 0
+
+
+def _rule(option: str, rule: str, **values: float) -> ThresholdSettings:
+    return validate(ThresholdSettings, {"rule": rule, **values}, option)
+
+
+def _threshold(detector: Any) -> str:
+    """Return the threshold and what it was fitted to, as part of a sentence."""
+    fitted, (gt_label, _) = detector.threshold, detector.validation
+    if fitted.value is None:
+        return f"no threshold ({fitted.reason})"
+    kinds = {"given": "as told", "normal_quantile": f"{(gt_label == 0).sum()} validation normals"}
+    behind = kinds.get(fitted.rule, f"{len(gt_label)} validation images")
+    return f"threshold {fitted.value:.6g} ({fitted.rule}, {behind})"
 
 
 def _check_fetched(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from aeflow.core.errors import DataError
@@ -40,3 +40,13 @@ def read_facts(path: Path) -> dict[str, str]:
         raise DataError(f"{path} was not written by this program: delete it and run again.")
     facts: dict[str, str] = json.loads(metadata["facts"])
     return facts
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a file; DataError: it is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.") from error
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged ({error}).") from error

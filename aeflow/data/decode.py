@@ -104,6 +104,40 @@ def decode_image(content: bytes, settings: DataSettings, levels: Levels | None =
     return Decoded(pixels, facts)
 
 
+def show_image(
+    content: bytes, settings: DataSettings, levels: Levels | None, most: int
+) -> Image.Image:
+    """Return an image in its own proportion, upright, RGB, its longer side at most `most` pixels.
+
+    Its gray levels are those of `decode_image`, which may raise the same.
+    """
+    opened = open_image(content, settings.frame, settings.intensity == "window")
+    flat = _load(opened, most)[0] if opened.read is None else _flatten(opened, settings, levels)[0]
+    flat.thumbnail((most, most))
+    return flat.convert("RGB")
+
+
+def on_image(
+    anomaly_map: NDArray[np.float32], size: tuple[int, int], settings: DataSettings
+) -> NDArray[np.float32]:
+    """Return a map of the prepared square, (S, S), as one of the whole image, (height, width).
+
+    Args:
+        size: width and height of the image, in which its proportion counts.
+
+    Returns:
+        NaN where the square shows nothing of the image.
+    """
+    place, side = _place(size, settings), settings.image_size
+    x, y = place.corner(side)
+    shown = Image.fromarray(anomaly_map[y : y + place.height, x : x + place.width])
+    left, top, right, bottom = (round(edge) for edge in place.box(*size))
+    whole = np.full(size[::-1], np.nan, np.float32)
+    fitted = shown.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    whole[top:bottom, left:right] = np.asarray(fitted)
+    return whole
+
+
 def decode_mask(content: bytes, settings: DataSettings, image: ImageFacts) -> Decoded:
     """Decode a mask with the geometry of its image.
 

@@ -4,7 +4,7 @@ timm and torchvision take two seconds to import, so they are only where a backbo
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,13 +69,22 @@ def load_encoder(weights: Path, stages: Sequence[int], finetune: bool = False) -
     Raises:
         ConfigError: the architecture lacks one of the stages.
     """
-    facts = read_facts(weights)
+    return build_encoder(read_facts(weights), load_file(weights), stages, finetune)
+
+
+def build_encoder(
+    facts: Mapping[str, str],
+    weights: Mapping[str, Tensor],
+    stages: Sequence[int],
+    finetune: bool = False,
+) -> Encoder:
+    """Build an encoder from the content of such a file; see `load_encoder`."""
     cut = _TimmMaps if facts["library"] == "timm" else _TorchvisionMaps
     # The libraries start from random weights. A flow that is built afterwards must not depend on
     # whether its features came from the cache.
     with torch.random.fork_rng(devices=[]):
         model = create_backbone(facts["library"], facts["architecture"])
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(weights)
     ends = {stride_of(stage): stage for stage in range(1, 7)}
     found = {ends[stride]: end for stride, end in cut.ends(model).items() if stride in ends}
     for stage in stages:

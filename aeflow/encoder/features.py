@@ -176,9 +176,7 @@ def extract_features(
         DataError: a feature is beyond the range of half precision.
     """
     source = FeatureSource(images, device, encoder=encoder)
-    row = np.dtype(
-        [(str(k), "<f2", (s.side, s.side, s.channels)) for k, s in source.shapes.items()]
-    )
+    row = row_type(source)
     gib = len(images) * row.itemsize / GIB
     cached = gib <= max_gib
     if not cached:
@@ -205,15 +203,26 @@ def extract_features(
         steps = range(0, rows_written, BATCH)
         for start in tqdm(steps, "features", disable=None, unit="batch"):
             rows = np.arange(start, min(start + BATCH, rows_written))
-            block = np.empty(len(rows), row)
-            for stage, z in source.raw_features(rows).items():
-                if not z.isfinite().all():
-                    raise DataError(
-                        f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "
-                        "precision: choose other encoder.stages or another encoder.name."
-                    )
-                block[str(stage)] = z.permute(0, 2, 3, 1).half().cpu().numpy()
-            file.write(block.data)
+            file.write(encode(source, rows).data)
     shapes = {str(stage): list(row[str(stage)].shape) for stage in source.shapes}
     logger.info("%d images, features (h, w, C) = %s, %.2f GiB", len(images), shapes, gib)
     return {"cached": cached, "shapes": shapes, "images": len(images)}
+
+
+def row_type(source: FeatureSource) -> np.dtype[np.void]:
+    """Return the type of a record of the cache: a field of float16 (h, w, C) per stage."""
+    fields = source.shapes.items()
+    return np.dtype([(str(stage), "<f2", (s.side, s.side, s.channels)) for stage, s in fields])
+
+
+def encode(source: FeatureSource, rows: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return the records of some images; DataError: a feature is beyond half precision."""
+    block = np.empty(len(rows), row_type(source))
+    for stage, z in source.raw_features(rows).items():
+        if not z.isfinite().all():
+            raise DataError(
+                f"Features of images {rows[0]} to {rows[-1]} are beyond the range of half "
+                "precision: choose other encoder.stages or another encoder.name."
+            )
+        block[str(stage)] = z.permute(0, 2, 3, 1).half().cpu().numpy()
+    return block

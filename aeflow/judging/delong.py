@@ -75,14 +75,15 @@ def compare_aurocs(gt_label: Array, first: Array, second: Array) -> Comparison:
     scale = seeds * others
     wins, losses = above @ weight, below @ weight
     difference = float(wins.mean() / (len(below) * scale))
-    reason = _too_few(gt_label, FEW)
-    if reason is None and np.ptp(wins) == 0 and np.ptp(losses) == 0:
+    if reason := _too_few(gt_label, FEW):
+        return Comparison(auroc, other, difference, reason=reason)
+    if np.ptp(wins) == 0 and np.ptp(losses) == 0:
         reason = (
             f"The difference is {difference:.3g} for every image, so it has no variance and there "
             f"is nothing to test."
         )
-    if reason:
-        return Comparison(auroc, other, difference, reason=reason)
+        none = 0.0 if difference == 0 else None  # alike on every image, so on others too
+        return Comparison(auroc, other, difference, none, reason=reason)
     error = float(np.sqrt(_covariance(wins, losses)) / scale)
     return _tested(auroc, other, difference, error)
 
@@ -91,7 +92,7 @@ def mean_comparison(comparisons: Sequence[Comparison]) -> Comparison:
     """Return the comparison of the mean AUROC over categories, whose test images are distinct.
 
     The categories' differences are independent, so their variances add. Without a standard error
-    in one of them there is none for the mean.
+    in one of them there is none for the mean; where two methods are alike on every image it is 0.
     """
     for comparison in comparisons:
         if comparison.difference is None:
@@ -102,6 +103,8 @@ def mean_comparison(comparisons: Sequence[Comparison]) -> Comparison:
         if comparison.standard_error is None:
             return Comparison(first, second, difference, reason=comparison.reason)
     errors = np.array([c.standard_error for c in comparisons], dtype=np.float64)
+    if not errors.any():
+        return Comparison(first, second, difference, 0.0, reason=comparisons[0].reason)
     return _tested(first, second, difference, float(np.sqrt(np.square(errors).sum()) / len(found)))
 
 

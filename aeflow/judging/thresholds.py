@@ -33,6 +33,7 @@ class Threshold:
 def fit_threshold(gt_label: Array, pred_score: Array, threshold: ThresholdSettings) -> Threshold:
     """Fit the threshold on validation labels (N,) and scores (N,).
 
+    sensitivity: the highest observed score that finds this share of the anomalous images.
     f1_max: the observed score with the highest F1; among equals the highest score, that is the
     fewest false alarms. normal_quantile: the quantile of the normals' scores, interpolated
     linearly between neighbours. f1_max falls back to it without validation anomalies.
@@ -43,6 +44,22 @@ def fit_threshold(gt_label: Array, pred_score: Array, threshold: ThresholdSettin
             reason="A threshold needs normal validation images, there are none: raise "
             "data.val_fraction."
         )
+    if threshold.rule == "sensitivity":
+        anomalous = np.sort(pred_score[gt_label != NORMAL])[::-1]
+        if not anomalous.size:
+            return Threshold(
+                reason="A threshold of a sensitivity needs anomalous validation images, there are "
+                "none: choose a specificity (normal_quantile)."
+            )
+        found = math.ceil(threshold.sensitivity * anomalous.size - 1e-9)
+        few = math.ceil(1 / (1 - threshold.sensitivity) - 1e-9)
+        warning = None
+        if anomalous.size < few:
+            warning = (
+                f"The threshold finds {threshold.sensitivity:g} of {anomalous.size} anomalous "
+                f"validation images, so it depends on single images: that takes {few} or more."
+            )
+        return Threshold(float(anomalous[found - 1]), "sensitivity", warning=warning)
     if threshold.rule == "f1_max" and not missing_class(gt_label):
         curve, warning = threshold_curve(gt_label, pred_score), None
         if min(normals.size, gt_label.size - normals.size) < FEW:

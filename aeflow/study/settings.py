@@ -301,13 +301,19 @@ class ScoreSettings(Strict):
 class ThresholdSettings(Strict):
     """How the threshold is fitted, always on validation images."""
 
-    rule: Literal["f1_max", "normal_quantile"] = Field(
+    rule: Literal["f1_max", "normal_quantile", "sensitivity"] = Field(
         "f1_max",
         description="f1_max needs validation anomalies; without any it falls back to "
-        "normal_quantile, and the table says so.",
+        "normal_quantile, and the table says so. sensitivity needs them too.",
     )
     quantile: float = Field(
-        0.95, gt=0, lt=1, description="Quantile of the validation normals' scores."
+        0.95,
+        gt=0,
+        lt=1,
+        description="Quantile of the validation normals' scores: the specificity there.",
+    )
+    sensitivity: float = Field(
+        0.95, gt=0, lt=1, description="Share of the validation anomalies that are to be found."
     )
 
 

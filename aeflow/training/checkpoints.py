@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
-from aeflow.core.receipts import check_made, differences
+from aeflow.core.receipts import Receipt, check_made, differences
 from aeflow.methods.method import Learner, build
 from aeflow.study.asked import ScoreAsked
 from aeflow.training.devices import set_up
@@ -30,18 +30,12 @@ def load_learner(
         CheckpointError: the checkpoint is missing, was changed, or belongs to other settings or
             images.
     """
-    try:
-        receipt = check_made(model, trained)
-    except DataError as error:
-        raise CheckpointError(f"The checkpoint cannot be used: {error}") from error
-    wanted = asked.model_dump(mode="json", include={"method", "settings"})
-    found = {key: receipt.settings.get(key) for key in wanted}
-    wanted["index_sha256"] = sha256_file(index)
-    found["index_sha256"] = receipt.origin.get(index.as_posix())
-    if different := "; ".join(differences(found, wanted)):
+    receipt = check_checkpoint(asked, model, trained)
+    known, there = receipt.origin.get(index.as_posix()), sha256_file(index)
+    if known != there:
         raise CheckpointError(
-            f"{model} was made from something else than configured now, as {trained} says "
-            f"({different}): run train_model again."
+            f"{model} was trained on other images, as {trained} says ({index} had the SHA-256 "
+            f"{known}, and has {there}): run train_model again."
         )
     device = set_up(asked.settings.training, peer=asked.method.peer)
     learner = build(asked.method, asked.settings, images, device, features, weights)
@@ -54,3 +48,23 @@ def load_learner(
     learner.module.eval()
     learner.top_shares, learner.maps = asked.top_shares, asked.maps
     return learner
+
+
+def check_checkpoint(asked: ScoreAsked, model: Path, trained: Path) -> Receipt:
+    """Return the receipt of a checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, was changed, or belongs to other settings.
+    """
+    try:
+        receipt = check_made(model, trained)
+    except DataError as error:
+        raise CheckpointError(f"The checkpoint cannot be used: {error}") from error
+    wanted = asked.model_dump(mode="json", include={"method", "settings"})
+    found = {key: receipt.settings.get(key) for key in wanted}
+    if different := "; ".join(differences(found, wanted)):
+        raise CheckpointError(
+            f"{model} was made from something else than configured now, as {trained} says "
+            f"({different}): run train_model again."
+        )
+    return receipt

@@ -12,8 +12,8 @@ import yaml
 from aeflow.study.cells import STEPS
 from tests.workflow.conftest import Repository, copy_repository
 
-CATEGORIES, VARIANTS, ALPHAS = 40, 60, 5
-LONGEST = 500  # characters; the longest has 341
+CATEGORIES, VARIANTS, ALPHAS = 100, 60, 5
+LONGEST = 1000  # characters
 # What is no more to a shell than itself.
 PLAIN = re.compile(r"[A-Za-z0-9_./+ -]+")
 

@@ -123,7 +123,7 @@ def test_what_cannot_be_tested_is_no_number():
     seeds = np.column_stack([first] * 3)
     for one, other in ((first, 3 * first + 1), (seeds, first[:, None])):
         same = compare_aurocs(gt_label, one, other)
-        assert (same.difference, same.standard_error, same.p_value) == (0, None, None)
+        assert (same.difference, same.standard_error, same.p_value) == (0, 0, None)
         assert "difference is 0 for every image" in same.reason
     # A perfect score against a constant one: every component is 1 and 1/2.
     perfect = compare_aurocs(gt_label, gt_label + 0.0, np.zeros(gt_label.size))
@@ -177,12 +177,16 @@ def test_categories_are_averaged_and_their_variances_add():
     assert found.first == pytest.approx((parts[0].first + parts[1].first) / 2)
     assert found.standard_error == pytest.approx(error)
     assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(found.difference) / error))
-    # A mean needs every category.
+    # Where two methods are alike on every image, the other categories decide.
     gt_label, scores = draw(8)
     same = compare_aurocs(gt_label, scores[:, 0], scores[:, 0])
     half = mean_comparison([parts[0], same])
-    assert (half.difference, half.p_value) == (parts[0].difference / 2, None)
-    assert "for every image" in half.reason
+    assert half.difference == parts[0].difference / 2
+    assert half.p_value == pytest.approx(parts[0].p_value)
+    assert "for every image" in mean_comparison([same, same]).reason
+    # A mean needs every category.
+    apart = compare_aurocs(gt_label, gt_label + 0.0, np.zeros(gt_label.size))
+    assert mean_comparison([parts[0], apart]).p_value is None
     lacking = Comparison(reason="There are no normal images.")
     assert mean_comparison([parts[0], lacking]) == lacking
 

@@ -1,0 +1,223 @@
+"""What was trained, packed as one file, and used on images: as the study scores them."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aeflow.cli import main
+from aeflow.core.errors import AeflowError
+from aeflow.detector.detector import Detector
+from aeflow.scoring.combine import pred_score
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study import cells
+from aeflow.study.study import read_study
+from tests.workflow.conftest import Repository
+
+Say = Callable[..., tuple[int, str]]
+BRICK = ("demo_textures", "brick")
+
+
+@pytest.fixture
+def say(
+    finished_tiny: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Say:
+    """Run `aeflow` in the folder of the tiny study; return its status and all it said."""
+    monkeypatch.chdir(finished_tiny.folder)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        status = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def images(finished_tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test images of brick, as files."""
+    folder = tmp_path_factory.mktemp("images")
+    with ZipFile(finished_tiny.folder / "data/raw/demo_textures.zip") as archive:
+        names = [n for n in archive.namelist() if n.startswith("demo_textures/brick/test/")]
+        archive.extractall(folder, names)
+    return folder / "demo_textures/brick/test"
+
+
+def pack(say: Say, out: Path, variant: str, *more: str) -> Path:
+    path = out / f"{variant}.safetensors"
+    status, said = say(
+        "pack", "tiny", BRICK[0], variant, "--category", BRICK[1], "--out", path, *more
+    )
+    assert status == 0, said
+    return path
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def of_study(variant: str) -> tuple[dict[str, float], float | None]:
+    """Return the scores of the test images by the end of their path, and the threshold."""
+    study = read_study(Path("results/tiny/study.json"))
+    cell = cells.Cell(*BRICK, variant, 0)
+    table = cells.table_of(study, cell)
+    asked = cells.asked(study, "evaluate_scores", table._asdict()).variants[variant]
+    statistics = read_scores(cells.path(study, "scores", cells.statistics_of(study, cell)))
+    scores = read_scores(cells.path(study, "scores", table))
+    found = pred_score(scores, asked.method, asked.score, statistics)
+    test = (scores["split"] == "test").to_numpy()
+    judged = json.loads(cells.path(study, "metrics", table).read_text())["facts"]["variants"]
+    ids = [name.partition("test/")[2].partition(".")[0] for name in scores["image_id"][test]]
+    return dict(zip(ids, found[test], strict=True)), judged[variant]["threshold"]
+
+
+@pytest.mark.parametrize(
+    "variant", ["aeflow", "beta_half", "gradient", "ensemble", "both", "aeflow_correct_complexity"]
+)
+def test_new_images_get_the_scores_that_the_study_gives_them(
+    say: Say, images: Path, tmp_path: Path, variant: str
+) -> None:
+    detector = pack(say, tmp_path, variant)
+    status, said = say("predict", detector, images, "--out", tmp_path / "out", "--no-overlays")
+    found = rows(tmp_path / "out")
+    wanted, threshold = of_study(variant)
+    assert status == 0
+    assert f"{len(wanted)} images: " in said
+    spread = np.ptp(list(wanted.values()))
+    for row in found:
+        name = row["path"].partition("test/")[2].partition(".")[0]
+        assert float(row["pred_score"]) == pytest.approx(wanted[name], abs=2e-4 * spread), name
+        assert row["verdict"] == ("anomalous" if wanted[name] >= threshold else "normal")
+    assert len(found) == len(wanted)
+
+
+def test_maps_and_pictures_are_of_the_images(say: Say, images: Path, tmp_path: Path) -> None:
+    detector = pack(say, tmp_path, "aeflow")
+    out = tmp_path / "out"
+    places = [images / "good/000.png", f"{images}/*/001.png"]
+    assert say("predict", detector, *places, "--out", out, "--maps", "npy")[0] == 0
+    loaded = Detector.load(detector)
+    for number, row in enumerate(rows(out), start=1):
+        (path,) = (out / "maps").glob(f"{number:05d}_*.npy")
+        saved = np.load(path, allow_pickle=False)
+        assert np.allclose(saved, loaded.map(row["path"]), atol=1e-4)
+        (picture,) = (out / "overlays").glob(f"{number:05d}_*.png")
+        width, height = Image.open(row["path"]).size
+        assert Image.open(picture).size == (2 * width + 4, height + 18)
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(
+    say: Say, images: Path, tmp_path: Path
+) -> None:
+    detector = pack(say, tmp_path, "gradient")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a.png").write_bytes((images / "good/000.png").read_bytes())
+    (mine / "=broken.png").write_bytes(b"\x89PNG no more")
+    (mine / "notes.txt").write_text("no image")
+    status, said = say("predict", detector, mine, "--out", tmp_path / "out")
+    assert status == 3
+    assert "1 could not be used" in said
+    broken, good = sorted(rows(tmp_path / "out"), key=lambda row: "a.png" in row["path"])
+    assert broken["error"]
+    assert not broken["pred_score"]
+    assert good["verdict"] in ("normal", "anomalous")
+    table = tmp_path / "list.csv"
+    table.write_text(f"path;who\n{mine}/a.png;me\nmine/gone.png;me\n")
+    assert say("predict", detector, table, "--out", tmp_path / "of_list")[0] == 3
+    assert [bool(row["error"]) for row in rows(tmp_path / "of_list")] == [False, True]
+
+
+def test_a_call_that_was_ended_goes_on(say: Say, images: Path, tmp_path: Path) -> None:
+    detector, out = pack(say, tmp_path, "gradient"), tmp_path / "out"
+    given = ("predict", detector, images, "--out", out, "--no-overlays")
+    say(*given)
+    whole = (out / "predictions.csv").read_text()
+    # As if ended in the middle of the sixth row.
+    lines = whole.splitlines(keepends=True)
+    part = out / ".predictions.part.csv"
+    part.write_text("".join(lines[:6]).replace(",normal,", ",kept,") + lines[6][:9])
+    threshold = Detector.load(detector).threshold.value
+    asked = {"detector": _sha256(detector), "threshold": threshold}
+    begun = out / ".predictions.json"
+    begun.write_text(json.dumps(asked | {"maps": "none", "pictures": False}))
+    status, said = say(*given, "--threshold", 1e9)
+    assert status == 1
+    assert "another detector, threshold or kind of maps" in said
+    assert say(*given)[0] == 0
+    again = (out / "predictions.csv").read_text()
+    assert again.replace(",kept,", ",normal,") == whole
+    assert not part.exists()
+
+
+def _sha256(path: Path) -> str:
+    from aeflow.core.files import sha256_file
+
+    return sha256_file(path)
+
+
+def test_the_operating_point_is_that_of_the_validation_images(
+    say: Say, images: Path, tmp_path: Path
+) -> None:
+    path = pack(say, tmp_path, "aeflow")
+    given = ("predict", path, images, "--out", tmp_path / "out", "--no-overlays")
+    status, said = say(*given, "--sensitivity", 0.9)
+    assert status == 1
+    assert "needs anomalous validation images, there are none" in said
+    assert say(*given, "--specificity", 1.5)[1].startswith("aeflow: --specificity: ")
+    gt_label, known = Detector.load(path).validation
+    assert not gt_label.any()
+    for option, quantile in (("--specificity", 0.5), ("--fpr", 0.25)):
+        assert say(*given, option, quantile)[0] == 0
+        limit = np.quantile(known, quantile if option == "--specificity" else 1 - quantile)
+        for row in rows(tmp_path / "out"):
+            assert (row["pred_label"] == "1") == (float(row["pred_score"]) >= limit)
+
+
+def test_conventions_of_scikit_learn(say: Say, images: Path, tmp_path: Path) -> None:
+    detector = Detector.load(pack(say, tmp_path, "aeflow"))
+    paths = sorted(images.glob("*/00*.png"))
+    pictures = [paths[0], str(paths[1]), *(np.asarray(Image.open(path)) for path in paths[2:])]
+    table = detector.predictions(pictures)
+    assert np.array_equal(detector.score_samples(pictures), -table["pred_score"])
+    decided, called = detector.decision_function(pictures), detector.predict(pictures)
+    assert np.array_equal(called == -1, table["pred_label"] == 1)
+    assert np.array_equal(called == -1, decided <= 0)
+    normals = detector.validation[1]
+    for score, p_value in zip(table["pred_score"], table["p_value"], strict=True):
+        assert p_value == pytest.approx((1 + (normals >= score).sum()) / (1 + len(normals)))
+
+
+def test_half_precision_is_half_the_size(say: Say, images: Path, tmp_path: Path) -> None:
+    whole = pack(say, tmp_path, "aeflow")
+    half = pack(say, tmp_path / "half", "aeflow", "--half")
+    assert half.stat().st_size < 0.55 * whole.stat().st_size
+    paths = sorted(images.glob("*/00*.png"))
+    one, other = (Detector.load(path).predictions(paths) for path in (whole, half))
+    assert np.allclose(one["pred_score"], other["pred_score"], rtol=0.02)
+
+
+def test_a_file_that_is_no_detector_is_told_in_a_sentence(
+    say: Say, images: Path, tmp_path: Path
+) -> None:
+    whole = pack(say, tmp_path, "aeflow")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    model = "results/tiny/models/demo_textures/brick/aeflow/seed0.safetensors"
+    for path, said in (
+        (cut, "is damaged"),
+        (model, "is no detector: `aeflow pack` makes one"),
+        (tmp_path / "gone", "is missing"),
+    ):
+        with pytest.raises(AeflowError, match=said):
+            Detector.load(path)
+    status, said = say("pack", "tiny", "demo_textures", "aeflwo")
+    assert (status, "has no variant 'aeflwo' here" in said) == (1, True)
+    assert "--category brick | gravel" in say("pack", "tiny", "demo_textures", "aeflow")[1]
+    assert "is not there" in say("predict", whole, "nowhere", "--out", tmp_path / "out")[1]
