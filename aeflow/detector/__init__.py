@@ -1,1 +1,1 @@
-"""What was trained, in one file, for new images. Nothing here reads a study but `pack`."""
+"""What was trained, in one file, for new images."""

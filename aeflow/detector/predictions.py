@@ -18,7 +18,14 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from aeflow.core.errors import ConfigError, DataError
-from aeflow.core.files import atomic_path, check_writable, sha256_file, write_json, writing
+from aeflow.core.files import (
+    atomic_path,
+    check_writable,
+    sha256_file,
+    write_json,
+    write_text,
+    writing,
+)
 from aeflow.core.text import guarded, one_line, unguarded
 from aeflow.core.types import NORMAL
 from aeflow.data.archives import is_hidden, open_zip, read_member
@@ -259,8 +266,7 @@ def _resume(part: Path, about: Path, asked: dict[str, Any], header: list[str]) -
         part.unlink()
         return set()
     if len(whole) < len(lines):  # the last row was cut
-        with atomic_path(part) as again:
-            again.write_text("".join(whole), encoding="utf-8")
+        write_text(part, "".join(whole))
     return {unguarded(row["path"]) for row in rows}
 
 
