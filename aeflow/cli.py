@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from aeflow.core.errors import AeflowError, ConfigError, DataError
-from aeflow.core.files import sha256_file
+from aeflow.core.files import sha256_file, write_text
 from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import NO_NAME, validate
 from aeflow.core.text import printable
@@ -25,6 +25,7 @@ from aeflow.core.types import Split
 from aeflow.data.archives import archive_kind, open_archive
 from aeflow.data.fetch import fetch_dataset, known_files
 from aeflow.data.local_sources import NOWHERE, see_sources
+from aeflow.data.not_used import fitting_card
 from aeflow.data.prepare import Level, Tell, check_images
 from aeflow.data.records import NoImagesError, Record, count_records
 from aeflow.data.sources import check_file, is_pinned, replaced_files
@@ -39,6 +40,7 @@ from aeflow.study.settings import DataSettings, ThresholdSettings
 from aeflow.study.study import read_study
 
 KINDS = ("normal", "anomalous")
+RECOMMENDED = Path("config/studies/recommended.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("--source", help="an archive, folder or URL instead of what was fetched")
     check.add_argument("--category", nargs="+", help="only these of the card's categories")
     check.set_defaults(run=check_dataset)
+    init = commands.add_parser("init", help="look at your own images and write a study of them")
+    init.add_argument("source", help="a folder or an archive")
+    init.add_argument("--out", type=Path, help="NAME.yaml here, unless told")
+    init.set_defaults(run=init_study)
     doctor = commands.add_parser(
         "doctor", help="verify that configuration, payload and results belong together"
     )
@@ -143,18 +149,92 @@ def check_dataset(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
+def init_study(options: argparse.Namespace) -> int:
+    """Find the layout of a source, check its images, and write a study of them.
+
+    It is that of config/studies/recommended.yaml. 1 if anything is wrong with the images.
+    """
+    place = Path(options.source)
+    if not place.exists():
+        raise ConfigError(f"{place} {NOWHERE}")
+    card = _fitting(place)
+    print(f"This looks like {card.name}: {card.title}\n")
+    said: list[tuple[Level, str]] = []
+
+    def tell(level: Level, text: str) -> None:
+        said.append((level, text))
+        print(f"{level:5}  {printable(text)}", flush=True)
+
+    found = _check_own(card, options.source, place, [], tell)
+    if wrong := sum(level == "error" for level, _ in said):
+        print(f"Nothing was written. Errors: {wrong}.")
+        return 1
+    name = _name_of(options.source)
+    target = options.out or Path(f"{name}.yaml")
+    if target.exists():
+        raise ConfigError(f"{target} is there already: remove it, or give another --out.")
+    deep = any("data.intensity" in text for _, text in said)
+    recipe = RECOMMENDED.read_text(encoding="utf-8")
+    recipe = recipe[recipe.index("\nencoder:") :]
+    lines = [
+        "# yaml-language-server: $schema=config/config.schema.json",
+        f"# Written by `aeflow init`. To run it: snakemake --cores all --configfile {target}",
+        "# Every key and its default: config/config.default.yaml",
+        f"study: {name}",
+        "",
+        _dump({"datasets": [_entry(card, name, options.source, found)]}),
+    ]
+    if deep:
+        lines += ["# More than 8 bits, of which little is used.", "data: {intensity: percentiles}"]
+    note = "\n# The recipe of config/studies/recommended.yaml: Gaussians of pretrained features.\n"
+    write_text(target, "\n".join(lines) + note + recipe.lstrip("\n"))
+    print(
+        f"\n{target} is written. Now:\n"
+        f"  snakemake --cores all --configfile {target}    # to results/{name}/report.html\n"
+        f"  aeflow pack {name} {name} recommended{' --category C' * (len(found) > 1)}"
+        "    # then one file, for aeflow predict"
+    )
+    return 0
+
+
+def _fitting(place: Path) -> DatasetCard:
+    """Return the card for own images that finds most of a source's; ConfigError: none does."""
+    with open_archive(place) as archive:
+        names = [m.filename for m in archive.infolist() if not m.is_dir()]
+    own = [load_dataset_card(path.stem) for path in sorted(DATASET_CARDS.glob("*.yaml"))]
+    own = [card for card in own if not card.has_source]
+    name = fitting_card(names)
+    if name is None:
+        told = "; ".join(f"{card.name}: {card.title}" for card in own)
+        raise ConfigError(
+            f"{place} has none of the layouts that are known ({told}), but files such as "
+            f"{', '.join(names[:3])}. docs/datasets.md shows each."
+        )
+    return next(card for card in own if card.name == name)
+
+
+def _name_of(source: str) -> str:
+    own = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).absolute().stem)[:64].strip("_-")
+    return own if own and not NO_NAME.fullmatch(own) else "mine"
+
+
+def _entry(card: DatasetCard, name: str, source: str, categories: list[str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": card.name if card.has_source else name}
+    entry |= {} if entry["name"] == card.name else {"card": card.name}
+    more = {} if categories == card.categories else {"categories": categories}
+    return entry | {"source": source} | more
+
+
+def _dump(content: dict[str, Any]) -> str:
+    how: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 999}
+    return printable(yaml.safe_dump(content, allow_unicode=True, **how))
+
+
 def _overlay(card: DatasetCard, options: argparse.Namespace, categories: list[str]) -> str:
     """Return the lines of a configuration that use a source."""
-    source: str = options.source
-    own = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).absolute().stem)[:64].strip("_-")
-    own = own if own and not NO_NAME.fullmatch(own) else "mine"
-    entry = {"name": card.name if card.has_source else own}
-    entry |= {} if entry["name"] == card.name else {"card": card.name}
-    entry |= {"edition": options.edition} if options.edition else {}
-    more = {} if categories == card.categories else {"categories": categories}
-    listed = {"datasets": [entry | {"source": source} | more]}
-    how: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 999}
-    return printable(yaml.safe_dump(listed, allow_unicode=True, **how))
+    entry = _entry(card, _name_of(options.source), options.source, categories)
+    edition = {"edition": options.edition} if options.edition else {}
+    return _dump({"datasets": [entry | edition]})
 
 
 def examine_study(options: argparse.Namespace) -> int:

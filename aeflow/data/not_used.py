@@ -74,12 +74,12 @@ def _plain(word: str) -> str:
     return re.sub(r"[\s-]+", "_", word.strip().casefold())
 
 
-def fitting_card(paths: Collection[str], card: DatasetCard) -> str | None:
+def fitting_card(paths: Collection[str], card: DatasetCard | None = None) -> str | None:
     """Return the card for images of one's own that finds most of these files, if not this one."""
     fits: Counter[str] = Counter()
     for place in sorted(DATASET_CARDS.glob("*.yaml")):
         other = load_dataset_card(place.stem)
-        if other.files or other.name == card.name:
+        if other.files or (card and other.name == card.name):
             continue
         layout = other.layout
         pattern = layout.image or layout.image_list or ""

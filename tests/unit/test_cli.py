@@ -17,6 +17,7 @@ from aeflow.core.receipts import write_receipt
 from aeflow.core.schema import validate
 from aeflow.data.fetch import fetch_dataset
 from aeflow.study.cards import DATASET_CARDS, SourceFile, load_dataset_card
+from aeflow.study.defaults import load_study
 from aeflow.study.entries import DatasetEntry
 from tests.unit.data.processes import ROOT
 from tests.unit.data.toy_dataset import encode, make_card, sha256, write_zip
@@ -364,3 +365,53 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_print() -> None:
     with os.fdopen(theirs, "wb") as pipe:
         done = subprocess.run(AEFLOW, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("card", "files"),
+    [
+        ("folder_mvtec", ["train/good/{n}.png", "test/good/a.png", "test/dent/b.png"]),
+        ("folder_two", ["normal/{n}.png", "anomalous/b.png"]),
+        ("folder_list", ["img/{n}.png"]),
+    ],
+)
+def test_a_study_of_own_images_is_written_for_each_layout(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    card: str,
+    files: list[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    source, target = tmp_path / "my parts", tmp_path / "mine.yaml"
+    deep = np.random.default_rng(0).integers(900, 2000, (40, 40), dtype=np.uint16)
+    names = [name.format(n=n) for name in files for n in range(12 if "{n}" in name else 1)]
+    for number, name in enumerate(names):
+        write_bytes(source / name, encode(deep + number))
+    if card == "folder_list":
+        lines = [f"{name},normal\n" for name in names]
+        (source / "list.csv").write_text("path,label\n" + "".join(lines))
+    assert main(["init", str(source), "--out", str(target)]) == 0
+    said = capsys.readouterr().out
+    assert f"This looks like {card}" in said
+    study = load_study([target])
+    recommended = load_study([Path("config/studies/recommended.yaml")])
+    (entry,) = study.datasets
+    assert (entry.card, Path(entry.source or "")) == (card, source)
+    assert study.study == entry.name == "my_parts"
+    assert (study.variants, study.encoder) == (recommended.variants, recommended.encoder)
+    assert study.data.intensity == "percentiles"
+    assert main(["init", str(source), "--out", str(target)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_images_in_no_known_layout_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    write_bytes(tmp_path / "photos/one/a.png", png("a"))
+    assert main(["init", str(tmp_path / "photos")]) == 1
+    said = capsys.readouterr().err
+    assert "one/a.png" in said
+    assert all(name in said for name in ("folder_mvtec", "folder_two", "folder_list"))
+    assert main(["init", str(tmp_path / "gone")]) == 1
