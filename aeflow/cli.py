@@ -264,7 +264,7 @@ def pack_detector(options: argparse.Namespace) -> int:
     gt_label, _ = detector.validation
     normals = int((gt_label == 0).sum())
     print(
-        f"{target}: {target.stat().st_size / 1e6:.1f} MB, {_threshold(detector)}, validated on "
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB, {detector.told()}, validated on "
         f"{normals} normal and {len(gt_label) - normals} anomalous images"
     )
     return 0
@@ -273,7 +273,7 @@ def pack_detector(options: argparse.Namespace) -> int:
 def predict_images(options: argparse.Namespace) -> int:
     """Score new images; 0: all of them, 3: some could not be used."""
     from aeflow.detector.detector import Detector  # torch
-    from aeflow.detector.predictions import NAME, predict
+    from aeflow.detector.predictions import NAME, PAGE, predict
 
     logging.basicConfig(level=logging.INFO, format="aeflow: %(message)s")
     detector = Detector.load(options.detector)
@@ -287,7 +287,7 @@ def predict_images(options: argparse.Namespace) -> int:
         detector.operate(_rule(name, "normal_quantile", quantile=specificity))
     if detector.threshold.value is None and detector.threshold.reason:
         raise DataError(detector.threshold.reason)
-    print(f"{options.detector}: {_threshold(detector)}", file=sys.stderr)
+    print(f"{options.detector}: {detector.told()}", file=sys.stderr)
     if detector.threshold.warning:
         print(f"aeflow: {detector.threshold.warning}", file=sys.stderr)
     found = predict(
@@ -297,23 +297,13 @@ def predict_images(options: argparse.Namespace) -> int:
     print(
         f"{found.images} images: {found.anomalous} anomalous, "
         f"{found.images - found.anomalous - found.unreadable} normal, "
-        f"{found.unreadable} could not be used; {options.out / NAME}"
+        f"{found.unreadable} could not be used; {options.out / NAME}, {options.out / PAGE}"
     )
     return 3 if found.unreadable else 0
 
 
 def _rule(option: str, rule: str, **values: float) -> ThresholdSettings:
     return validate(ThresholdSettings, {"rule": rule, **values}, option)
-
-
-def _threshold(detector: Any) -> str:
-    """Return the threshold and what it was fitted to, as part of a sentence."""
-    fitted, (gt_label, _) = detector.threshold, detector.validation
-    if fitted.value is None:
-        return f"no threshold ({fitted.reason})"
-    kinds = {"given": "as told", "normal_quantile": f"{(gt_label == 0).sum()} validation normals"}
-    behind = kinds.get(fitted.rule, f"{len(gt_label)} validation images")
-    return f"threshold {fitted.value:.6g} ({fitted.rule}, {behind})"
 
 
 def _check_fetched(

@@ -178,6 +178,17 @@ class Detector:
         self.threshold = fit_threshold(*self.validation, rule)
         return self.threshold
 
+    def told(self) -> str:
+        """Return the threshold and what it was fitted to, as part of a sentence."""
+        fitted, gt_label = self.threshold, self.validation[0]
+        if fitted.value is None:
+            return f"no threshold ({fitted.reason})"
+        normals = int((gt_label == NORMAL).sum())
+        behind = {"given": "as told", "normal_quantile": f"{normals} validation normals"}
+        rule = str(fitted.rule)
+        fitted_to = behind.get(rule, f"{len(gt_label)} validation images")
+        return f"threshold {fitted.value:.6g} ({rule}, {fitted_to})"
+
     def examine(self, images: Pixels) -> Examined:
         """Score prepared images, (B, S, S, 3) uint8, B at most `BATCH`."""
         rows = np.arange(len(images))

@@ -37,7 +37,7 @@ from aeflow.detector.detector import BATCH, Detector, Pixels
 
 logger = logging.getLogger(__name__)
 Maps = Literal["none", "npy", "tiff"]
-NAME, STARTED = "predictions.csv", ".predictions.part.csv"
+NAME, STARTED, PAGE = "predictions.csv", ".predictions.part.csv", "predictions.html"
 COLUMNS = ("path", "pred_score", "p_value", "pred_label", "verdict")
 VERDICTS = {-1: "no threshold", 0: "normal", 1: "anomalous"}
 MOST = 640  # pixels of a picture's longer side
@@ -150,8 +150,8 @@ def predict(
 ) -> Summary:
     """Write what a detector says of images, and go on where an earlier call ended.
 
-    Writes `out`/predictions.csv, a picture of each image beside itself with its map over it in
-    `out`/overlays, and with `maps` the maps themselves in `out`/maps: float32 (S, S).
+    Writes `out`/predictions.csv and a page of it, predictions.html; in `out`/overlays each image
+    beside itself under its map; with `maps` the maps in `out`/maps, float32 (S, S).
 
     Returns:
         How many images there are, how many are anomalous, how many could not be read.
@@ -214,6 +214,7 @@ def predict(
             table.writerows(rows)
             file.flush()
             bar.update(len(batch))
+    _write_page(detector, part, out)
     with writing(out / NAME):
         part.replace(out / NAME)
     about.unlink()
@@ -352,6 +353,41 @@ def _draw(
     ImageDraw.Draw(page).text((2, height + 2), told, fill="black")
     with atomic_path(path) as part:
         page.save(part)
+
+
+def _write_page(detector: Detector, table: Path, out: Path) -> None:
+    """Write a page to look at, which needs nothing but itself and `out`/overlays."""
+    facts, (gt_label, known) = detector.facts, detector.validation
+    pictures = {path.name[:5]: path.name for path in (out / "overlays").glob("*.png")}
+    rows = []
+    with table.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=1):
+            picture = None if row["error"] else pictures.get(f"{number:05d}")
+            rows.append(
+                {
+                    "path": unguarded(row["path"]),
+                    "score": float(row["pred_score"]) if row["pred_score"] else None,
+                    "p": float(row["p_value"]) if row["p_value"] else None,
+                    "warnings": row["warnings"],
+                    "error": row["error"],
+                    "overlay": picture and f"overlays/{picture}",
+                }
+            )
+    data = {
+        "variant": facts.variant,
+        "dataset": facts.dataset + ("" if facts.category == "all" else f", {facts.category}"),
+        "about": f"Study {facts.study}; {detector.told()}. The yellow line surrounds what is "
+        "higher than anywhere in the maps of 95 % of the validation normals. p: the share of the "
+        "validation normals that are as high.",
+        "threshold": detector.threshold.value,
+        "normals": known[gt_label == NORMAL].tolist(),
+        "anomalies": known[gt_label != NORMAL].tolist(),
+        "overlays": bool(pictures),
+        "rows": rows,
+    }
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
+    write_text(out / PAGE, page.replace("{{ data }}", text))
 
 
 def _summary(path: Path) -> Summary:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -132,6 +134,32 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(
     table.write_text(f"path;who\n{mine}/a.png;me\nmine/gone.png;me\n")
     assert say("predict", detector, table, "--out", tmp_path / "of_list")[0] == 3
     assert [bool(row["error"]) for row in rows(tmp_path / "of_list")] == [False, True]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_the_page_of_predictions_shows_them_in_a_browser(
+    say: Say, images: Path, tmp_path: Path
+) -> None:
+    detector, mine = pack(say, tmp_path, "aeflow"), tmp_path / "mine"
+    mine.mkdir()
+    for number in range(3):
+        content = (images / f"good/00{number}.png").read_bytes()
+        (mine / f"<i>{number}<script>.png").write_bytes(content)
+    (mine / "broken.png").write_bytes(b"")
+    out = tmp_path / "out"
+    assert say("predict", detector, mine, "--out", out)[0] == 3
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    browser += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = (out / "predictions.html").as_uri()
+    done = subprocess.run(
+        [*browser, page], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in done.stderr, "an error, or a request that the page may not make"
+    assert done.stdout.count("<li class=") == 4
+    assert done.stdout.count('loading="lazy"') == 3
+    assert "&lt;i&gt;0&lt;script&gt;.png" in done.stdout
+    assert "4 shown. At " in done.stdout
+    assert "could not be used" in done.stdout
 
 
 def test_a_call_that_was_ended_goes_on(say: Say, images: Path, tmp_path: Path) -> None:
