@@ -9,19 +9,19 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
-from aeflow.core.text import guarded, unguarded
+from aeflow.core.text import guarded
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 from aeflow.data.archives import content_digest, open_archive
 from aeflow.data.image_files import ImageFacts
 from aeflow.data.intensity import MEASURED, Levels, narrow_use, shared_levels
 from aeflow.data.not_used import NO_IMAGE
-from aeflow.data.prepared import UNKNOWN
+from aeflow.data.prepared import UNKNOWN, read_index
 from aeflow.data.records import Record, check_labels, count_records, find_records, label_counts
 from aeflow.data.splits import assign_splits
 from aeflow.data.workers import (
@@ -29,7 +29,6 @@ from aeflow.data.workers import (
     archive_workers,
     create_rows,
     decode_images,
-    hash_images,
     keep_rows,
     look_at_images,
     open_rows,
@@ -40,6 +39,8 @@ from aeflow.study.settings import DataSettings
 logger = logging.getLogger(__name__)
 Level = Literal["ok", "note", "error"]
 Tell = Callable[[Level, str], None]
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 PARTS = ("validation_normal", "validation_anomalous", "test_normal", "test_anomalous")
 FEW = 20  # training normals, below which results depend on single images
 MOST_FOLDERS = 20  # of files that are not used, by name
@@ -78,15 +79,17 @@ def check_images(
 
     Args:
         archive: a zip, or a folder.
-        card: the dataset's.
-        category: which of its categories.
-        settings: how images are prepared.
         pool: of `archive_workers`.
         tell: takes what is found.
         measured: whether every image is decoded too, and its levels measured.
         dataset: its name in the study, for messages; the card's where there is none.
     """
     name = f"{dataset or card.name}/{category}"
+
+    def warn(text: str, level: Level = "note") -> None:
+        tell(level, text)
+        logger.warning("%s: %s", name, text)
+
     with open_archive(archive) as opened:
         try:
             listed = find_records(opened, card, category)
@@ -102,20 +105,21 @@ def check_images(
         tell("ok", f"{told}, as on the card")
     tell("ok", f"labels: {label_counts(records)}")
     for note in listed.notes:
-        tell("note", note)
-        logger.warning("%s: %s", name, note)
-    not_used = _by_reason(listed.not_used)
-    for reason, paths in not_used.items():
+        warn(note)
+    not_used = _tied((reason, path) for path, reason in listed.not_used.items())
+    for reason, paths in sorted(not_used.items()):
         told = f"files not used, {reason}: {len(paths)}, such as {paths[0]}"
-        tell("note", told)
-        if not card.has_source and reason != NO_IMAGE:  # of one's own: it was put there to be used
-            logger.warning("%s: %s", name, told)
+        if card.has_source or reason == NO_IMAGE:
+            tell("note", told)
+        else:  # of one's own: it was put there to be used
+            warn(told)
     seen = look_at_images(pool, [record.source for record in records], settings, measured)
     looks = {record.source: look.found for record, look in zip(records, seen, strict=True)}
     records = [replace(record, sha256=s.sha256) for record, s in zip(records, seen, strict=True)]
     files = _tied((record.sha256, record) for record in records)
-    duplicates = [tied for tied in files if len(tied) > 1]
-    groups = _tied((record.group, record) for record in records if record.group is not None)
+    duplicates = [tied for tied in files.values() if len(tied) > 1]
+    tied_by_group = _tied((record.group, record) for record in records if record.group is not None)
+    groups = list(tied_by_group.values())
     facts: dict[str, Any] = {
         "content": content_digest({record.source: record.sha256 for record in records}),
         "found": dict(sorted(found.items())),
@@ -128,12 +132,11 @@ def check_images(
     facts["contradicting"] = len(contradicting)
     if contradicting:
         first, *_, other = sorted(contradicting[0], key=lambda record: record.gt_label)
-        told = (
+        warn(
             f"images with the same bytes are normal and anomalous: {len(contradicting)}, such as "
-            f"{first.source} ({first.defect}) and {other.source} ({other.defect})"
+            f"{first.source} ({first.defect}) and {other.source} ({other.defect})",
+            "error",
         )
-        tell("error", told)
-        logger.warning("%s: %s", name, told)
     if not duplicates:
         tell("ok", "no two images are byte-identical")
     elif not facts["duplicates"]["in_two_splits"]:
@@ -151,8 +154,7 @@ def check_images(
     in_use = count_records(splits.records)
     alone = 0 if card.has_source else sum(record.group is None for record in records)
     for why in _lacking(in_use, len(records), alone):
-        tell("note", why)
-        logger.warning("%s: %s", name, why)
+        warn(why)
     told = ", ".join(f"{in_use[split]} {split}" for split in Split)
     shared = "train and test share groups" if splits.shared_groups else "none is in two"
     settled = f"{card.split}, val_fraction {settings.val_fraction:g}"
@@ -199,7 +201,8 @@ def prepare_images(
         create_rows(images, (len(records), side, side, 3))
         jobs = [Job(record.source, row) for row, record in enumerate(records)]
         normals = [r.source for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
-        levels = _levels(pool, [s for s in normals if _is_deep(looks[s])], settings)
+        deep = [s for s in normals if isinstance(seen := looks[s], ImageFacts) and seen.deep]
+        levels = _levels(pool, deep, settings)
         told = f"{name}: {{}} images"
         decoded, unusable = _decode(pool, jobs, settings, images, told, levels)
         facts["intensity"] = _tell_intensity(name, decoded, normals, levels)
@@ -235,11 +238,8 @@ def prepare_masks(
     with open_archive(archive) as opened:
         found = find_records(opened, card, category)
     masks = {record.source: record.mask for record in found.records}
-    judged = [
-        unguarded(row["source"])
-        for row in csv.DictReader(io.StringIO(index_path.read_text(encoding="utf-8")))
-        if row["split"] == Split.TEST and row["gt_label"] == str(ANOMALOUS)
-    ]
+    index = read_index(index_path)
+    judged = index["source"][(index["split"] == Split.TEST) & (index["gt_label"] == ANOMALOUS)]
     jobs = [Job(source, row, masks.get(source)) for row, source in enumerate(judged)]
     jobs = [job for job in jobs if job.mask is not None]
     with ExitStack() as stack:
@@ -259,7 +259,8 @@ def prepare_masks(
                 *(name, len(judged) - len(known), len(judged)),
             )
         files = sorted(found.masks)
-        sha256 = dict(zip(files, hash_images(pool, files) if files else [], strict=True))
+        seen = look_at_images(pool, files, settings, measured=False) if files else []
+        sha256 = {file: look.sha256 for file, look in zip(files, seen, strict=True)}
         facts = {"known": len(known), "anomalous": len(judged), "unusable": unusable}
         return facts | {"content": content_digest(sha256)}
 
@@ -267,12 +268,9 @@ def prepare_masks(
 def _levels(
     pool: ProcessPoolExecutor, sources: Sequence[str], settings: DataSettings
 ) -> Levels | None:
-    """Measure what becomes black and white, where files do not say it.
+    """Measure on training normals of more than 8 bits what becomes black and white.
 
-    Args:
-        pool: of `archive_workers`.
-        sources: training normals of more than 8 bits.
-        settings: how images are prepared.
+    Returns None where files say it.
     """
     if settings.intensity not in MEASURED or not sources:
         return None
@@ -281,21 +279,10 @@ def _levels(
     return shared_levels(settings.intensity, used)
 
 
-def _is_deep(found: ImageFacts | str) -> bool:
-    return isinstance(found, ImageFacts) and found.deep
-
-
 def _tell_intensity(
     name: str, decoded: Mapping[str, ImageFacts], normals: Sequence[str], levels: Levels | None
 ) -> dict[str, Any]:
-    """Warn of gray levels that are lost; return what new images need to be treated alike.
-
-    Args:
-        name: of the dataset and category.
-        decoded: source -> facts of what was decoded.
-        normals: sources of the training normals.
-        levels: what becomes black and white, where it was measured.
-    """
+    """Warn of gray levels that are lost; return what new images need to be treated alike."""
     deep = [facts for facts in decoded.values() if facts.deep]
     if deep and len(deep) < len(decoded):
         logger.warning(
@@ -353,10 +340,7 @@ def _decode(
 def _lacking(in_use: Mapping[str, int], images: int, alone: int) -> list[str]:
     """Return what a user must know of images that are not there.
 
-    Args:
-        in_use: images in use, by split and label.
-        images: how many there are, in use or not.
-        alone: of how many no group is known.
+    Of `images` in use or not, no group is known of those `alone`.
     """
     found = []
     normal, anomalous = in_use["test_normal"], in_use["test_anomalous"]
@@ -381,7 +365,8 @@ def _tell_kinds(
     looks: Mapping[str, ImageFacts | str], tell: Tell, measured: bool
 ) -> list[dict[str, Any]]:
     """Tell what kinds of image files there are, and of those that are none; return the kinds."""
-    kinds = image_kinds([facts for facts in looks.values() if isinstance(facts, ImageFacts)])
+    found = [facts for facts in looks.values() if isinstance(facts, ImageFacts)]
+    kinds = image_kinds(found)
     for kind in kinds:
         least, most = ("x".join(map(str, kind[key])) for key in ("smallest", "largest"))
         told = "{images} {format}, bits {bits}, channels {channels}, frames {frames}".format(
@@ -395,7 +380,7 @@ def _tell_kinds(
     if unreadable and measured:
         source, reason = next(iter(unreadable.items()))
         tell("error", f"files that cannot be used: {len(unreadable)}, such as {source}: {reason}")
-    used = [f for f in looks.values() if isinstance(f, ImageFacts) and f.deep and f.used]
+    used = [facts for facts in found if facts.deep and facts.used]
     why = narrow_use([f.used for f in used if f.used], [f.full for f in used if f.full])
     if why is not None:
         tell("note", f"{len(used)} images of more than 8 bits: {why}")
@@ -410,9 +395,7 @@ def image_kinds(found: Iterable[ImageFacts]) -> list[dict[str, Any]]:
         `smallest` and `largest` [width, height] by area, and `used` [lowest, highest] level where
         it was measured, else None.
     """
-    tied: dict[tuple[str, int, int], list[ImageFacts]] = defaultdict(list)
-    for facts in found:
-        tied[facts.format, facts.bits, facts.channels].append(facts)
+    tied = _tied(((facts.format, facts.bits, facts.channels), facts) for facts in found)
     kinds: list[dict[str, Any]] = []
     for (kind, bits, channels), alike in sorted(tied.items(), key=lambda e: (-len(e[1]), e[0])):
         sizes = sorted((facts.width * facts.height, facts.size) for facts in alike)
@@ -426,12 +409,12 @@ def image_kinds(found: Iterable[ImageFacts]) -> list[dict[str, Any]]:
     return kinds
 
 
-def _tied(keyed: Iterable[tuple[str, Record]]) -> list[list[Record]]:
-    """Return the records of each key, in their order."""
-    found: dict[str, list[Record]] = defaultdict(list)
-    for key, record in keyed:
-        found[key].append(record)
-    return list(found.values())
+def _tied(keyed: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """Return the items of each key, in their order."""
+    found: dict[Key, list[Item]] = defaultdict(list)
+    for key, item in keyed:
+        found[key].append(item)
+    return found
 
 
 def _tell_shared(tied: Sequence[Sequence[Record]], what: str, tell: Tell) -> dict[str, int]:
@@ -439,31 +422,19 @@ def _tell_shared(tied: Sequence[Sequence[Record]], what: str, tell: Tell) -> dic
 
     "with_normals" are those of which a normal image is outside the test: a model learns from it.
     """
-    normal: list[Sequence[Record]] = []
-    anomalous: list[Sequence[Record]] = []
+    normal, anomalous = list[Sequence[Record]](), list[Sequence[Record]]()
     for records in tied:
         if len({record.split for record in records}) > 1:
             learnt = any(r.gt_label == NORMAL and r.split != Split.TEST for r in records)
             (normal if learnt else anomalous).append(records)
-    levels: tuple[tuple[Level, str, list[Sequence[Record]]], ...] = (
-        ("error", "normal", normal),
-        ("note", "anomalous", anomalous),
-    )
-    for level, kind, shared in levels:
+    for kind, shared in (("normal", normal), ("anomalous", anomalous)):
         if shared:
             first = {record.split: record.source for record in shared[0]}
             example = " and ".join(first[split] for split in sorted(first))
-            number = len(shared)
-            tell(level, f"{what.format(kind)} in two splits: {number}, such as {example}")
+            told = f"{what.format(kind)} in two splits: {len(shared)}, such as {example}"
+            tell("error" if shared is normal else "note", told)
     in_two_splits = len(normal) + len(anomalous)
     return {"number": len(tied), "in_two_splits": in_two_splits, "with_normals": len(normal)}
-
-
-def _by_reason(not_used: Mapping[str, str]) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for path, reason in not_used.items():
-        reasons[reason].append(path)
-    return dict(sorted(reasons.items()))
 
 
 def _by_folder(paths: Sequence[str]) -> dict[str, int]:

@@ -65,7 +65,7 @@ def open_prepared(images: Path, index: Path, masks: Path | None = None) -> Prepa
     Raises:
         DataError: a file is missing or of another set.
     """
-    pixels, table = open_array(images), _read_index(index)
+    pixels, table = open_array(images), read_index(index)
     none = np.empty((0, *pixels.shape[1:3]), np.uint8)
     prepared = Prepared(pixels, table, none if masks is None else open_array(masks))
     judged = len(prepared.rows(Split.TEST, gt_label=ANOMALOUS))
@@ -81,7 +81,8 @@ def open_prepared(images: Path, index: Path, masks: Path | None = None) -> Prepa
     return prepared
 
 
-def _read_index(path: Path) -> pd.DataFrame:
+def read_index(path: Path) -> pd.DataFrame:
+    """Read what `prepare_images` wrote of its rows; DataError: it is missing, or no index."""
     types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64"}
     try:
         # A defect may be called "NA" or "1".

@@ -73,21 +73,12 @@ def archive_workers(archive: Path, count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def hash_images(pool: ProcessPoolExecutor, sources: Sequence[str]) -> list[str]:
-    """Return the SHA-256 of each member's bytes, in the order of `sources`."""
-    return _in_chunks(pool, _hash_chunk, sources, "Reading")
-
-
 def look_at_images(
     pool: ProcessPoolExecutor, sources: Sequence[str], settings: DataSettings, measured: bool
 ) -> list[Look]:
     """Hash each member and tell what image it is, in the order of `sources`.
 
-    Args:
-        pool: of `archive_workers`.
-        sources: paths inside the archive.
-        settings: how images are prepared.
-        measured: whether its levels are measured, for which it is decoded.
+    With `measured` its levels are measured, for which it is decoded.
     """
     what = "Measuring" if measured else "Reading"
     return _in_chunks(pool, partial(_look_at_chunk, settings, measured), sources, what)
@@ -103,9 +94,6 @@ def decode_images(
     """Decode the image of every job, or its mask where it has one, into its row of an array.
 
     Args:
-        pool: of `archive_workers`.
-        jobs: what goes where.
-        settings: how images are prepared.
         target: an array of `create_rows`.
         levels: see `decode_image`.
 
@@ -203,10 +191,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _hash_chunk(sources: Sequence[str]) -> list[str]:
-    return [sha256_member(_archive, source) for source in sources]
 
 
 def _look_at_chunk(settings: DataSettings, measured: bool, sources: Sequence[str]) -> list[Look]:
