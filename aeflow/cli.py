@@ -23,12 +23,17 @@ from aeflow.core.schema import NO_NAME, validate
 from aeflow.core.text import printable
 from aeflow.core.types import Split
 from aeflow.data.archives import archive_kind, open_archive
-from aeflow.data.fetch import fetch_dataset, known_files
+from aeflow.data.fetch import (
+    check_file,
+    fetch_dataset,
+    is_pinned,
+    known_files,
+    replaced_files,
+)
 from aeflow.data.local_sources import NOWHERE, see_sources
 from aeflow.data.not_used import fitting_card
 from aeflow.data.prepare import Level, Tell, check_images
 from aeflow.data.records import NoImagesError, Record, count_records
-from aeflow.data.sources import check_file, is_pinned, replaced_files
 from aeflow.data.workers import Job, archive_workers, create_rows, decode_images
 from aeflow.doctor import Doctor
 from aeflow.judging.thresholds import Threshold
@@ -403,7 +408,8 @@ def _check_categories(
     card: DatasetCard, archive: Path, categories: list[str], tell: Tell
 ) -> dict[str, str]:
     """Check categories; return those of which no image is there, and what is said of that."""
-    open_archive(archive).close()  # once, before every process and category says the same
+    with open_archive(archive):
+        pass  # once, before every process and category says the same
     absent: dict[str, str] = {}
     settings = DataSettings()
     with archive_workers(archive, os.cpu_count() or 1) as pool:

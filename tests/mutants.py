@@ -186,7 +186,7 @@ MUTANTS = (
     ),
     Mutant(
         "checksum-of-a-download-not-compared",
-        "aeflow/data/sources.py",
+        "aeflow/data/fetch.py",
         'sha256.startswith(file.sha256 or "")',
         'sha256.startswith("")',
         "data/test_fetch.py",

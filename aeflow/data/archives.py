@@ -121,14 +121,15 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Do nothing: no file is held open."""
+
+    def namelist(self) -> list[str]:
+        """Return the members' names, sorted."""
+        return sorted(self._members)
 
     def infolist(self) -> list[ZipInfo]:
         """Return the members, sorted by name."""
-        return [self._members[name] for name in sorted(self._members)]
+        return [self._members[name] for name in self.namelist()]
 
     def getinfo(self, name: str) -> ZipInfo:
         """Return a member's name and size."""
@@ -151,14 +152,14 @@ def open_archive(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Archive:
     return Folder(path) if path.is_dir() else open_zip(path, max_bytes)
 
 
-def stamp(archive: Archive, names: Iterable[str], said: str = "") -> str:
-    """Return two digests, `<first>-<second>`, that know no place.
+def stamp(archive: Archive, names: Iterable[str] | None = None, said: str = "") -> str:
+    """Return two digests, `<first>-<second>`, of some members, or of all, that know no place.
 
     The first one is of names and sizes, of a zip's members checksums too, and of what is said of
     them; the second of a folder's times, which a copy changes.
     """
     held, times = hashlib.sha256(said.encode()), hashlib.sha256()
-    for name in sorted(names):
+    for name in sorted(archive.namelist() if names is None else names):
         member = archive.getinfo(name)
         held.update(f"{name}\0{member.file_size}\0{getattr(member, 'CRC', 0)}\0".encode())
         if isinstance(archive, Folder):

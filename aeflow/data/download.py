@@ -11,11 +11,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 import urllib3
@@ -179,15 +180,10 @@ def _answer(url: str, headers: dict[str, str], patience: Patience) -> Iterator[r
     with _Session() as session:  # cookies may lead on from one address to the next
         for _ in range(patience.redirects + 1):
             address, header = authorised(url)
-            request = partial(
-                session.get,
-                address,
-                headers=headers,
-                auth=_Header(header) if header else None,
-                stream=True,
-                timeout=timeouts,
-                allow_redirects=False,
-            )
+            # A function: a header alone would give way to what ~/.netrc says.
+            auth = partial(_authorise, value=header) if header else None
+            how: dict[str, Any] = {"stream": True, "timeout": timeouts, "allow_redirects": False}
+            request = partial(session.get, address, headers=headers, auth=auth, **how)
             with _within(sum(timeouts), request) as response:
                 location = requests.Session.get_redirect_target(session, response)
                 if location is None:
@@ -204,15 +200,9 @@ class _Session(requests.Session):
         return None
 
 
-class _Header(requests.auth.AuthBase):
-    """The header Authorization, before what ~/.netrc says."""
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = self.value
-        return request
+def _authorise(request: requests.PreparedRequest, value: str) -> requests.PreparedRequest:
+    request.headers["Authorization"] = value
+    return request
 
 
 def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
@@ -221,23 +211,19 @@ def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
     A timeout of a socket begins anew with every byte: of headers that trickle there is no end.
     The thread is left behind then, and ends with the process.
     """
-    results: list[Answer] = []
-    errors: list[BaseException] = []
+    answer: Future[Answer] = Future()
 
     def work() -> None:
         try:
-            results.append(function())
+            answer.set_result(function())
         except BaseException as error:
-            errors.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
+    threading.Thread(target=work, daemon=True).start()
+    wait([answer], seconds)
+    if not answer.done():
         raise _BrokenError(f"the server did not answer within {seconds:g} s")
-    return results[0]
+    return answer.result()
 
 
 def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:

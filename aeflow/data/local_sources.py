@@ -1,6 +1,6 @@
 """Sources of one's own on this machine: whether they changed since they were read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import read_json, sha256_file, write_json
 from aeflow.core.receipts import Receipt, read_receipt
 from aeflow.data.archives import (
-    Archive,
     Folder,
     archive_kind,
     content_digest,
@@ -17,7 +16,7 @@ from aeflow.data.archives import (
     sha256_member,
     stamp,
 )
-from aeflow.data.records import Found, Record, check_labels, find_records
+from aeflow.data.records import Found, check_labels, find_records
 from aeflow.study.cards import DatasetCard
 from aeflow.study.cells import PATHS, RECEIPTS
 from aeflow.study.entries import DatasetEntry, Seen
@@ -121,8 +120,7 @@ def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
     """Return digests of what a source holds; DataError: its card finds no images in it."""
     holds_files = card.files and all((place / file.name).is_file() for file in card.files)
     if place.is_dir() and (card.conversion or holds_files):  # fetched as if from a server
-        with open_archive(place) as folder:
-            return Seen(archive=stamp(folder, _names(folder)))
+        return Seen(archive=_whole(place))
     if not place.is_dir() and (card.conversion or archive_kind(place) != "zip"):
         status = place.stat()
         return Seen(archive=f"{status.st_size}-{status.st_mtime_ns}")
@@ -132,28 +130,22 @@ def _look(place: Path, card: DatasetCard, categories: list[str]) -> Seen:
             check_labels(card, category)
         if isinstance(archive, Folder):
             return Seen(
-                images={name: _stamp(archive, of.records) for name, of in found.items()},
-                masks={name: _stamp_of_masks(archive, of) for name, of in found.items()},
+                images={name: _stamp(archive, of, "images") for name, of in found.items()},
+                masks={name: _stamp(archive, of, "masks") for name, of in found.items()},
             )
-        return Seen(archive=stamp(archive, _names(archive)))
+        return Seen(archive=stamp(archive))
 
 
-def _stamp(folder: Folder, records: Sequence[Record]) -> str:
-    """Return a stamp of images, and of what their paths and tables say of them.
+def _stamp(folder: Folder, found: Found, name: str) -> str:
+    """Return a stamp of images or masks, and of what their paths and tables say of them.
 
     Not of the tables: who adds a column of masks or of remarks has changed no image.
     """
-    said = [(r.source, r.split, r.gt_label, r.defect, r.group) for r in records]
-    return stamp(folder, [record.source for record in records], repr(said))
-
-
-def _stamp_of_masks(folder: Folder, found: Found) -> str:
-    said = [(record.source, record.mask) for record in found.records if record.mask]
-    return stamp(folder, found.masks, repr(said))
-
-
-def _names(archive: Archive) -> list[str]:
-    return [member.filename for member in archive.infolist()]
+    if name == "masks":
+        masked = [(record.source, record.mask) for record in found.records if record.mask]
+        return stamp(folder, found.masks, repr(masked))
+    said = [(r.source, r.split, r.gt_label, r.defect, r.group) for r in found.records]
+    return stamp(folder, [record.source for record in found.records], repr(said))
 
 
 def _known(study: Study, entry: DatasetEntry) -> Seen | None:
@@ -192,4 +184,4 @@ def reading(folder: Path | None, archive: Path | None) -> Iterator[Path]:
 
 def _whole(place: Path) -> str:
     with open_archive(place) as folder:
-        return stamp(folder, _names(folder))
+        return stamp(folder)

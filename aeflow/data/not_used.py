@@ -47,10 +47,14 @@ def _meant(path: str, layout: Layout) -> str | None:
     for word in folders:
         if word not in words and (close := close_to(word, words)):
             return f"{close}/ (there is {word}/)"
-    patterns = filter(None, (layout.image_list, layout.groups))
-    tables = [pattern.rpartition("/)?")[2].replace("\\", "") for pattern in patterns]
+    tables = [table_name(pattern) for pattern in (layout.image_list, layout.groups) if pattern]
     close = None if name in tables else close_to(name, tables)
     return close and f"{close} (there is {name})"
+
+
+def table_name(pattern: str) -> str:
+    """Return the end of a pattern that has no signs of a regular expression but dots."""
+    return pattern.rpartition("/)?")[2].replace("\\", "")
 
 
 def _folder_of_masks(layout: Layout) -> list[str]:
@@ -59,11 +63,7 @@ def _folder_of_masks(layout: Layout) -> list[str]:
 
 
 def close_to(word: str, words: Collection[str], like: float = _LIKE) -> str | None:
-    """Return which of some words a word is nearly, if it is one.
-
-    Args:
-        like: how near, 0 to 1.
-    """
+    """Return which of some words a word is nearly, if it is one; `like` is how near, 0 to 1."""
     # With the same first letter: abnormal is not meant to be normal.
     plain = {_plain(known): known for known in words if _plain(known)[0] == _plain(word)[:1]}
     found = get_close_matches(_plain(word), list(plain), n=1, cutoff=like)

@@ -24,6 +24,7 @@ from aeflow.data.not_used import (
     UNREAD,
     close_to,
     fitting_card,
+    table_name,
     why_not_used,
 )
 from aeflow.study.cards import DatasetCard
@@ -78,10 +79,7 @@ def find_records(archive: Archive, card: DatasetCard, category: str) -> Found:
     Raises:
         ConfigError: the dataset has no such category.
         NoImagesError: no image is found.
-        DataError: the counts differ from the card's; an image lacks its mask, group or label, or
-            has a split that the card does not know; a folder or table of one's own is nearly one
-            that the card knows; a list names an image twice or one that is not there; or two
-            images differ in nothing but their extension.
+        DataError: what is found is not what the card promises, or contradicts itself.
     """
     card.check_categories([category])
     files = _Files(archive, card)
@@ -167,21 +165,20 @@ class _Files:
             remedy = f"did you mean {posixpath.relpath(shown[close[0]], folder or '.')}?"
         else:
             remedy = "mend the table."
-        told = one_line(cell)
-        raise DataError(f"{table} names {told}, which is not in the {self.kind}: {remedy}")
+        raise DataError(
+            f"{table} names {one_line(cell)}, which is not in the {self.kind}: {remedy}"
+        )
 
     def rows(
         self, pattern: str, columns: set[str], what: str
     ) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield path and cells of every row of the CSV files whose path matches a pattern.
 
-        Raises:
-            DataError: there is none; or one is no UTF-8 text, lacks a column, or has a row with
-                too few or too many cells.
+        DataError: there is none, or one cannot be read, lacks a column or a cell.
         """
         paths = self.matching(pattern)
         if not paths:
-            wanted = _plain_name(pattern)
+            wanted = table_name(pattern)
             tables = {path.casefold(): path for path in self.shown if TABLE.fullmatch(path)}
             close = get_close_matches(wanted, list(tables), n=1)
             meant = f" Did you mean {wanted}? There is {tables[close[0]]}." if close else ""
@@ -201,19 +198,17 @@ class _Files:
         text = _decoded(read_member(self.archive, path), path, self.notes)
         text = re.sub(r"\A(?i:sep)=.?(?=\r?\n)", "", text)  # a spreadsheet's word to itself
         first = text.lstrip("\r\n;,\t ").partition("\n")[0]
+
+        def likely(sign: str) -> tuple[int, int]:
+            return len(needed & set(_header(first.split(sign), needed))), first.count(sign)
+
         # Spreadsheets write semicolons where the comma stands in numbers.
-        likely = {sign: (_columns(first, sign, needed), first.count(sign)) for sign in ",;\t"}
-        separator = max(likely, key=lambda sign: likely[sign])
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        header: list[str] | None = None
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=likely))
+        rows = (cells for cells in lines if any(map(str.strip, cells)))  # others are empty
         try:
-            for cells in lines:
-                if not any(cell.strip() for cell in cells):
-                    continue  # a spreadsheet's empty rows
-                if header is None:
-                    header = [_column(cell, needed) for cell in cells]
-                    _check_columns(path, header, needed)
-                    continue
+            header = _header(next(rows, []), needed)
+            _check_columns(path, header, needed)
+            for cells in rows:
                 if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
                     raise DataError(
                         f"{path}, line {lines.line_num}: not one cell for each column."
@@ -222,7 +217,6 @@ class _Files:
                 yield {n: cell if n in PATHS else cell.strip() for n, cell in row.items() if n}
         except csv.Error as error:
             raise DataError(f"{path}, line {lines.line_num}: {error}.") from error
-        _check_columns(path, header or [], needed)
 
 
 def _decoded(content: bytes, path: str, notes: list[str]) -> str:
@@ -242,15 +236,11 @@ def _decoded(content: bytes, path: str, notes: list[str]) -> str:
     return text
 
 
-def _columns(line: str, separator: str, needed: set[str]) -> int:
-    return len(needed & {_column(cell, needed) for cell in line.split(separator)})
-
-
-def _column(cell: str, needed: set[str]) -> str:
-    """Return a column's name, those that are asked for however they are spelled."""
-    name = cell.strip().strip('"').strip()
-    plain = name.casefold()
-    return plain if plain in needed | {"split", "group", "mask", "category"} else name
+def _header(cells: Iterable[str], needed: set[str]) -> list[str]:
+    """Return the columns' names, those that are asked for however they are spelled."""
+    names = [cell.strip().strip('"').strip() for cell in cells]
+    known = needed | {"split", "group", "mask", "category"}
+    return [name.casefold() if name.casefold() in known else name for name in names]
 
 
 def _check_columns(path: str, header: list[str], needed: set[str]) -> None:
@@ -262,11 +252,6 @@ def _check_columns(path: str, header: list[str], needed: set[str]) -> None:
         )
     if twice := [name for name, count in Counter(named).items() if count > 1]:
         raise DataError(f"{path} has the column {twice[0]} twice.")
-
-
-def _plain_name(pattern: str) -> str:
-    """Return the end of a pattern that has no signs of a regular expression but dots."""
-    return pattern.rpartition("/)?")[2].replace("\\", "")
 
 
 def _by_path(files: _Files, card: DatasetCard) -> list[dict[str, str]]:

@@ -10,8 +10,8 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from aeflow.data.fetch import check_file
 from aeflow.data.records import find_records
-from aeflow.data.sources import check_file
 from aeflow.study.cards import load_dataset_card
 from scripts.write_demo_textures import MIN_CHANGE, SIDE, crops, photograph, write_demo_textures
 from tests.unit.data.processes import ROOT

@@ -20,8 +20,7 @@ from aeflow.core.errors import AccessError, ConfigError, DataError
 from aeflow.core.job import script
 from aeflow.data.archives import open_zip
 from aeflow.data.download import TOLD
-from aeflow.data.fetch import fetch_dataset, fetch_file
-from aeflow.data.sources import replaced_files
+from aeflow.data.fetch import fetch_dataset, fetch_file, replaced_files
 from aeflow.study.cards import DatasetCard, SourceFile
 from tests.unit.data.faulty_server import QUICK, Fault, Server
 from tests.unit.data.processes import on_small_disk, run, start
