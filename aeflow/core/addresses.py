@@ -15,6 +15,7 @@ import re
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.text import UNSEEN
@@ -32,6 +33,14 @@ _NO_SECRET = (
 def is_url(source: str) -> bool:
     """Tell whether a source is a URL, not a path."""
     return "://" in source
+
+
+def local_path(source: str) -> Path | None:
+    """Return where a source is on this machine; None: it is on a server."""
+    if not is_url(source):
+        return Path(source).expanduser()
+    url = urlsplit(source)
+    return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
 
 def check_address(source: str) -> str:

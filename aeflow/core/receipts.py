@@ -28,27 +28,17 @@ PACKAGES = {
 
 
 class Receipt(BaseModel):
-    """The content of a receipt.
-
-    Attributes:
-        made: path -> SHA-256 of each file that the job made.
-        origin: path -> SHA-256 of each file that it read; `from` in the file.
-        settings: what it was asked for.
-        versions: of Python, of this package and of those it had imported.
-        warnings: what the job warned of.
-        facts: what it found out.
-        seal: SHA-256 of all the rest.
-    """
+    """The content of a receipt."""
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid")
 
-    made: dict[str, str]
-    origin: dict[str, str] = Field(alias="from")
-    settings: Any
-    versions: dict[str, str]
-    warnings: list[str]
-    facts: dict[str, Any]
-    seal: str
+    made: dict[str, str]  # path -> SHA-256 of each file that the job made
+    origin: dict[str, str] = Field(alias="from")  # path -> SHA-256 of each file that it read
+    settings: Any  # what it was asked for
+    versions: dict[str, str]  # of Python, of this package and of those it had imported
+    warnings: list[str]  # what the job warned of
+    facts: dict[str, Any]  # what it found out
+    seal: str  # SHA-256 of all the rest
 
     @property
     def sealed(self) -> bool:

@@ -60,7 +60,7 @@ def is_hidden(path: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
-def open_zip(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> ZipFile:
+def open_zip(path: Path) -> ZipFile:
     """Open a zip for reading after checking its table of contents.
 
     Raises:
@@ -76,7 +76,7 @@ def open_zip(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> ZipFile:
         for member in archive.infolist():
             # zipfile cuts a name at a NUL; the original would show another file than is read.
             _check_member(path, member.orig_filename, member, seen)
-        _check_size(path, sum(member.file_size for member in archive.infolist()), max_bytes)
+        _check_size(path, sum(member.file_size for member in archive.infolist()))
     except DataError:
         archive.close()
         raise
@@ -147,9 +147,9 @@ class Folder:
 Archive = ZipFile | Folder
 
 
-def open_archive(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Archive:
+def open_archive(path: Path) -> Archive:
     """Open a zip (`open_zip`) or a folder for reading."""
-    return Folder(path) if path.is_dir() else open_zip(path, max_bytes)
+    return Folder(path) if path.is_dir() else open_zip(path)
 
 
 def stamp(archive: Archive, names: Iterable[str] | None = None, said: str = "") -> str:
@@ -214,7 +214,7 @@ def file_member(path: Path, name: str) -> Iterator[Member]:
         yield name, os.fstat(content.fileno()).st_size, _blocks(content)
 
 
-def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Member]:
+def archive_members(path: Path) -> Iterator[Member]:
     """Yield the files of a zip, a tar (plain, gz, bz2, xz) or a folder.
 
     Raises:
@@ -222,9 +222,9 @@ def archive_members(path: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator
             there twice, it is a link, device or sparse file; or the archive is a bomb.
     """
     if not path.is_dir() and archive_kind(path) == "tar":
-        yield from _tar_members(path, max_bytes)
+        yield from _tar_members(path)
         return
-    with open_archive(path, max_bytes) as archive:
+    with open_archive(path) as archive:
         for member in archive.infolist():
             if not member.is_dir():
                 name = member.filename
@@ -242,7 +242,7 @@ class _TarHeader(tarfile.TarInfo):
         return header
 
 
-def _tar_members(path: Path, max_bytes: int) -> Iterator[Member]:
+def _tar_members(path: Path) -> Iterator[Member]:
     seen: set[str] = set()
     unpacked = 0
     what = f"{path} is no readable tar"
@@ -255,7 +255,7 @@ def _tar_members(path: Path, max_bytes: int) -> Iterator[Member]:
             if not member.isreg() or member.issparse():
                 raise DataError(f"{path}: {name} is a link, device or sparse file, refused.")
             unpacked += member.size
-            _check_size(path, unpacked, max_bytes)
+            _check_size(path, unpacked)
             content = tar.extractfile(member)
             assert content is not None  # it is a regular file
             yield name, member.size, _blocks(content, what)
@@ -324,10 +324,11 @@ def _check_name(path: Path, name: str, seen: set[str]) -> None:
     seen.add(name)
 
 
-def _check_size(path: Path, unpacked: int, max_bytes: int) -> None:
+def _check_size(path: Path, unpacked: int) -> None:
     # The size on disk, not the sum over members: those of a bomb can overlap.
     ratio = unpacked / max(path.stat().st_size, 1)
-    if unpacked > max_bytes or (unpacked > RATIO_COUNTS_FROM_BYTES and ratio > MAX_RATIO):
+    too_dense = unpacked > RATIO_COUNTS_FROM_BYTES and ratio > MAX_RATIO
+    if too_dense or unpacked > MAX_UNPACKED_BYTES:
         raise DataError(
             f"{path} would unpack to {unpacked / 2**30:.1f} GiB, {ratio:.0f} times its size: "
             "refused, it looks like a decompression bomb."

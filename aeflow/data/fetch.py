@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from zipfile import ZipFile
 
 from filelock import FileLock, Timeout
 
-from aeflow.core.addresses import PACKAGE, check_address, is_url, mirrored, public
+from aeflow.core.addresses import PACKAGE, check_address, is_url, local_path, mirrored, public
 from aeflow.core.errors import AccessError, ConfigError, DataError, NoSpaceError
 from aeflow.core.files import (
     atomic_path,
@@ -303,9 +302,10 @@ def first_source(
     for source in [*([mirrored(mirror, file.name)] if mirror else []), *file.urls]:
         logger.info("Fetching %s from %s", file.name, public(source))
         try:
-            if urlsplit(source).scheme in ("http", "https"):
+            here = _in_package(source) if source.startswith(PACKAGE) else local_path(source)
+            if here is None:
                 return _from_server(source, file, target, check, patience)
-            return _from_here(source, file, target, check)
+            return _from_here(here, file, target, check)
         except NoSpaceError:
             raise
         except DataError as error:
@@ -417,8 +417,7 @@ def _from_server(
     return _from_server(url, file, target, check, patience, last=True)
 
 
-def _from_here(source: str, file: SourceFile, target: Path, check: Check) -> Facts:
-    path = _local_path(source)
+def _from_here(path: Path, file: SourceFile, target: Path, check: Check) -> Facts:
     copy = target.with_name(f"{target.name}.copy")  # beside a download that may go on later
     try:
         if path.is_dir():
@@ -446,13 +445,9 @@ def _copy(path: Path, target: Path) -> None:
         shutil.copyfileobj(content, copy, BLOCK_BYTES)
 
 
-def _local_path(source: str) -> Path:
-    if source.startswith(PACKAGE):
-        package, _, name = source.removeprefix(PACKAGE).partition("/")
-        spec = find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise DataError(f"the Python package {package} is not installed")
-        return Path(spec.submodule_search_locations[0]) / name
-    if not is_url(source):
-        return Path(source).expanduser()
-    return Path(url2pathname(urlsplit(source).path))
+def _in_package(source: str) -> Path:
+    package, _, name = source.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"the Python package {package} is not installed")
+    return Path(spec.submodule_search_locations[0]) / name

@@ -60,8 +60,9 @@ def assign_splits(
         drawn_test = sum(record.split == Split.TEST for record in records)
     test = [record for record in records if record.split == Split.TEST]
     normals = [r for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
-    distinct = _without_files_of(test, normals)
-    unshared = _without_groups_of(test, distinct)
+    files = {record.sha256 for record in test}
+    distinct = [record for record in normals if record.sha256 not in files]
+    unshared = _unrelated(test, normals)
     usable = distinct if protocol == "official" else unshared
     own = [record for record in records if record.split == Split.VALIDATION]
     clean = _unrelated(test + usable, own)
@@ -194,12 +195,11 @@ def _units(records: Sequence[Record], seed: int, purpose: str = "") -> list[list
     units: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.source):
         units[root(_keys(record)[0])].append(record)
-    order = sorted(units, key=lambda name: _hash(f"{purpose}{seed}:{name}"))
-    return [units[name] for name in order]
 
+    def place(name: str) -> str:
+        return hashlib.sha256(f"{purpose}{seed}:{name}".encode()).hexdigest()
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return [units[name] for name in sorted(units, key=place)]
 
 
 def _keys(record: Record) -> list[str]:
@@ -208,15 +208,7 @@ def _keys(record: Record) -> list[str]:
     return [*group, f"sha256 {record.sha256}"]
 
 
-def _unrelated(others: Sequence[Record], records: Iterable[Record]) -> list[Record]:
-    return _without_groups_of(others, _without_files_of(others, records))
-
-
-def _without_files_of(others: Iterable[Record], records: Iterable[Record]) -> list[Record]:
-    taken = {record.sha256 for record in others}
-    return [record for record in records if record.sha256 not in taken]
-
-
-def _without_groups_of(others: Iterable[Record], records: Iterable[Record]) -> list[Record]:
-    taken = {record.group for record in others} - {None}
-    return [record for record in records if record.group not in taken]
+def _unrelated(others: Iterable[Record], records: Iterable[Record]) -> list[Record]:
+    """Return the records that share neither a group nor a file with others."""
+    taken = {key for record in others for key in _keys(record)}
+    return [record for record in records if taken.isdisjoint(_keys(record))]

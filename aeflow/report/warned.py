@@ -22,7 +22,7 @@ _ABOUT = {
     "prepare_images": "{dataset}/{category}",
     "prepare_masks": "{dataset}/{category}",
     "fetch_weights": "{encoder}",
-    "extract_features": "{dataset}/{category}, {encoder}-stage{stage}",
+    "extract_features": "{dataset}/{category}, {encoder}-stage{stages}",
 }
 # A number of its own: no part of a name or a path.
 _NUMBER = re.compile(r"(?<![\w/.])\d[\d,]*(?:\.\d+)?(?![\w/])")

@@ -173,13 +173,13 @@ def load_dataset_card(
     return validate(DatasetCard, content | card.editions[edition], f"{path}, edition {edition}")
 
 
-def load_encoder_card(name: str, folder: Path = ENCODER_CARDS) -> EncoderCard:
+def load_encoder_card(name: str) -> EncoderCard:
     """Read the card of an encoder; ConfigError: there is no such card, or it is wrong."""
-    path, content = _read_card("encoder", name, folder)
+    path, content = _read_card("encoder", name, ENCODER_CARDS)
     return validate(EncoderCard, content, str(path))
 
 
-def check_encoders(names: Iterable[str], receipts: Path, folder: Path = ENCODER_CARDS) -> None:
+def check_encoders(names: Iterable[str], receipts: Path) -> None:
     """Check that each encoder has a valid card or is a backbone of timm or torchvision.
 
     It takes seconds to import the libraries, so a name without a card is first looked for in
@@ -191,21 +191,20 @@ def check_encoders(names: Iterable[str], receipts: Path, folder: Path = ENCODER_
     """
     unknown = []
     for name in names:
-        if (folder / f"{name}.yaml").is_file():
-            load_encoder_card(name, folder)
+        if (ENCODER_CARDS / f"{name}.yaml").is_file():
+            load_encoder_card(name)
         elif not (receipts / f"{name}.json").is_file():
             unknown.append(name)
     registered = _registered_in_timm() if unknown else set()
-    unknown = [name for name in unknown if name not in registered]
-    if not unknown:
+    if not (unknown := [name for name in unknown if name not in registered]):
         return
     done = subprocess.run(
         [sys.executable, "-c", LOOK_UP, *unknown], capture_output=True, text=True, check=False
     )
     if done.returncode:
         reason = (done.stderr.splitlines() or ["The look-up of encoders was killed."])[-1]
-        cards = ", ".join(sorted(card.stem for card in folder.glob("*.yaml")))
-        raise ConfigError(f"{reason} Cards in {folder}: {cards}.")
+        cards = ", ".join(sorted(card.stem for card in ENCODER_CARDS.glob("*.yaml")))
+        raise ConfigError(f"{reason} Cards in {ENCODER_CARDS}: {cards}.")
 
 
 def _registered_in_timm() -> set[str]:

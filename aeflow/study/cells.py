@@ -5,7 +5,6 @@ Rules, scripts, `aeflow doctor` and `track.py` all take what a step reads and ma
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,17 +63,11 @@ PATHS = {
 PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")
 
 
-@dataclass(frozen=True)
-class Step:
-    """A rule, and the script of its name.
+class Step(NamedTuple):
+    """A rule, and the script of its name."""
 
-    Attributes:
-        makes: names of its files, the receipt aside.
-        receipt: name of its receipt.
-    """
-
-    makes: tuple[str, ...]
-    receipt: str
+    makes: tuple[str, ...]  # names of its files, the receipt aside
+    receipt: str  # its name
 
 
 STEPS = {

@@ -4,11 +4,10 @@ from itertools import product
 from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from pydantic import BeforeValidator, Field
 
+from aeflow.core.addresses import local_path
 from aeflow.core.schema import NAME, Address, Name, Strict
 from aeflow.core.types import Method
 from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
@@ -83,11 +82,7 @@ class DatasetEntry(Strict):
     @property
     def place(self) -> Path | None:
         """Where a source of one's own on this machine is; None: the card's own, or a server's."""
-        if self.source is None or urlsplit(self.source).scheme in ("http", "https"):
-            return None
-        if self.source.startswith("file:"):
-            return Path(url2pathname(urlsplit(self.source).path))
-        return Path(self.source).expanduser()
+        return None if self.source is None else local_path(self.source)
 
     @property
     def in_place(self) -> bool:

@@ -112,25 +112,20 @@ class Study(CellSettings):
         variants = self.variants_on(dataset)
         statistics = any(variant.method == Method.GRADIENT for variant in variants)
         for variant in variants:
-            correct = self.cell(dataset, variant.name).score.correct
-            if correct != "none" and not statistics:
+            cell = self.cell(dataset, variant.name)
+            if cell.score.correct != "none" and not statistics:
                 raise ValueError(
-                    f"score.correct: {correct} of {variant.name} needs a variant of the method "
-                    f"gradient on {dataset}, whose table has the complexity of the images"
+                    f"score.correct: {cell.score.correct} of {variant.name} needs a variant of "
+                    f"the method gradient on {dataset}, whose table has the complexity of images"
                 )
-            self._check_reconstruction(dataset, variant)
-
-    def _check_reconstruction(self, dataset: str, variant: Variant) -> None:
-        """Check that S_recon is one of what the decoder reconstructs, if it counts."""
-        cell = self.cell(dataset, variant.name)
-        asked, of = cell.score.reconstruction, cell.decoder.target
-        counts = variant.method == Method.AUTOENCODER or cell.score.beta < 1
-        if variant.method.has_decoder and counts and asked.target != of:
-            fitting = " or ".join(each for each in ReconstructionScore if each.target == of)
-            raise ValueError(
-                f"score.reconstruction: {asked} of {variant.name} is of {asked.target}, and its "
-                f"decoder.target is {of}: choose {fitting}"
-            )
+            asked, of = cell.score.reconstruction, cell.decoder.target
+            counts = variant.method == Method.AUTOENCODER or cell.score.beta < 1
+            if variant.method.has_decoder and counts and asked.target != of:
+                fitting = " or ".join(each for each in ReconstructionScore if each.target == of)
+                raise ValueError(
+                    f"score.reconstruction: {asked} of {variant.name} is of {asked.target}, and "
+                    f"its decoder.target is {of}: choose {fitting}"
+                )
 
     def _check_ablation(self, ablation: Ablation) -> None:
         where = f"ablations[{ablation.name}]"

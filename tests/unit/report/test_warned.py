@@ -6,7 +6,7 @@ from aeflow.core.errors import DataError
 from aeflow.core.receipts import write_receipt
 from aeflow.report.page import build_page
 from aeflow.report.warned import SCREENFUL, Warned, on_terminal, warnings_of
-from aeflow.study.cells import Cell, jobs_of, path
+from aeflow.study.cells import STEPS, Cell, jobs_of, path
 from tests.unit.report.conftest import ROOT
 from tests.unit.report.test_page import Page
 from tests.unit.small_results import small_study, write_results
@@ -61,6 +61,15 @@ def test_each_warning_is_told_once_with_what_it_is_about(warned):
         ("prepare_images", {"dataset": "tiles", "category": "02"}),
     ]
     assert [told.about for told in warnings_of(warned, here)] == [["tiles/02"]]
+
+
+def test_a_warning_of_every_step_is_told(warned):
+    jobs = dict(jobs_of(warned))
+    for step, given in jobs.items():
+        warn(path(warned, STEPS[step].receipt, given), f"Of {step}.")
+    told = {told.sentence for told in warnings_of(warned, jobs.items())}
+    assert told == {f"Of {step}." for step in jobs}
+    assert "extract_features" in jobs
 
 
 def test_a_receipt_that_is_none_is_named(warned):
