@@ -37,6 +37,7 @@ from aeflow.data.records import NoImagesError, Record, count_records
 from aeflow.data.workers import Job, archive_workers, create_rows, decode_images
 from aeflow.doctor import Doctor
 from aeflow.judging.thresholds import Threshold
+from aeflow.study.asked import PrepareAsked
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
 from aeflow.study.cells import PATHS
 from aeflow.study.defaults import load_study
@@ -411,18 +412,18 @@ def _check_categories(
     with open_archive(archive):
         pass  # once, before every process and category says the same
     absent: dict[str, str] = {}
-    settings = DataSettings()
     with archive_workers(archive, os.cpu_count() or 1) as pool:
         for category in categories:
-            tell_of, name = partial(_tell_of, category, tell), f"{card.name}/{category}: "
+            tell_of = partial(_tell_of, category, tell)
+            named = {"dataset": card.name, "category": category}
+            asked = PrepareAsked(**named, card=card, data=DataSettings())
             try:
-                given = (archive, card, category, settings, pool, tell_of)
-                records = check_images(*given, measured=True).records
+                records = check_images(archive, asked, pool, tell_of, measured=True).records
             except NoImagesError as error:
-                absent[category] = str(error).removeprefix(name)
+                absent[category] = str(error).removeprefix(f"{asked.name}: ")
                 continue
             except DataError as error:
-                tell_of("error", str(error).removeprefix(name))
+                tell_of("error", str(error).removeprefix(f"{asked.name}: "))
                 continue
             print(_table(records))
             masked = [record for record in records if record.mask]

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from aeflow.data.prepare import prepare_images
+from aeflow.study.asked import PrepareAsked
 from aeflow.study.cards import DatasetCard
 from aeflow.study.settings import DataSettings
 from benchmarks.measure import Action, Measurement, compare, peak_mib, threads
@@ -68,15 +69,9 @@ def prepare(archive: Path, images: int) -> Action:
         }
     )
     out = archive.parent / "ours"
-    return lambda: prepare_images(
-        archive,
-        card,
-        "all",
-        DataSettings(),
-        out / "images.npy",
-        out / "index.csv",
-        threads(),
-    )
+    asked = PrepareAsked(dataset="toy", category="all", data=DataSettings(), card=card)
+    outputs = (out / "images.npy", out / "index.csv")
+    return lambda: prepare_images(archive, asked, *outputs, threads())
 
 
 def decode_in_a_loop(archive: Path) -> Action:

@@ -20,12 +20,10 @@ def prepare_images(
     """Write the arrays and the index; return what was found, used and left out."""
     begin = time.perf_counter()
     with reading(asked.source, archive) as place:
-        facts = prepare.prepare_images(
-            place, asked.card, asked.category, asked.data, images, index, workers, asked.dataset
-        )
+        facts = prepare.prepare_images(place, asked, images, index, workers)
     seconds, number = time.perf_counter() - begin, sum(facts["counts"].values())
     print(
-        f"{asked.dataset}/{asked.category}: {number} images prepared in {seconds:.1f} s, "
+        f"{asked.name}: {number} images prepared in {seconds:.1f} s, "
         f"{number / seconds:.0f} per second"
     )
     return facts

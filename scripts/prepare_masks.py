@@ -14,9 +14,7 @@ def prepare_masks(
 ) -> dict[str, Any]:
     """Write the masks; return how many are known."""
     with reading(asked.source, archive) as place:
-        return prepare.prepare_masks(
-            place, asked.card, asked.category, asked.data, index, masks, workers, asked.dataset
-        )
+        return prepare.prepare_masks(place, asked, index, masks, workers)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from aeflow.data.workers import (
     look_at_images,
     open_rows,
 )
-from aeflow.study.cards import DatasetCard
+from aeflow.study.asked import PrepareAsked
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -64,13 +64,10 @@ class Checked(NamedTuple):
 
 def check_images(
     archive: Path,
-    card: DatasetCard,
-    category: str,
-    settings: DataSettings,
+    asked: PrepareAsked,
     pool: ProcessPoolExecutor,
     tell: Tell,
     measured: bool = False,
-    dataset: str = "",
 ) -> Checked:
     """Find a category's images and split them, and tell what is right, notable and wrong.
 
@@ -82,9 +79,8 @@ def check_images(
         pool: of `archive_workers`.
         tell: takes what is found.
         measured: whether every image is decoded too, and its levels measured.
-        dataset: its name in the study, for messages; the card's where there is none.
     """
-    name = f"{dataset or card.name}/{category}"
+    card, category, settings, name = asked.card, asked.category, asked.data, asked.name
 
     def warn(text: str, level: Level = "note") -> None:
         tell(level, text)
@@ -163,28 +159,17 @@ def check_images(
 
 
 def prepare_images(
-    archive: Path,
-    card: DatasetCard,
-    category: str,
-    settings: DataSettings,
-    images_path: Path,
-    index_path: Path,
-    workers: int,
-    dataset: str = "",
+    archive: Path, asked: PrepareAsked, images_path: Path, index_path: Path, workers: int
 ) -> dict[str, Any]:
     """Decode a category's images into an array, with their splits in an index.
 
     Writes `images_path` uint8 (N, S, S, 3) and `index_path` with one line per image in the order
     of the rows. They appear when both are complete, the same bytes for any number of workers.
 
-    Args:
-        archive: a zip, or a folder.
-
     Returns:
         The facts of a receipt: what was found, what is in use, what was left out and why.
     """
-    side = settings.image_size
-    name = f"{dataset or card.name}/{category}"
+    settings, name, side = asked.data, asked.name, asked.data.image_size
 
     def log(_: Level, text: str) -> None:
         logger.info("%s: %s", name, text)
@@ -195,9 +180,7 @@ def prepare_images(
             stack.enter_context(atomic_path(path)) for path in (index_path, images_path)
         )
         pool = stack.enter_context(archive_workers(archive, workers))
-        records, facts, looks = check_images(
-            archive, card, category, settings, pool, log, dataset=dataset
-        )
+        records, facts, looks = check_images(archive, asked, pool, log)
         create_rows(images, (len(records), side, side, 3))
         jobs = [Job(record.source, row) for row, record in enumerate(records)]
         normals = [r.source for r in records if r.split == Split.TRAIN and r.gt_label == NORMAL]
@@ -217,14 +200,7 @@ def prepare_images(
 
 
 def prepare_masks(
-    archive: Path,
-    card: DatasetCard,
-    category: str,
-    settings: DataSettings,
-    index_path: Path,
-    masks_path: Path,
-    workers: int,
-    dataset: str = "",
+    archive: Path, asked: PrepareAsked, index_path: Path, masks_path: Path, workers: int
 ) -> dict[str, Any]:
     """Decode the masks of a category's anomalous test images, in the order of its index.
 
@@ -234,9 +210,9 @@ def prepare_masks(
     Returns:
         The facts of a receipt: how many are known, which cannot be used.
     """
-    side, name = settings.image_size, f"{dataset or card.name}/{category}"
+    settings, name, side = asked.data, asked.name, asked.data.image_size
     with open_archive(archive) as opened:
-        found = find_records(opened, card, category)
+        found = find_records(opened, asked.card, asked.category)
     masks = {record.source: record.mask for record in found.records}
     index = read_index(index_path)
     judged = index["source"][(index["split"] == Split.TEST) & (index["gt_label"] == ANOMALOUS)]

@@ -57,6 +57,11 @@ class PrepareAsked(Asked):
     source: Path | None = Field(None, description="A folder that is read where it is.")
     seen: str | None = Field(None, description="Digest of what the folder holds of them.")
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.dataset}/{self.category}"
+
     def as_json(self) -> Any:
         """Return all but what the card tells people, and the folder's place."""
         content: dict[str, Any] = self.model_dump(mode="json", exclude={"card", "source"})

@@ -19,7 +19,7 @@ from aeflow.data.workers import archive_workers
 from aeflow.study.settings import DataSettings
 from tests.unit.data.dicom_files import dicom
 from tests.unit.data.image_kinds import tiff
-from tests.unit.data.toy_dataset import encode, make_card, noise, write_zip
+from tests.unit.data.toy_dataset import asked_of, encode, make_card, noise, write_zip
 
 SIDE = 32
 ANY = r"toy/(?P<split>train|test)/(?P<defect>[^/]+)/(?P<stem>[^/.]+)(?:\.\w+)?"
@@ -56,7 +56,7 @@ def prepare(tmp_path: Path, members: Members, **changes: object) -> tuple[dict[s
     """Return the facts, and source -> prepared gray."""
     archive = write_zip(tmp_path / "a.zip", members)
     images, index = tmp_path / "images.npy", tmp_path / "index.csv"
-    facts = prepare_images(archive, CARD, "all", settings(**changes), images, index, 1)
+    facts = prepare_images(archive, asked_of(CARD, settings(**changes)), images, index, 1)
     sources = [line.split(",")[5] for line in index.read_text().splitlines()[1:]]
     return facts, dict(zip(sources, np.load(images)[..., 0], strict=True))
 
@@ -218,7 +218,7 @@ def test_lossy_masks_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
         members[f"toy/ground_truth/hole/{number:02}.jpg"] = encode(mask, "JPEG", quality=60)
     prepare(tmp_path, members)
     caplog.clear()
-    given = (tmp_path / "a.zip", CARD, "all", settings(), tmp_path / "index.csv")
+    given = (tmp_path / "a.zip", asked_of(CARD, settings()), tmp_path / "index.csv")
     prepare_masks(*given, tmp_path / "masks.npy", 1)
     [told] = warned(caplog)
     assert told.startswith("toy/all: 3 of 3 masks have values between black and white")
@@ -239,7 +239,7 @@ def checked(tmp_path: Path) -> tuple[Checked, list[tuple[str, str]]]:
     with archive_workers(archive, 1) as pool:
         assert isinstance(pool, ProcessPoolExecutor)
         found = check_images(
-            *(archive, CARD, "all", settings(), pool),
+            *(archive, asked_of(CARD, settings()), pool),
             lambda level, text: told.append((level, text)),
             measured=True,
         )

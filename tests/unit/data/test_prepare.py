@@ -28,7 +28,7 @@ from aeflow.study.cards import DatasetCard, load_dataset_card
 from aeflow.study.settings import DataSettings
 from aeflow.study.study import Study
 from tests.unit.data.processes import ROOT, on_small_disk, run, start
-from tests.unit.data.toy_dataset import encode, make_card, noise, sha256, write_zip
+from tests.unit.data.toy_dataset import asked_of, encode, make_card, noise, sha256, write_zip
 
 GROUPLESS = (
     "no groups are known: if several images show one part or patient, say so in groups.csv, or "
@@ -45,7 +45,7 @@ def prepare(
     archive: Path, card: DatasetCard, folder: Path, workers: int = 1, **changes: object
 ) -> dict[str, Any]:
     outputs = [folder / name for name in OUTPUTS]
-    return prepare_images(archive, card, "all", settings(**changes), *outputs, workers)
+    return prepare_images(archive, asked_of(card, settings(**changes)), *outputs, workers)
 
 
 def prepare_all(
@@ -53,7 +53,7 @@ def prepare_all(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Prepare images, then masks; return the facts of both."""
     facts = prepare(archive, card, folder, workers, **changes)
-    given = (archive, card, "all", settings(**changes), folder / "index.csv")
+    given = (archive, asked_of(card, settings(**changes)), folder / "index.csv")
     return facts, prepare_masks(*given, folder / "masks.npy", workers)
 
 
@@ -263,8 +263,9 @@ def test_failures_leave_nothing(
         prepare(unusable, card, out, max_unusable_share=0.1)
     with pytest.raises(DataError, match="train_normal: expected 1, found 40"):
         prepare(archive, make_card(), out)
+    asked = asked_of(card, settings(), "al")
     with pytest.raises(ConfigError, match="no category 'al'"):
-        prepare_images(archive, card, "al", settings(), *(out / name for name in OUTPUTS), 1)
+        prepare_images(archive, asked, *(out / name for name in OUTPUTS), 1)
     image = members["toy/train/good/20.png"]
     archive.write_bytes(archive.read_bytes().replace(image, image[:-1] + b"x"))
     with pytest.raises(DataError, match=r"toy/train/good/20\.png is damaged"):
@@ -322,6 +323,7 @@ from aeflow.core.errors import DataError
 from aeflow.data.prepare import prepare_images
 from aeflow.study.cards import DatasetCard, load_dataset_card
 from aeflow.study.settings import DataSettings
+from tests.unit.data.toy_dataset import asked_of
 if __name__ == "__main__":
     archive, card, limit, out = sys.argv[1:]
     if int(limit):
@@ -330,7 +332,7 @@ if __name__ == "__main__":
     outputs = [Path(out, name) for name in ("images.npy", "index.csv")]
     settings = DataSettings(image_size=256, val_fraction=0.25)
     try:
-        prepare_images(Path(archive), card, "all", settings, *outputs, 2)
+        prepare_images(Path(archive), asked_of(card, settings), *outputs, 2)
     except DataError as error:
         print("DataError:", error)
 """

@@ -9,7 +9,9 @@ from zipfile import ZipFile
 import numpy as np
 from PIL import Image
 
+from aeflow.study.asked import PrepareAsked
 from aeflow.study.cards import DatasetCard, SourceFile
+from aeflow.study.settings import DataSettings
 
 MEMBERS = {"toy/train/good/a.png": b"a" * 5000, "toy/test/good/b.png": b"b" * 5000}
 
@@ -50,6 +52,11 @@ def make_card(
             "layout": {"image": image, "normal": "good"} | facts.get("layout", {}),
         }
     )
+
+
+def asked_of(card: DatasetCard, settings: DataSettings, category: str = "all") -> PrepareAsked:
+    """Return what the preparation of a card's images is asked for."""
+    return PrepareAsked(dataset=card.name, category=category, data=settings, card=card)
 
 
 def sha256(path: Path) -> str:
