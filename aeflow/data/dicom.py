@@ -114,7 +114,7 @@ def _open(data: Dataset, frame: int | None, window: bool) -> Opened:
         raise UnusableImageError(
             f"a DICOM file of {frames} frames: give each as a file of its own, or set data.frame"
         )
-    chosen = chosen_frame(frames, frame)
+    chosen, _ = chosen_frame(frames, frame)
     _lift_groups(data, chosen)
     width, height, channels = int(data.Columns), int(data.Rows), int(data.SamplesPerPixel)
     check_size(width, height, channels)

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -121,8 +121,7 @@ class Opened:
     """An image file of which nothing but the header was decoded.
 
     It has either a `picture` of Pillow's with up to 8 bits, or `read`, which returns the levels
-    (h, w) or (h, w, channels) as stored, the last channel the opacity if
-    `has_opacity`.
+    (h, w) or (h, w, channels) as stored, the last channel the opacity if `has_opacity`.
     """
 
     facts: ImageFacts
@@ -187,20 +186,16 @@ def _open(content: bytes, frame: int | None, window: bool) -> Opened:
         opened = _open_special_jpeg(content)
         if opened is not None:
             return opened
-    try:
-        with unusable("cannot be opened"):
-            return _open_with_pillow(content, frame)
-    except _UnidentifiedError:
-        if content.startswith(TIFF_MAGIC):
-            return _open_tiff(content, frame)
+    with unusable("cannot be opened"):
+        opened = _open_with_pillow(content, frame)
+    if opened is None and content.startswith(TIFF_MAGIC):
+        opened = _open_tiff(content, frame)
+    if opened is not None:
+        return opened
     for magic, kind in FOREIGN.items():
         if re.match(magic, content, re.DOTALL):
             raise UnusableImageError(f"its format is {kind}; {', '.join(KINDS)} are read")
     raise UnusableImageError(f"not an image of a known kind ({', '.join(KINDS)})")
-
-
-class _UnidentifiedError(UnusableImageError):
-    """Pillow does not know it."""
 
 
 def check_size(width: int, height: int, channels: int = 1) -> None:
@@ -213,29 +208,32 @@ def check_size(width: int, height: int, channels: int = 1) -> None:
         raise UnusableImageError(f"{width} x {height} pixels of {channels} channels, too many")
 
 
-def chosen_frame(frames: int, frame: int | None) -> int:
-    """Return which frame to use, counted from 0.
+def chosen_frame(frames: int, frame: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return which frame to use, counted from 0, and notes about that.
 
     Raises:
         UnusableImageError: there are several, and not so many.
     """
-    if frames > 1 and frame is not None and frame > frames:
+    if frames <= 1:
+        return 0, ()
+    if frame is None:
+        return 0, (FIRST_FRAME,)
+    if frame > frames:
         raise UnusableImageError(f"it has {frames} frames, data.frame is {frame}")
-    return 0 if frame is None or frames <= 1 else frame - 1
+    return frame - 1, ()
 
 
-def _open_with_pillow(content: bytes, frame: int | None) -> Opened:
+def _open_with_pillow(content: bytes, frame: int | None) -> Opened | None:
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise _UnidentifiedError("not an image of a known kind") from None
+        return None
     check_size(*image.size)
     kind = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
     if kind == "TIFF" and _is_special_tiff(image):
         return _open_tiff(content, frame)
     frames = int(getattr(image, "n_frames", 1))
-    chosen = chosen_frame(frames, frame)
-    notes = (FIRST_FRAME,) if frames > 1 and frame is None else ()
+    chosen, notes = chosen_frame(frames, frame)
     if chosen:
         image.seek(chosen)
         check_size(*image.size)
@@ -278,6 +276,7 @@ def _orientation(image: Image.Image, content: bytes) -> int:
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turn an image from how it is stored to how it is shown."""
+    # Not `exif_transpose`, which writes the file's other tags anew, and fails where one is odd.
     turn = TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -388,7 +387,7 @@ def _open_tiff(content: bytes, frame: int | None) -> Opened:
     with unusable("cannot be opened"):
         pages = tifffile.TiffFile(BytesIO(content)).pages
         frames = len(pages)
-        chosen = chosen_frame(frames, frame)
+        chosen, notes = chosen_frame(frames, frame)
         page: Any = pages[chosen]
         width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
         check_size(width, height, channels)
@@ -408,8 +407,9 @@ def _open_tiff(content: bytes, frame: int | None) -> Opened:
         if orientation >= 5:
             width, height = height, width
         full = _full(page.dtype.kind, bits)
-        notes = (FIRST_FRAME,) if frames > 1 and frame is None else ()
-        facts = ImageFacts("TIFF", width, height, bits, channels, frames, full, orientation)
+        facts = ImageFacts(
+            *("TIFF", width, height, bits, channels, frames, full, orientation), notes=notes
+        )
         extra = page.extrasamples
         has_opacity = channels in (2, 4) and len(extra) == 1 and int(extra[0]) in (1, 2)
         inverted = colours == "MINISWHITE"
@@ -420,7 +420,7 @@ def _open_tiff(content: bytes, frame: int | None) -> Opened:
             values = partial(_lzw_levels, content, chosen, orientation)
         read = partial(_tiff_levels, values, axes, full if inverted else None)
         lossy = page.compression in JPEG_IN_TIFF
-        return Opened(replace(facts, notes=notes), None, read, has_opacity, lossy)
+        return Opened(facts, None, read, has_opacity, lossy)
 
 
 def _full(kind: str, bits: int) -> Levels | None:
