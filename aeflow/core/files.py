@@ -141,11 +141,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; DataError: it is missing or no JSON."""
+@contextmanager
+def reading(path: Path, *wrong: type[Exception], what: str = "damaged") -> Iterator[None]:
+    """Turn what is `wrong` with a file into a sentence; DataError: it is missing, or is that."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the rule that makes it.") from error
-    except (ValueError, RecursionError) as error:  # of the JSON, of the UTF-8, or without end
-        raise DataError(f"{path} is no valid JSON ({error}): delete it and run again.") from error
+    except wrong as error:
+        raise DataError(f"{path} is {what} ({error}): delete it and run again.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; DataError: it is missing or no JSON."""
+    # Of the JSON, of the UTF-8, or without end.
+    with reading(path, ValueError, RecursionError, what="no valid JSON"):
+        return json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import atomic_path
+from aeflow.core.files import atomic_path, reading
 
 
 def save_tensors(
@@ -29,13 +29,8 @@ def read_facts(path: Path) -> dict[str, str]:
     Raises:
         DataError: the file is missing, damaged, or was not written by `save_tensors`.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the rule that makes it.") from error
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it and run again.") from error
+    with reading(path, OSError, SafetensorError), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     if "facts" not in metadata:
         raise DataError(f"{path} was not written by this program: delete it and run again.")
     facts: dict[str, str] = json.loads(metadata["facts"])

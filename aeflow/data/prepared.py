@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
+from aeflow.core.files import reading
 from aeflow.core.text import unguarded
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
@@ -84,26 +85,17 @@ def open_prepared(images: Path, index: Path, masks: Path | None = None) -> Prepa
 def read_index(path: Path) -> pd.DataFrame:
     """Read what `prepare_images` wrote of its rows; DataError: it is missing, or no index."""
     types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64"}
-    try:
+    with reading(path, ValueError, what="no index"):  # pandas' own errors are ValueErrors
         # A defect may be called "NA" or "1".
         table = pd.read_csv(path, dtype=types, keep_default_na=False)
-        texts = [name for name in table.columns if types.get(name) == "str"]
-        table = table.assign(**{name: table[name].map(unguarded) for name in texts})
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run prepare_images.") from error
-    except ValueError as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path} is no index ({error}): run prepare_images again.") from error
-    if tuple(table.columns) != INDEX_COLUMNS:
-        raise DataError(f"{path} has other columns than an index: run prepare_images again.")
-    return table
+        if tuple(table.columns) != INDEX_COLUMNS:
+            raise ValueError("it has other columns")
+    texts = [name for name in INDEX_COLUMNS if types[name] == "str"]
+    return table.assign(**{name: table[name].map(unguarded) for name in texts})
 
 
 def open_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file, never unpickling; DataError: it is missing or damaged."""
-    try:
+    with reading(path, ValueError, EOFError):
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the rule that makes it.") from error
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it and run again.") from error
     return array

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from PIL import Image, UnidentifiedImageError
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import atomic_path
+from aeflow.core.files import atomic_path, reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def read_caption(path: Path) -> Caption:
     Raises:
         DataError: the file is missing, no such image, or carries no caption.
     """
-    try:
+    with reading(path, ElementTree.ParseError, UnidentifiedImageError, what="no complete figure"):
         if path.suffix == ".svg":
             tree = ElementTree.parse(path)
             dataset = tree.findtext(f".//{_DUBLIN_CORE}subject//*[last()]//") or ""
@@ -73,10 +73,6 @@ def read_caption(path: Path) -> Caption:
                 info = image.info
             keys = ("Dataset", "Title", "Description")
             dataset, title, text = (str(info.get(key, "")) for key in keys)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the rule that draws it.") from error
-    except (ElementTree.ParseError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is no complete figure: delete it and draw it again.") from error
     if not (dataset and title):
         raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
     return Caption(dataset, title, text)

@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(tiny: TinyStudy, name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe", b'image_id,split\nx,"y\n'])
 def test_a_damaged_index_is_named(tiny: TinyStudy, content: bytes) -> None:
     (tiny.folder / "index.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"index\.csv .*run prepare_images again"):
+    with pytest.raises(DataError, match=r"index\.csv is no index .*run again"):
         open_prepared(*paths(tiny))
     tiny.rows[0]["gt_label"] = "normal"
     with pytest.raises(DataError, match=r"index\.csv is no index .*normal"):
