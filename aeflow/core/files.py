@@ -142,7 +142,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def reading(path: Path, *wrong: type[Exception], what: str = "damaged") -> Iterator[None]:
+def loading(path: Path, *wrong: type[Exception], what: str = "damaged") -> Iterator[None]:
     """Turn what is `wrong` with a file into a sentence; DataError: it is missing, or is that."""
     try:
         yield
@@ -155,5 +155,5 @@ def reading(path: Path, *wrong: type[Exception], what: str = "damaged") -> Itera
 def read_json(path: Path) -> Any:
     """Read a JSON file; DataError: it is missing or no JSON."""
     # Of the JSON, of the UTF-8, or without end.
-    with reading(path, ValueError, RecursionError, what="no valid JSON"):
+    with loading(path, ValueError, RecursionError, what="no valid JSON"):
         return json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import atomic_path, reading
+from aeflow.core.files import atomic_path, loading
 
 
 def save_tensors(
@@ -29,7 +29,7 @@ def read_facts(path: Path) -> dict[str, str]:
     Raises:
         DataError: the file is missing, damaged, or was not written by `save_tensors`.
     """
-    with reading(path, OSError, SafetensorError), safe_open(path, framework="pt") as file:
+    with loading(path, OSError, SafetensorError), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "facts" not in metadata:
         raise DataError(f"{path} was not written by this program: delete it and run again.")

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import reading
+from aeflow.core.files import loading
 from aeflow.core.text import unguarded
 from aeflow.core.types import ANOMALOUS, INDEX_COLUMNS, NORMAL, Split
 
@@ -85,7 +85,7 @@ def open_prepared(images: Path, index: Path, masks: Path | None = None) -> Prepa
 def read_index(path: Path) -> pd.DataFrame:
     """Read what `prepare_images` wrote of its rows; DataError: it is missing, or no index."""
     types = {**dict.fromkeys(INDEX_COLUMNS, "str"), "gt_label": "int64"}
-    with reading(path, ValueError, what="no index"):  # pandas' own errors are ValueErrors
+    with loading(path, ValueError, what="no index"):  # pandas' own errors are ValueErrors
         # A defect may be called "NA" or "1".
         table = pd.read_csv(path, dtype=types, keep_default_na=False)
         if tuple(table.columns) != INDEX_COLUMNS:
@@ -96,6 +96,6 @@ def read_index(path: Path) -> pd.DataFrame:
 
 def open_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file, never unpickling; DataError: it is missing or damaged."""
-    with reading(path, ValueError, EOFError):
+    with loading(path, ValueError, EOFError):
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

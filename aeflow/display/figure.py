@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from PIL import Image, UnidentifiedImageError
 
 from aeflow.core.errors import DataError
-from aeflow.core.files import atomic_path, reading
+from aeflow.core.files import atomic_path, loading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def read_caption(path: Path) -> Caption:
     Raises:
         DataError: the file is missing, no such image, or carries no caption.
     """
-    with reading(path, ElementTree.ParseError, UnidentifiedImageError, what="no complete figure"):
+    with loading(path, ElementTree.ParseError, UnidentifiedImageError, what="no complete figure"):
         if path.suffix == ".svg":
             tree = ElementTree.parse(path)
             dataset = tree.findtext(f".//{_DUBLIN_CORE}subject//*[last()]//") or ""
