@@ -75,10 +75,7 @@ def decode_image(content: bytes, settings: DataSettings, levels: Levels | None =
     the resized square, and resizes it in one step, so pixels are interpolated only once.
 
     Args:
-        content: the file.
-        settings: how.
-        levels: what becomes black and white if `data.intensity` is `range` or `percentiles`, see
-            `shared_levels`.
+        levels: `shared_levels`, which `data.intensity` needs if it is `range` or `percentiles`.
 
     Returns:
         uint8 (S, S, 3) RGB, S the `image_size`; and the facts, `used` among them where the image
@@ -184,9 +181,7 @@ def decode_mask(content: bytes, settings: DataSettings, image: ImageFacts) -> De
 def _load(opened: Opened, margin: int | None = None) -> tuple[Image.Image, ImageFacts]:
     """Decode what Pillow reads to 8-bit gray (L) or RGB, upright.
 
-    Args:
-        opened: with a picture.
-        margin: a JPEG may come smaller than it is, but no side below this.
+    A JPEG may come smaller than it is, but no side below `margin`.
     """
     image, facts = opened.picture, opened.facts
     assert image is not None

@@ -133,11 +133,9 @@ class Opened:
 
 @contextmanager
 def unusable(what: str, personal: bool = False) -> Iterator[None]:
-    """Turn whatever a decoder raises on damaged bytes into UnusableImageError.
+    """Turn whatever a decoder raises on damaged bytes into UnusableImageError: `what: why`.
 
-    Args:
-        what: the start of the reason.
-        personal: whether the decoder's own words may hold what the file says of a person.
+    Without the decoder's words where these may be `personal`, what the file says of someone.
     """
     try:
         with warnings.catch_warnings():
@@ -159,7 +157,6 @@ def open_image(content: bytes, frame: int | None = None, window: bool = False) -
     """Read the header of an image and check its size before any pixel is decoded.
 
     Args:
-        content: the file.
         frame: which frame, counted from 1, where there are several; else it is ignored. None: the
             first, but none of a DICOM file, whose frames are slices or moments.
         window: whether a DICOM file's levels are to be those of its VOI window.

@@ -7,14 +7,14 @@ is used is measured, on training normals alone.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
+from aeflow.study.settings import Intensity
 
-Intensity = Literal["full", "range", "percentiles", "window"]
 MEASURED: tuple[Intensity, ...] = ("range", "percentiles")  # the others are up to each file
 # A single hot or dead pixel moves the lowest and the highest level, but not these.
 PERCENTILES = (0.5, 99.5)
@@ -102,12 +102,8 @@ def _scale(values: NDArray[np.float64], levels: Levels) -> NDArray[np.uint8]:
 def narrow_use(used: Sequence[Used], full: Sequence[Levels], measured: bool = False) -> str | None:
     """Say what is lost where deep images use less than half of the range that is spread.
 
-    Args:
-        used: levels of training normals of more than 8 bits.
-        full: what the type of each can hold; or, `measured`, what `range` found.
-
-    Returns:
-        What the images use and what to set; None: nothing is to be said.
+    And what to set; None: nothing is to be said. `used` are levels of training normals of more
+    than 8 bits, `full` what the type of each can hold; or, `measured`, what `range` found.
     """
     if not used or not full:
         return None

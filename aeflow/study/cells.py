@@ -98,12 +98,10 @@ Given = Mapping[str, Any]  # the wildcards of a job: dataset, category, ...
 
 
 def path(study: Study, name: str, given: Given | Cell) -> Path:
-    """Return the path of a file.
+    """Return the path of one of `PATHS`.
 
-    Args:
-        name: one of `PATHS`.
-        given: a cell, or the other words in the path; archive, encoder and stages follow from
-            dataset and variant.
+    `given` is a cell, or the other words in it; archive, encoder and stages follow from dataset
+    and variant.
     """
     words = given._asdict() if isinstance(given, Cell) else dict(given)
     pattern = PATHS[name]
@@ -203,11 +201,7 @@ def encoder_of(study: Study, dataset: str, variant: str) -> str | None:
 
 
 def asked(study: Study, step: str, given: Given) -> Asked:
-    """Return what a step may know of the configuration.
-
-    Args:
-        given: the job's wildcards.
-    """
+    """Return what a step may know of the configuration; `given` are the job's wildcards."""
     dataset, variant = given.get("dataset", ""), given.get("variant", "")
     match step:
         case "fetch_data":

@@ -17,6 +17,8 @@ from aeflow.core.types import (
     ReconstructionScore,
 )
 
+Intensity = Literal["full", "range", "percentiles", "window"]
+
 
 class DataSettings(Strict):
     """How images are prepared and split."""
@@ -39,7 +41,7 @@ class DataSettings(Strict):
         "(the paper's). crop: the square in its centre. pad: whole, with black beside it. Masks "
         "alike.",
     )
-    intensity: Literal["full", "range", "percentiles", "window"] = Field(
+    intensity: Intensity = Field(
         "full",
         description="Which levels of images of more than 8 bits become black and white. full: "
         "those that the file's type can hold. range: the lowest and highest of the training "
