@@ -81,7 +81,7 @@ def test_arithmetic_counts_forward_and_backward() -> None:
 def test_peak_memory_includes_children_and_what_was_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    size, samples, sample = 100 * 2**20, list[float](), measure._family_mib
+    size, samples, sample = 200 * 2**20, list[float](), measure._family_mib
     monkeypatch.setattr(measure, "_family_mib", lambda: samples.append(sample()) or samples[-1])
 
     def wait_for_a_sample() -> None:
@@ -105,8 +105,9 @@ def test_peak_memory_includes_children_and_what_was_freed(
             run.communicate(b"\n")
 
     before = measure.peak_mib(wait_for_a_sample)
-    assert 90 < measure.peak_mib(own) - before < 120
-    assert 90 < measure.peak_mib(child) - before < 130
+    # Other children of this process, of other tests, may have shrunk meanwhile.
+    assert 150 < measure.peak_mib(own) - before < 230
+    assert 150 < measure.peak_mib(child) - before < 250
 
 
 def test_cpu_time_is_that_of_programs_that_ended() -> None:

@@ -241,5 +241,11 @@ def copy(author: Shared, tmp_path: Path) -> Shared:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest run begin first, and its tests follow it in the same process."""
-    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
+    """Let long runs begin first: at the end both processes then have something short to do."""
+    items.sort(
+        key=lambda item: (
+            "demo" not in getattr(item, "fixturenames", ()),
+            "workflow/slurm" not in item.nodeid,
+            "workflow" not in item.nodeid,
+        )
+    )
