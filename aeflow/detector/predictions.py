@@ -34,13 +34,14 @@ from aeflow.data.image_files import ImageFacts
 from aeflow.data.intensity import Levels
 from aeflow.data.not_used import IMAGE, TABLE
 from aeflow.detector.detector import BATCH, Detector, Pixels
+from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 Maps = Literal["none", "npy", "tiff"]
 NAME, STARTED, PAGE = "predictions.csv", ".predictions.part.csv", "predictions.html"
 COLUMNS = ("path", "pred_score", "p_value", "pred_label", "verdict")
 VERDICTS = {-1: "no threshold", 0: "normal", 1: "anomalous"}
-MOST = 640  # pixels of a picture's longer side
+MOST, MOST_ON_PAGE = 640, 20_000  # pixels of a picture's longer side; images
 HEAT, CONTOUR = np.array([255, 90, 0], np.float32), np.array([255, 255, 0], np.uint8)
 _FAR = 3.0  # ranges of the validation normals' scores beyond the highest
 
@@ -189,7 +190,7 @@ def predict(
         table = csv.DictWriter(file, header, lineterminator="\n")
         if not done:
             table.writeheader()
-        look = partial(_look, data=facts.data, levels=levels)
+        look = partial(_look, data=facts.data, levels=levels, pictures=pictures)
         waiting = [pool.submit(look, image) for _, image in (batches[0] if batches else [])]
         for number, batch in enumerate(batches):
             looked = [future.result() for future in waiting]
@@ -202,15 +203,15 @@ def predict(
                 if isinstance(seen, str):
                     continue
                 rows[n] |= _row(values, detector, seen.facts)
-                place = f"{batch[n][0] + 1:05d}_{_safe(batch[n][1].path)}"
+                place = _place(batch[n][0] + 1, batch[n][1].path)
                 if one is not None and maps != "none":
                     _write_map(out / "maps" / f"{place}.{maps}", one)
-                if pictures:
-                    drawn.append((out / "overlays" / f"{place}.png", batch[n][1], rows[n], one))
+                if seen.shown is not None:
+                    drawn.append((out / "overlays" / f"{place}.png", seen.shown, rows[n], one))
             for n, why in enumerate(looked):
                 if isinstance(why, str):
                     rows[n]["error"] = why
-            list(pool.map(lambda given: _draw(detector, levels, *given), drawn))
+            list(pool.map(lambda given: _draw(detector, *given), drawn))
             table.writerows(rows)
             file.flush()
             bar.update(len(batch))
@@ -274,12 +275,19 @@ def _resume(part: Path, about: Path, asked: dict[str, Any], header: list[str]) -
 class _Looked(NamedTuple):
     pixels: Pixels
     facts: ImageFacts
+    shown: Image.Image | None  # in its own proportion, where a picture is wanted
 
 
-def _look(image: Found, data: Any, levels: Levels | None) -> _Looked | str:
-    """Return the prepared pixels, or why the image cannot be used."""
+def _look(
+    image: Found, data: DataSettings, levels: Levels | None, pictures: bool
+) -> _Looked | str:
+    """Return an image as the detector and as people see it, or why it cannot be used."""
     try:
-        return _Looked(*decode_image(image.read(), data, levels))
+        content = image.read()
+        pixels, facts = decode_image(content, data, levels)
+        return _Looked(
+            pixels, facts, show_image(content, data, levels, MOST) if pictures else None
+        )
     except DataError as error:
         return one_line(str(error))
     except OSError as error:
@@ -309,8 +317,10 @@ def _unlike(score: float, detector: Detector, facts: ImageFacts) -> Iterator[str
         yield "a score far from all that validation knows"
 
 
-def _safe(path: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[-60:] or "image"
+def _place(number: int, path: str) -> str:
+    """Return the name of what is written of an image, its ending aside."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[-60:] or "image"
+    return f"{number:05d}_{name}"
 
 
 def _write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
@@ -323,15 +333,13 @@ def _write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
 
 def _draw(
     detector: Detector,
-    levels: Levels | None,
     path: Path,
-    image: Found,
+    plain: Image.Image,
     row: dict[str, Any],
     anomaly_map: NDArray[np.float32] | None,
 ) -> None:
     """Write an image and, beside it, itself under its map, with the contour of what is high."""
     facts = detector.facts
-    plain = show_image(image.read(), facts.data, levels, MOST)
     shown = [plain]
     if anomaly_map is not None and facts.map_scale is not None:
         low, limit = facts.map_scale
@@ -358,19 +366,22 @@ def _draw(
 def _write_page(detector: Detector, table: Path, out: Path) -> None:
     """Write a page to look at, which needs nothing but itself and `out`/overlays."""
     facts, (gt_label, known) = detector.facts, detector.validation
-    pictures = {path.name[:5]: path.name for path in (out / "overlays").glob("*.png")}
-    rows = []
+    rows: list[dict[str, Any]] = []
     with table.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=1):
-            picture = None if row["error"] else pictures.get(f"{number:05d}")
+            if number > MOST_ON_PAGE:
+                logger.info("no page to look at: it would have more than %d images", MOST_ON_PAGE)
+                return
+            path = unguarded(row["path"])
+            picture = f"overlays/{_place(number, path)}.png"
             rows.append(
                 {
-                    "path": unguarded(row["path"]),
+                    "path": path,
                     "score": float(row["pred_score"]) if row["pred_score"] else None,
                     "p": float(row["p_value"]) if row["p_value"] else None,
                     "warnings": row["warnings"],
                     "error": row["error"],
-                    "overlay": picture and f"overlays/{picture}",
+                    "overlay": picture if (out / picture).is_file() else None,
                 }
             )
     data = {
@@ -382,7 +393,7 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
         "threshold": detector.threshold.value,
         "normals": known[gt_label == NORMAL].tolist(),
         "anomalies": known[gt_label != NORMAL].tolist(),
-        "overlays": bool(pictures),
+        "overlays": any(row["overlay"] for row in rows),
         "rows": rows,
     }
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
