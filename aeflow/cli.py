@@ -39,7 +39,7 @@ from aeflow.doctor import Doctor
 from aeflow.judging.thresholds import Threshold
 from aeflow.study.asked import PrepareAsked
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_dataset_card
-from aeflow.study.cells import PATHS
+from aeflow.study.cells import PATHS, find_cell
 from aeflow.study.defaults import load_study
 from aeflow.study.entries import DatasetEntry
 from aeflow.study.settings import DataSettings, ThresholdSettings
@@ -256,7 +256,7 @@ def examine_study(options: argparse.Namespace) -> int:
 
 def pack_detector(options: argparse.Namespace) -> int:
     """Write a trained cell as one file, and say what it is."""
-    from aeflow.detector.pack import find_cell, pack  # torch
+    from aeflow.detector.pack import pack  # torch
 
     logging.basicConfig(level=logging.WARNING, format="aeflow: %(message)s")
     place = Path(options.study)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aeflow.core.errors import CheckpointError, ConfigError, DataError
+from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import check_made, read_receipt, versions
 from aeflow.core.tensors import read_facts, read_tensors, save_tensors
@@ -129,30 +129,6 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         versions=versions(),
     )
     return facts, tensors
-
-
-def find_cell(
-    study: Study, dataset: str, variant: str, category: str | None, seed: int | None
-) -> Cell:
-    """Return a cell of a study by its words, or the only one that some of them name.
-
-    Raises:
-        ConfigError: there is none, or several; names the words that there are.
-    """
-    found = cells.study_cells(study)
-    asked = {"dataset": dataset, "variant": variant, "category": category, "seed": seed}
-    for key, value in asked.items():
-        there = list(dict.fromkeys(getattr(cell, key) for cell in found))
-        if value is None and key == "category" and len(there) > 1:
-            raise ConfigError(f"{dataset} has several categories: --category {' | '.join(there)}.")
-        value = there[0] if value is None else value
-        if value not in there:
-            raise ConfigError(
-                f"The study {study.study} has no {key} '{value}' here, but "
-                f"{', '.join(map(str, there))}."
-            )
-        found = [cell for cell in found if getattr(cell, key) == value]
-    return found[0]
 
 
 def _check(

@@ -135,6 +135,30 @@ def table_of(study: Study, cell: Cell) -> Cell:
     )
 
 
+def find_cell(
+    study: Study, dataset: str, variant: str, category: str | None, seed: int | None
+) -> Cell:
+    """Return a cell of a study by its words, or the only one that some of them name.
+
+    Raises:
+        ConfigError: there is none, or several; names the words that there are.
+    """
+    found = study_cells(study)
+    asked = {"dataset": dataset, "variant": variant, "category": category, "seed": seed}
+    for key, value in asked.items():
+        there = list(dict.fromkeys(getattr(cell, key) for cell in found))
+        if value is None and key == "category" and len(there) > 1:
+            raise ConfigError(f"{dataset} has several categories: --category {' | '.join(there)}.")
+        value = there[0] if value is None else value
+        if value not in there:
+            raise ConfigError(
+                f"The study {study.study} has no {key} '{value}' here, but "
+                f"{', '.join(map(str, there))}."
+            )
+        found = [cell for cell in found if getattr(cell, key) == value]
+    return found[0]
+
+
 def score_tables(study: Study) -> list[Cell]:
     """Return the cells that have a score table of their own."""
     return [cell for cell in study_cells(study) if table_of(study, cell) == cell]

@@ -10,7 +10,17 @@ from pathlib import Path
 # From the ground up; after the rooms, the modules on top of them.
 ROOMS = (
     *("core", "study", "data", "encoder", "models", "methods", "training", "scoring", "judging"),
-    *("detector", "display", "questions", "report", "cluster", "doctor", "cli", "__main__"),
+    *(
+        "detector",
+        "display",
+        "questions",
+        "report",
+        "cluster",
+        "doctor",
+        "results",
+        "cli",
+        "__main__",
+    ),
 )
 MODULES = sorted(Path("aeflow").rglob("*.py"))
 IN_ROOMS = [path for path in MODULES if path != Path("aeflow/__init__.py")]

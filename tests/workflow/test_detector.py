@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import aeflow
 from aeflow.cli import main
 from aeflow.core.errors import AeflowError
 from aeflow.detector.detector import Detector
@@ -23,6 +24,7 @@ from tests.workflow.conftest import Repository
 
 Say = Callable[..., tuple[int, str]]
 BRICK = ("demo_textures", "brick")
+BRICK_AEFLOW = ("demo_textures", "aeflow", "brick")
 
 
 @pytest.fixture
@@ -220,6 +222,25 @@ def test_conventions_of_scikit_learn(say: Say, images: Path, tmp_path: Path) -> 
     normals = detector.validation[1]
     for score, p_value in zip(table["pred_score"], table["p_value"], strict=True):
         assert p_value == pytest.approx((1 + (normals >= score).sum()) / (1 + len(normals)))
+
+
+def test_a_study_is_read_from_python(say: Say, images: Path, tmp_path: Path) -> None:
+    study = aeflow.load("results/tiny")
+    main_table = study.table("main").set_index("variant")
+    assert 0 < main_table.loc["aeflow", "image_auroc_mean"] <= 1
+    for variant in ("aeflow", "ensemble", "aeflow_correct_complexity"):
+        scores = study.scores("demo_textures", variant, "brick")
+        test = scores[scores["split"] == "test"]
+        assert np.allclose(test["pred_score"], list(of_study(variant)[0].values()))
+    assert len(study.gallery("demo_textures", "aeflow", "brick")["image"])
+    packed = aeflow.Detector.load(pack(say, tmp_path, "aeflow"))
+    path = images / "good/000.png"
+    one, other = (d.score_samples([path]) for d in (packed, study.detector(*BRICK_AEFLOW)))
+    assert np.array_equal(one, other)
+    with pytest.raises(AeflowError, match="has no table 'mian', but"):
+        study.table("mian")
+    with pytest.raises(AeflowError, match="has no variant 'x' here"):
+        study.scores("demo_textures", "x", "brick")
 
 
 def test_half_precision_is_half_the_size(say: Say, images: Path, tmp_path: Path) -> None:

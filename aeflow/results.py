@@ -1,0 +1,105 @@
+"""A finished study from Python: `aeflow.load("results/demo")`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from aeflow.core.errors import DataError
+from aeflow.scoring.combine import pred_score
+from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.score_tables import read_scores
+from aeflow.study import cells
+from aeflow.study.asked import JudgeAsked
+from aeflow.study.cells import Cell, find_cell
+from aeflow.study.study import Study, read_study
+
+if TYPE_CHECKING:
+    from aeflow.detector.detector import Detector
+
+
+def load(folder: Path | str) -> "Results":
+    """Return the results in a folder such as results/demo, as they lie there.
+
+    Raises:
+        DataError: there is no study in it.
+    """
+    return Results(Path(folder))
+
+
+class Results:
+    """Tables, scores, pictures and detectors of a study. Paths are seen from its repository.
+
+    Attributes:
+        study: the validated configuration.
+    """
+
+    study: Study
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.study = read_study(folder / "study.json")
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that are there."""
+        return sorted(path.stem for path in (self.folder / "tables").glob("*.csv"))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table of the report, such as `main` or `comparison`, shares between 0 and 1.
+
+        Raises:
+            DataError: there is no such table.
+        """
+        if name not in self.tables:
+            raise DataError(f"{self.folder} has no table '{name}', but {', '.join(self.tables)}.")
+        return pd.read_csv(self.folder / "tables" / f"{name}.csv")
+
+    def scores(
+        self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
+    ) -> pd.DataFrame:
+        """Return the validation and test images of a cell: identity, components, `pred_score`.
+
+        Args:
+            dataset: its name in the study.
+            variant: its name in the study.
+            category: where the dataset has several.
+            seed: the study's first, unless told.
+
+        Raises:
+            ConfigError: there is no such cell.
+            DataError: its score table is missing, or gives no score.
+        """
+        cell = find_cell(self.study, dataset, variant, category, seed)
+        table = cells.table_of(self.study, cell)
+        asked = cells.asked(self.study, "evaluate_scores", table._asdict())
+        assert isinstance(asked, JudgeAsked)
+        judged = asked.variants[variant]
+        statistics = None
+        if judged.score.correct != "none":
+            behind = cells.statistics_of(self.study, cell)
+            statistics = read_scores(self._path("scores", behind))
+        found = read_scores(self._path("scores", table))
+        scores = pred_score(found, judged.method, judged.score, statistics)
+        return found.assign(pred_score=scores)
+
+    def gallery(
+        self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Return the example images of a cell: see `aeflow.scoring.gallery.read_gallery`."""
+        cell = find_cell(self.study, dataset, variant, category, seed)
+        return read_gallery(self._path("gallery", cells.table_of(self.study, cell)))
+
+    def detector(
+        self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
+    ) -> "Detector":
+        """Return what was trained, for new images; `aeflow pack` makes a file of the same."""
+        from aeflow.detector.detector import Detector  # torch
+        from aeflow.detector.pack import collect
+
+        cell = find_cell(self.study, dataset, variant, category, seed)
+        return Detector(*collect(self.study, cell))
+
+    def _path(self, name: str, cell: Cell) -> Path:
+        return cells.path(self.study, name, cell)
