@@ -1,13 +1,13 @@
-"""AE-FLOW: one-class image anomaly detection with a normalizing flow inside an autoencoder."""
+"""AE-FLOW: one-class image anomaly detection with a normalizing flow inside an autoencoder.
 
-from typing import TYPE_CHECKING, Any
+`aeflow.load` reads a finished study, `aeflow.Detector.load` a packed detector.
+"""
 
-if TYPE_CHECKING:
-    from aeflow.detector.detector import Detector as Detector
-    from aeflow.results import load as load
+from typing import Any
 
 __version__ = "0.1.0"
-# Imported when asked for: the command and the workflow need neither pandas nor torch to start.
+# By name and not by import: what is imported here would be code of every step, and a change of it
+# would run everything again. And the workflow needs neither pandas nor torch to start.
 _PLACES = {"Detector": "aeflow.detector.detector", "load": "aeflow.results"}
 
 

@@ -105,9 +105,9 @@ def test_peak_memory_includes_children_and_what_was_freed(
             run.communicate(b"\n")
 
     before = measure.peak_mib(wait_for_a_sample)
-    # Other children of this process, of other tests, may have shrunk meanwhile.
-    assert 150 < measure.peak_mib(own) - before < 230
-    assert 150 < measure.peak_mib(child) - before < 250
+    # Other children of this process, of other tests, may have grown or shrunk meanwhile.
+    assert 100 < measure.peak_mib(own) - before < 350
+    assert 100 < measure.peak_mib(child) - before < 350
 
 
 def test_cpu_time_is_that_of_programs_that_ended() -> None:
