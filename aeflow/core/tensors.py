@@ -31,17 +31,16 @@ def read_facts(path: Path) -> dict[str, str]:
     """
     with loading(path, OSError, SafetensorError), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-    if "facts" not in metadata:
+    try:
+        facts = json.loads(metadata.get("facts", ""))
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
         raise DataError(f"{path} was not written by this program: delete it and run again.")
-    facts: dict[str, str] = json.loads(metadata["facts"])
     return facts
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a file; DataError: it is missing or damaged."""
-    try:
+    with loading(path, OSError, SafetensorError):
         return load_file(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing.") from error
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged ({error}).") from error

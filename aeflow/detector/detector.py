@@ -108,6 +108,8 @@ class Detector:
             CheckpointError: its parts do not fit together.
         """
         path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path} is missing: `aeflow pack` makes a detector.")
         told = read_facts(path).get("detector")
         if told is None:
             raise DataError(f"{path} is no detector: `aeflow pack` makes one of a variant.")

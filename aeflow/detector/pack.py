@@ -57,6 +57,10 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector
     if images.is_file() and index.is_file():
         scale = _check(detector, images, index, half)
         facts = facts.model_copy(update={"map_scale": scale})
+    elif half:
+        raise DataError(
+            f"{images} is not here (`dvc pull`): --half has to score the validation images again."
+        )
     else:
         logger.warning(
             "%s is not here (`dvc pull`): the scores were not compared with the study's, and maps "

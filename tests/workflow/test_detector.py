@@ -259,7 +259,10 @@ def test_a_file_that_is_no_detector_is_told_in_a_sentence(
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:-1000])
     model = "results/tiny/models/demo_textures/brick/aeflow/seed0.safetensors"
+    odd = tmp_path / "odd.safetensors"
+    odd.write_bytes(whole.read_bytes().replace(b'"facts":"{', b'"facts":"['))
     for path, said in (
+        (odd, "was not written by this program"),
         (cut, "is damaged"),
         (model, "is no detector: `aeflow pack` makes one"),
         (tmp_path / "gone", "is missing"),
