@@ -145,7 +145,8 @@ def validate(model: type[Model], content: Any, where: str, context: Any = None) 
         mistakes = [_sentence(model, mistake) for mistake in found[:MAX_MISTAKES]]
         more = [f"and {len(found) - MAX_MISTAKES} more"] if found[MAX_MISTAKES:] else []
         # Not from the error: a traceback in a log would show what the sentence does not.
-        raise ConfigError(f"{where}: {'; '.join([*mistakes, *more])}.") from None
+        told = one_line("; ".join([*mistakes, *more]))  # a key may hold a line break
+        raise ConfigError(f"{where}: {told}.") from None
 
 
 def check_size(content: Any, where: str) -> None:

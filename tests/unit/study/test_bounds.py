@@ -350,3 +350,10 @@ def test_a_study_of_one_hundred_categories_and_sixty_variants_is_none_of_these()
     datasets = [{"name": f"d{n}", "card": "btad"} for n in range(94)]
     found = validate(Study, {"variants": variants, "datasets": datasets, "ablations": []}, "it")
     assert json.loads(found.model_dump_json())["variants"][59]["name"] == "v59"
+
+
+def test_a_key_with_a_line_break_is_shown_in_one_line() -> None:
+    """Found by `make fuzz`: below `settings` keys came from another message."""
+    variants = [{"name": "deep", "settings": {"a\nb": 3}}]
+    with pytest.raises(ConfigError, match=r"^it: variants\[deep\]\.settings\.a b must be"):
+        validate(Study, {"variants": variants}, "it")
