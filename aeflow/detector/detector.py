@@ -20,13 +20,14 @@ from aeflow.core.tensors import read_facts, read_tensors
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.decode import decode_image
 from aeflow.data.intensity import Levels
-from aeflow.encoder.encoder import build_encoder
+from aeflow.encoder.encoder import Encoder, build_encoder
 from aeflow.encoder.features import FeatureSource, encode, row_type
 from aeflow.judging.thresholds import Threshold, fit_threshold
 from aeflow.methods.method import Scorer, detector_of
 from aeflow.scoring.combine import fused_table, pred_score
 from aeflow.study.asked import MemberAsked, ScoreAsked, VariantAsked
 from aeflow.study.settings import DataSettings, ThresholdSettings
+from aeflow.training.checkpoints import restore
 from aeflow.training.devices import set_up
 
 BATCH = 16
@@ -145,35 +146,34 @@ class Detector:
                 continue
             device = set_up(settings.training, peer=method.peer)
             name, wanted = settings.encoder.name, list(settings.stages_of(method))
-
-            def source(
-                stages: list[int],
-                tuned: bool = False,
-                name: str = name,
-                device: torch.device = device,
-                normalise: str = "none",
-            ) -> FeatureSource:
-                weights = _below(tensors, f"encoder.{name}")
-                encoder = build_encoder(facts.encoders[name], weights, stages, tuned)
-                encoder = encoder.to(device).to(memory_format=torch.channels_last)
-                return FeatureSource(self._images, device, None, encoder, normalise)
-
             normalise = settings.features.normalise
             if each.tuned:
-                features = source(wanted, tuned=True, normalise=normalise)
+                encoder = self._encoder(tensors, name, wanted, device, finetune=True)
+                features = FeatureSource(self._images, device, None, encoder, normalise)
             else:
                 if name not in shared:
-                    whole = source(sorted(frozen[name]))
+                    encoder = self._encoder(tensors, name, sorted(frozen[name]), device)
+                    whole = FeatureSource(self._images, device, None, encoder)
                     shared[name] = np.zeros(BATCH, row_type(whole))
                     self._encoders.append((whole, shared[name]))
                 cache = shared[name][list(map(str, wanted))]
                 features = FeatureSource(self._images, device, cache, None, normalise)
             learner = detector_of(method)(features, settings, method)
-            learner.module.load_state_dict(_below(tensors, f"member{number}"))
-            learner.module.eval()
-            learner.top_shares, learner.maps = computes.top_shares, computes.maps
+            restore(learner, _below(tensors, f"member{number}"), computes)
             built.append(learner)
         return built
+
+    def _encoder(
+        self,
+        tensors: Mapping[str, Tensor],
+        name: str,
+        stages: list[int],
+        device: torch.device,
+        finetune: bool = False,
+    ) -> Encoder:
+        weights = _below(tensors, f"encoder.{name}")
+        encoder = build_encoder(self.facts.encoders[name], weights, stages, finetune)
+        return encoder.to(device).to(memory_format=torch.channels_last)
 
     def operate(self, rule: ThresholdSettings) -> Threshold:
         """Fit the threshold on the validation images again, by another rule."""

@@ -31,7 +31,7 @@ TOLERANCE = 1e-3
 
 
 def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector:
-    """Write what was trained as one file, and return it as it is read again.
+    """Write what was trained as one file, and return it.
 
     Where the prepared images are here, the detector scores the validation images again: the scores
     must be the study's, and the limit of its map is measured.
@@ -56,7 +56,7 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector
     images, index = (cells.path(study, name, cell) for name in ("images", "index"))
     if images.is_file() and index.is_file():
         scale = _check(detector, images, index, half)
-        facts = facts.model_copy(update={"map_scale": scale})
+        detector.facts = facts.model_copy(update={"map_scale": scale})
     elif half:
         raise DataError(
             f"{images} is not here (`dvc pull`): --half has to score the validation images again."
@@ -67,8 +67,8 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector
             "have no contour.",
             images,
         )
-    save_tensors(target, tensors, {"detector": facts.model_dump_json()})
-    return Detector.load(target)
+    save_tensors(target, tensors, {"detector": detector.facts.model_dump_json()})
+    return detector
 
 
 def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
@@ -104,8 +104,7 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         if not asked.method.fitted:
             continue
         model, trained = (cells.path(study, name, part) for name in ("model", "trained"))
-        check_checkpoint(asked, model, trained)
-        made_from[model.as_posix()] = sha256_file(model)
+        made_from[model.as_posix()] = check_checkpoint(asked, model, trained).sha256(model)
         tensors |= _named(f"member{number}", read_tensors(model))
         name = asked.settings.encoder.name
         if name not in encoders:

@@ -1,11 +1,13 @@
 """Checkpoints: only the file that its receipt names, fitted as configured now, is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from aeflow.core.errors import CheckpointError, DataError
 from aeflow.core.files import sha256_file
@@ -40,14 +42,19 @@ def load_learner(
     device = set_up(asked.settings.training, peer=asked.method.peer)
     learner = build(asked.method, asked.settings, images, device, features, weights)
     try:
-        learner.module.load_state_dict(load_file(model))
+        restore(learner, load_file(model), asked)
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{model} does not fit the configured model ({error}): run train_model again."
         ) from error
+    return learner
+
+
+def restore(learner: Learner, tensors: Mapping[str, Tensor], asked: ScoreAsked) -> None:
+    """Put into a learner what was fitted, ready to score; RuntimeError: it does not fit."""
+    learner.module.load_state_dict(tensors)
     learner.module.eval()
     learner.top_shares, learner.maps = asked.top_shares, asked.maps
-    return learner
 
 
 def check_checkpoint(asked: ScoreAsked, model: Path, trained: Path) -> Receipt:
