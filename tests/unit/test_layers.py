@@ -18,13 +18,17 @@ ROOMS = (
         "cluster",
         "doctor",
         "results",
+        "commands",
         "cli",
         "__main__",
     ),
 )
 MODULES = sorted(Path("aeflow").rglob("*.py"))
 IN_ROOMS = [path for path in MODULES if path != Path("aeflow/__init__.py")]
-WITHOUT_TORCH = ("study", "data", "judging", "display", "questions", "doctor", "cli", "cluster")
+WITHOUT_TORCH = (
+    *("study", "data", "judging", "display", "questions"),
+    *("doctor", "commands", "cli", "cluster"),
+)
 SINGLE = ("methods.gradient", "scoring.combine", "scoring.predictions", "scoring.score_tables")
 
 
