@@ -114,6 +114,14 @@ def init(
     return init_study(source, out)
 
 
+@app.command(epilog="Example: aeflow plan config/demo.yaml")
+def plan(configs: Configs = None) -> None:
+    """Say what would run and why, how long it may take and what it leaves on the disk."""
+    from aeflow.commands.plan import plan_study
+
+    plan_study(configs or [])
+
+
 @app.command(epilog="Example: aeflow doctor config/demo.yaml")
 def doctor(
     configs: Configs = None,

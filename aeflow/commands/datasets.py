@@ -16,7 +16,7 @@ from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import NO_NAME, validate
-from aeflow.core.text import printable
+from aeflow.core.text import megabytes, printable
 from aeflow.core.types import Split
 from aeflow.data.archives import archive_kind, open_archive
 from aeflow.data.fetch import (
@@ -250,7 +250,7 @@ def _size(card: DatasetCard) -> str:
     if not card.files:
         return "your own images"
     sizes = [file.size_bytes or 0 for file in card.files]
-    known = _megabytes(sum(sizes)) if all(sizes) else "not known before the download"
+    known = megabytes(sum(sizes)) if all(sizes) else "not known before the download"
     files = "" if len(sizes) == 1 else f", {len(sizes)} files"
     asked = "; has to be asked for" if card.access == "request" else ""
     return f"{known}{files}{asked}"
@@ -259,7 +259,7 @@ def _size(card: DatasetCard) -> str:
 def _present(card: DatasetCard) -> str:
     names = [card.name, *(f"{card.name}-{edition}" for edition in card.editions)]
     fetched = [
-        f"{path} ({_megabytes(path.stat().st_size)})"
+        f"{path} ({megabytes(path.stat().st_size)})"
         for path in map(_archive, names)
         if path.is_file()
     ]
@@ -275,7 +275,3 @@ def _present(card: DatasetCard) -> str:
 
 def _archive(name: str) -> Path:
     return Path(PATHS["archive"].format(archive=name))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -24,6 +24,11 @@ def one_line(text: str) -> str:
     return printable(re.sub(r"[\r\n\t]+", " ", text))
 
 
+def megabytes(size: float) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{size / 1e6:,.1f} MB"
+
+
 def guarded(text: str) -> str:
     """Return text for a table: an apostrophe before what a spreadsheet would take for a formula.
 

@@ -1,0 +1,121 @@
+"""What a run would do, how long it may take and what it leaves on the disk (`aeflow plan`)."""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from aeflow.core.errors import DataError
+from aeflow.core.text import megabytes
+from aeflow.study.cells import PATHS, PAYLOAD, STEPS, Given, jobs_of, path
+from aeflow.study.defaults import load_study
+from aeflow.study.study import Study
+
+# What differs in these alone is alike: it takes about as long, and as much space.
+ALIKE = {"study": "*", "category": "*", "seed": "*"}
+Known = list[float | None]  # None: nothing like it is here
+
+
+def plan_study(configs: Sequence[Path]) -> None:
+    """Print a line for each rule that would run, and what all take together."""
+    study = load_study(configs)
+    receipts = {path(study, STEPS[step].receipt, given): given for step, given in jobs_of(study)}
+    waiting: dict[str, dict[Path, str]] = defaultdict(dict)
+    for file, rule, why in to_make(configs):
+        waiting[rule][file] = why
+    if not waiting:
+        print(f"{study.study}: nothing to be done")
+        return
+    lines, times, sizes = [], Known(), Known()
+    for rule, files in waiting.items():
+        # A job is counted once: by its receipt, or by its first output, of a table the .csv.
+        ending = next(iter(files)).suffix
+        jobs = [receipts[file] for file in files if file in receipts] or [
+            {} for file in files if file.suffix == ending
+        ]
+        took = [_mean(_benchmark(rule), job, _seconds) for job in jobs]
+        takes = [size for job in jobs for size in _new_bytes(study, rule, job)]
+        why = Counter(files.values()).most_common(1)[0][0]
+        disk = _sum(takes, megabytes) if takes else ""
+        lines.append((rule, len(jobs), why, _sum(took, tqdm.format_interval), disk))
+        times, sizes = times + took, sizes + takes
+    heads = ("step", "jobs", "most because", "time", "new payload")
+    aligned = ("left", "right", "left", "right", "right")
+    print(tabulate(lines, heads, disable_numparse=True, colalign=aligned))
+    print(
+        f"\n{study.study}: {len(times)} jobs; one after another: "
+        f"{_sum(times, tqdm.format_interval)}; new payload: {_sum(sizes, megabytes)}; free: "
+        f"{megabytes(shutil.disk_usage('.').free)}.\nMeans of the same step, dataset and variant "
+        "in any study here, whatever its settings; `+`: some have none yet."
+    )
+
+
+def to_make(configs: Sequence[Path]) -> list[tuple[Path, str, str]]:
+    """Return file, rule and reason of what Snakemake would make; DataError: it cannot say."""
+    overlay = ["--configfile", *map(str, configs)] if configs else []
+    command = [sys.executable, "-m", "snakemake", "--summary", *overlay]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
+        raise DataError(f"snakemake cannot plan this: {said}")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return [
+        (Path(row[0]), row[2], "input will change" if row[4] == "ok" else row[4])
+        for row in rows
+        if row[5:] == ["update pending"]
+    ]
+
+
+def _benchmark(rule: str) -> str:
+    """Return the pattern of a rule's benchmarks, which are called as its receipts."""
+    if rule not in STEPS:
+        return f"results/*/benchmarks/{rule}{'' if rule == 'build_report' else '/*'}.tsv"
+    receipt = PATHS[STEPS[rule].receipt]
+    folder = "results" if receipt.startswith("data/") else "results/{study}"
+    return f"{folder}/benchmarks/{rule}/{receipt.split('/', 3)[3].removesuffix('json')}tsv"
+
+
+def _mean(pattern: str, given: Given, read: Callable[[Path], float]) -> float | None:
+    return _mean_of(pattern.format_map({**given, **ALIKE}), read)
+
+
+@cache
+def _mean_of(pattern: str, read: Callable[[Path], float]) -> float | None:
+    found = [read(file) for file in Path().glob(pattern)]
+    return fmean(found) if found else None
+
+
+def _seconds(benchmark: Path) -> float:
+    try:
+        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{benchmark} is no benchmark of Snakemake: delete it.") from error
+
+
+def _size(file: Path) -> float:
+    return file.stat().st_size
+
+
+def _new_bytes(study: Study, rule: str, job: Given) -> Known:
+    """Return the size of each payload of a job that is not here yet."""
+    names = [name for name in STEPS[rule].makes if name in PAYLOAD] if rule in STEPS else []
+    names = [name for name in names if not path(study, name, job).exists()]
+    sizes = [_mean(PATHS[name], job, _size) for name in names]
+    if names == ["archive"] and sizes == [None]:  # what the card says, if the source is its own
+        entry = study.entry_of(job["archive"])
+        told = [] if entry.source else [file.size_bytes for file in study.card(entry.name).files]
+        return [sum(filter(None, told)) if told and all(told) else None]
+    return sizes
+
+
+def _sum(values: Known, shown: Callable[[float], str]) -> str:
+    known = [value for value in values if value is not None]
+    more = "" if len(known) == len(values) else "+"
+    return shown(sum(known)) + more if known or not values else "unknown"
