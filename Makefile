@@ -17,9 +17,7 @@ peers: .venv/installed requirements-peers.lock
 		-r requirements-peers.lock -c requirements.lock
 
 demo: .venv/installed
-	$(RUN) snakemake --cores all --configfile config/demo.yaml --quiet rules host
-	@cat results/demo/tables/main.md
-	@echo "Report: results/demo/report.html"
+	$(RUN) snakemake --cores all --configfile config/demo.yaml
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,21 +1,27 @@
-"""What Snakemake says before any file of this project is read, as one sentence.
+"""What a run says, and what it would do: Snakemake's logger plugin `aeflow`.
 
-Snakemake finds the package by its name (`--logger aeflow`, set in profiles/default); no other
-place of ours is read before its options are.
+Snakemake finds the package by its name (`logger: aeflow` in profiles/default).
 """
 
 import logging
 import sys
-import traceback
 
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from snakemake_logger_plugin_aeflow.dry_run import DryRun
+from snakemake_logger_plugin_aeflow.options import tell_in_a_sentence
+from snakemake_logger_plugin_aeflow.run import Lines, Run, Screen
+
+_OF_JOBS = (LogEvent.JOB_INFO, LogEvent.JOB_ERROR)
+
 
 class LogHandler(LogHandlerBase):
-    """Adds a filter to Snakemake's logger, which stays with its own handlers."""
+    """Tells of a run: on a terminal, in lines, or in Snakemake's own words if asked to."""
 
-    writes_to_stream = False
+    writes_to_stream = True
     writes_to_file = False
     has_filter = True
     has_formatter = True
@@ -25,47 +31,33 @@ class LogHandler(LogHandlerBase):
         logger = logging.getLogger("snakemake.logging")
         if tell_in_a_sentence not in logger.filters:
             logger.addFilter(tell_in_a_sentence)
+        asked = self.common_settings
+        stream = sys.stdout if asked.stdout else sys.stderr
+        quiet = set(asked.quiet or ())
+        own: logging.Handler
+        self._details: logging.Handler | None = None
+        if asked.verbose or asked.debug_dag or asked.printshellcmds:
+            details = (asked.debug_dag, asked.verbose, asked.dryrun, asked.printshellcmds)
+            self._details = ColorizingTextHandler(
+                *(asked.nocolor, stream),
+                DefaultFormatter(quiet, asked.show_failed_logs),
+                DefaultFilter(quiet, *details),
+            )
+            own = Lines(stream, Run(asked.show_failed_logs), {Quietness.ALL})
+        elif asked.dryrun:
+            own = DryRun(stream)
+        elif stream.isatty() and not quiet & {Quietness.ALL, Quietness.PROGRESS}:
+            own = Screen(stream, Run(asked.show_failed_logs))
+        else:
+            own = Lines(stream, Run(asked.show_failed_logs), quiet)
+        self._own = own
 
     def emit(self, record: logging.LogRecord) -> None:
-        pass
+        if self._details is not None:
+            self._details.handle(record)
+        if self._details is None or getattr(record, "event", None) in _OF_JOBS:
+            self._own.handle(record)
 
-
-def tell_in_a_sentence(record: logging.LogRecord) -> bool:
-    """Replace the traceback of an option that cannot be used by what is wrong with it."""
-    error = sys.exc_info()[1]
-    if getattr(record, "event", None) == LogEvent.ERROR and error is not None:
-        record.msg = sentence(error) or record.msg
-    return True
-
-
-def sentence(error: BaseException) -> str | None:
-    """Return what to say of an error, None if Snakemake's own words serve.
-
-    Those of its own classes do, and so does a traceback that goes through the rules: that is a
-    fault of the rules and not of an option.
-    """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    names = [frame.f_code.co_filename for frame in frames]
-    if any(name.endswith((".smk", "Snakefile")) for name in names):
-        return None
-    files = [
-        str(frame.f_locals["configpath"])
-        for frame in frames
-        if frame.f_code.co_name == "load_configfile" and "configpath" in frame.f_locals
-    ]
-    what = f"--configfile {files[0]}" if files else "snakemake's options"
-    match error:
-        case UnicodeDecodeError():
-            return f"{what}: this is no UTF-8 text ({error}). Save it as UTF-8."
-        case FileNotFoundError() if files:
-            return f"{what}: there is no such file. A study's files are in config/studies."
-        case OSError() if error.filename and not files:
-            return f"{error.filename}: {error.strerror}."
-        case OSError():
-            return f"{what}: {error.strerror or error}."
-        case ValueError() if "parse_config" in {frame.f_code.co_name for frame in frames}:
-            what = str(error).rstrip(".")
-            return f"--config: {what}. For example `--config study=mine seeds=[0,1]`."
-        case ValueError() | TypeError():
-            return f"{what} cannot be read: {error}. (`--verbose` shows where.)"
-    return None
+    def close(self) -> None:
+        self._own.close()
+        super().close()

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import re
 import sys
 import traceback
@@ -13,15 +14,18 @@ from aeflow.core.files import writing
 from aeflow.core.text import printable
 
 logger = logging.getLogger("aeflow")
-# The last line of a traceback, with or without the module of the error.
-_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$")
+# In the environment of jobs whose sentences somebody else tells: who runs them reads their logs.
+SILENT = "AEFLOW_SILENT"
+# How the sentence that ended a job begins in its log.
+_FAILED = re.compile(r"^\d{4}-\d\d-\d\d \S+ Failed: ", re.MULTILINE)
 
 
 def script(main: Callable[[dict[str, list[str]]], None]) -> None:
     """Run a script's `main` with the values of each `--name value ...`, but `--log FILE`.
 
     Lines of the log go to FILE (to stderr without one). An error the user can act on becomes one
-    line on stderr (a recipe: several) and exit status 1; its traceback goes to the log.
+    line on stderr (a recipe: several) and exit status 1; its traceback goes to the log, and the
+    line too.
 
     Heavy libraries are best imported by `main`, not before: imports leave no garbage, and to look
     for some, while they run and at the end, took a quarter of the CPU time of `import torch`.
@@ -47,7 +51,10 @@ def script(main: Callable[[dict[str, list[str]]], None]) -> None:
         if not known:
             message = f"Unexpected {type(error).__name__}: {message}."
         where = "" if known or log is None else f" The traceback is in {log}."
-        raise SystemExit(f"{name}: {message}{where}") from None
+        logger.error("Failed: %s%s", message, where)
+        # A full disk may not have taken it.
+        told = log is not None and SILENT in os.environ and why_failed(log) == message + where
+        raise SystemExit(1 if told else f"{name}: {message}{where}") from None
     finally:
         gc.freeze()  # the process ends
 
@@ -90,8 +97,9 @@ def _start_log(path: Path | None) -> None:
 
 
 def why_failed(log: Path) -> str:
-    """Return the sentence that ended a job, from its log: the last line of the traceback."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    # A recipe has more lines after the error's.
-    found = next(filter(None, map(_ERROR.match, reversed(lines))), None)
-    return found[2] if found else f"Ended without a sentence, killed perhaps (log: {log})."
+    """Return the sentence that ended a job, from its log; of a recipe its lines."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    *_, sentence = _FAILED.split(text)
+    if sentence == text:
+        return f"Ended without a sentence, killed perhaps (log: {log})."
+    return sentence.strip()

@@ -75,7 +75,8 @@ class Trainer:
         for epoch in bar:
             row = self._train_epoch(epoch, train) | self._validate(epoch, validation)
             bar.set_postfix({name: f"{row[name]:.4f}" for name in row if name.endswith("_loss")})
-            logger.info("epoch %d %s", epoch, " ".join(f"{k} {v:.5f}" for k, v in row.items()))
+            told = " ".join(f"{name} {value:.5f}" for name, value in row.items())
+            logger.info("epoch %d of %d %s", epoch, self._training.epochs, told)
             progress.history.append({"epoch": epoch, **row})
             if self._training.epoch_rule == "last" or row["val_loss"] < progress.best_loss:
                 progress.best_epoch, progress.best_loss = epoch, row["val_loss"]

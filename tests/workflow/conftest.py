@@ -119,9 +119,8 @@ class Repository:
     def plan(self, *arguments: str, overlay: str | None = None) -> dict[str, int]:
         """Return the number of jobs per rule that a dry run lists; empty: nothing to be done."""
         output = self.snakemake("--dry-run", *arguments, overlay=overlay).stdout
-        table = output[output.find("Job stats:") :] if "Job stats:" in output else ""
-        jobs = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
-        return {rule: int(count) for rule, count in jobs if rule not in ("all", "total")}
+        jobs = re.findall(r"^(\w+_\w+) +(\d+) +\S", output, re.MULTILINE)
+        return {rule: int(count) for rule, count in jobs}
 
     def results(self, study: str = "tiny") -> Path:
         return self.folder / "results" / study

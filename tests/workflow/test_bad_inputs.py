@@ -83,9 +83,9 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def sentences(stderr: str, script: str) -> list[str]:
-    """Return what a script said on stderr."""
-    return [line for line in stderr.splitlines() if line.startswith(f"{script}.py:")]
+def sentences(stderr: str, rule: str) -> list[str]:
+    """Return why jobs of a rule failed."""
+    return [line for line in stderr.splitlines() if line.startswith(f"Failed: {rule} of ")]
 
 
 def run_mounted(toy: Repository, commands: list[str]) -> str:
@@ -183,8 +183,8 @@ def test_a_full_disk_and_another_run_when_there_is_space(toy: Repository) -> Non
     full, left, freed = re.split("^(?:FULL|FREED)$", run_mounted(toy, commands), flags=re.M)
     (sentence,) = sentences(full, "prepare_images")
     assert sentence == (
-        "prepare_images.py: Cannot write data/prepared/toy/all/images.npy: the disk is full: "
-        "free some space and run the same command again."
+        "Failed: prepare_images of toy all: Cannot write data/prepared/toy/all/images.npy: the "
+        "disk is full: free some space and run the same command again."
     )
     assert "prepared" not in left.replace("results/logs/prepare_images", "")
     assert freed.splitlines()[-1] == SCORES

@@ -132,7 +132,7 @@ def test_a_dataset_that_has_to_be_asked_for_stops_nothing_else(tmp_path: Path) -
     assert done.returncode != 0
     lines = [line.strip() for line in done.stderr.splitlines()]
     told = next(number for number, line in enumerate(lines) if "without an account" in line)
-    assert lines[told].startswith("fetch_data.py: MIIC")
+    assert lines[told].startswith("Failed: fetch_data of miic: MIIC")
     assert lines[told + 1].startswith("1. ")
     assert (tmp_path / prepared.format("demo_textures/brick")).is_file()
     assert not (tmp_path / prepared.format("miic/all")).exists()

@@ -101,7 +101,9 @@ def test_a_failed_job_is_not_forgotten_and_a_tampered_checkpoint_is_found(
     edit("tiny.yaml", "threads: 1", "threads: 1, device: mps")
     failed = tiny.snakemake(f"results/tiny/{MODEL}", check=False)
     assert failed.returncode != 0
-    said = [line for line in failed.stderr.splitlines() if line.startswith("train_model.py:")]
+    said = [
+        line for line in failed.stderr.splitlines() if line.startswith("Failed: train_model of ")
+    ]
     assert len(said) == 1
     assert "this machine has no mps; use auto" in said[0]
     log = tiny.results() / f"logs/train_model/{CELL}.log"

@@ -2,13 +2,16 @@
 import shutil
 import subprocess
 
+from tabulate import tabulate
+
 from aeflow.cluster import check_run
 from aeflow.core.errors import DataError
-from aeflow.core.files import check_writable, write_json
+from aeflow.core.files import check_writable, read_json, write_json
 from aeflow.core.job import why_failed
 from aeflow.report.warned import on_terminal, warnings_of
 
-MOST_TOLD = 10  # failed jobs, on the terminal
+HEADLINE = {"image_auroc": "AUROC %", "f1": "F1 %", "aupro": "AUPRO %"}
+MOST_ROWS = 20
 INCOMPLETE = f"{RESULTS}/incomplete"
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
@@ -34,20 +37,34 @@ def report_success():
     """Tell what the results were warned of; a report of earlier failures has served."""
     if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
         shutil.rmtree(INCOMPLETE, ignore_errors=True)
-        tell(warnings_there(), str(cells.path(STUDY, "report", {})))
+        page = cells.path(STUDY, "report", {})
+        tell(warnings_there(), str(page))
+        print(f"{headline()}\nReport: {page}", file=sys.stderr, flush=True)
     else:
         tell(warnings_there(), LOGS)
+
+
+def headline():
+    """Return the means of the named variants as a table in percent, of a screenful at most."""
+    rows = [
+        [
+            dataset,
+            variant,
+            *("" if row[name] is None else f"{100 * row[name]:.1f}" for name in HEADLINE),
+        ]
+        for dataset, variants in read_json(cells.path(STUDY, "headline", {})).items()
+        for variant, row in variants.items()
+    ]
+    more = f"\nand {len(rows) - MOST_ROWS} more." if len(rows) > MOST_ROWS else ""
+    headers = ["dataset", "variant", *HEADLINE.values()]
+    return tabulate(rows[:MOST_ROWS], headers, disable_numparse=True) + more
 
 
 def report_failures():
     """Tell why jobs failed, report on what is there, and tell what that was warned of."""
     failed = failed_jobs()
     described = [describe(job) for job in failed]
-    # Again, at the end: on a cluster no job's own words reach this terminal.
-    for job in described[:MOST_TOLD]:
-        print(f"Failed: {job['rule']} of {job['of']}: {job['reason']}", file=sys.stderr)
-    if more := len(described[MOST_TOLD:]):
-        print(f"Failed: {more} jobs more.", file=sys.stderr)
+    print(f"{len(failed)} job{'s' * (len(failed) > 1)} failed.", file=sys.stderr)
     warnings = warnings_there()
     tell(warnings, report_incomplete(failed, described, warnings) or LOGS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.core.job import why_failed
+from aeflow.core.job import SILENT, why_failed
 
 CODE = """
 import logging, sys
@@ -86,23 +86,28 @@ def test_a_log_that_cannot_be_written_buries_no_sentence(tmp_path: Path) -> None
     assert done.stderr == f"make_thing.py: Cannot write {log}: {said}\n"
 
 
-LOG = """2026-01-01 10:00:00 Traceback (most recent call last):
-  File "x.py", line 1, in <module>
-aeflow.core.errors.TrainingError: The loss is not finite in epoch 2: lower training.lr.
-
-"""
-
-
 @pytest.mark.parametrize(
-    ("log", "reason"),
+    ("body", "reason"),
     [
-        (LOG, "The loss is not finite in epoch 2"),
-        (LOG + "The above exception was ...\nValueError: too few images\n", "too few images"),
-        ("aeflow.core.errors.AccessError: Ask for it.\n1. Go: to the page.\n", "Ask for it."),
-        ("2026-01-01 10:00:00 resuming in epoch 2\n", "Ended without a sentence, killed perhaps"),
+        ("raise DataError('x.npy is damaged:\\n  delete it.')", "x.npy is damaged: delete it."),
+        ("raise AccessError('Ask:\\n1. Go: to them.')", "Ask:\n1. Go: to them."),
+        ("{}['key']", "Unexpected KeyError: 'key'. The traceback is in LOG."),
+        ("sys.exit(143)", "Ended without a sentence, killed perhaps (log: LOG)."),
     ],
 )
-def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path, log: str, reason: str) -> None:
-    (tmp_path / "log").write_text(log)
-    assert why_failed(tmp_path / "log").startswith(reason)
+def test_why_a_job_failed_is_told_once_by_who_reads_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
+) -> None:
+    monkeypatch.setenv(SILENT, "1")
+    log = tmp_path / "log"
+    assert run(body, "--log", str(log)).stderr == ""
+    assert why_failed(log) == reason.replace("LOG", str(log))
     assert why_failed(tmp_path / "none").startswith("Ended without a sentence")
+
+
+def test_a_silent_job_speaks_where_its_log_took_no_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(SILENT, "1")
+    done = run("raise DataError('the disk is full')", "--log", "/dev/full")
+    assert done.stderr == "make_thing.py: the disk is full\n"

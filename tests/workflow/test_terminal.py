@@ -1,0 +1,124 @@
+"""What a run says: on a terminal, in a log, as a plan, and of what failed."""
+
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from snakemake_logger_plugin_aeflow.run import Run, span
+from tests.workflow.conftest import Repository
+
+SCREENFUL = 60
+CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def on_terminal(repository: Repository, *arguments: str) -> str:
+    """Return what a run writes to a terminal, its codes left out."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        repository.command(*arguments),
+        cwd=repository.folder,
+        env=repository.environment() | {"TERM": "xterm", "COLUMNS": "120", "LINES": "50"},
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    written = b""
+    try:
+        while part := os.read(leader, 65536):
+            written += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(leader)
+    assert process.wait() == 0, written.decode()
+    return CODES.sub("", written.decode()).replace("\r", "")
+
+
+def test_a_plan_of_many_jobs_is_a_table_of_a_screenful(clone: Repository) -> None:
+    many = [{"name": "aeflow"}]
+    many += [{"name": f"v{n}", "settings": {"loss": {"alpha": n / 100}}} for n in range(1, 41)]
+    overlay = clone.folder / "many.yaml"
+    tiny = yaml.safe_load((clone.folder / "tiny.yaml").read_text())
+    overlay.write_text(yaml.safe_dump({**tiny, "variants": many, "ablations": []}))
+    said = clone.snakemake("--dry-run", overlay="many.yaml").stdout.splitlines()
+    assert len(said) <= SCREENFUL
+    (row,) = [line for line in said if line.startswith("train_model")]
+    assert re.match(r"train_model +164 +not there yet +dataset demo_textures; category", row)
+    assert any(" and 37 more" in line for line in said), "of 41 variants"
+    (total,) = [line for line in said if line.endswith("shows each command.")]
+    plan = clone.plan(overlay="many.yaml")
+    assert int(total.split()[0]) == sum(plan.values())
+    assert set(plan) > {"fetch_data", "train_model", "build_report"}
+
+
+def test_a_run_tells_stages_on_a_terminal_and_a_line_per_job_elsewhere(
+    tiny: Repository, edit: Callable[[str, str, str], None]
+) -> None:
+    edit("tiny.yaml", "bootstrap_replicates: 50", "bootstrap_replicates: 60")
+    jobs = sum(tiny.plan().values())
+    assert "an input has changed" not in tiny.snakemake("--dry-run").stdout
+    screen = on_terminal(tiny)
+    edit("tiny.yaml", "bootstrap_replicates: 60", "bootstrap_replicates: 70")
+    log = tiny.snakemake().stderr
+    for said in (screen, log):
+        assert said.rstrip().endswith("Report: results/tiny/report.html")
+        assert re.search(r"^demo_textures +aeflow +\d\d\.\d ", said, re.MULTILINE)
+        assert "Reason" not in said
+        assert "python scripts/" not in said
+    last = screen[screen.rindex("evaluate_scores") :]
+    assert f"{jobs} of {jobs} jobs" in last
+    assert re.search(r"about \d+ s left", screen), "by the benchmarks of the run before"
+    lines = re.findall(r"^\d\d:\d\d:\d\d (\d+) of (\d+): (?:Judge|Make|Plot|Build) .*", log, re.M)
+    assert lines == [(str(n), str(jobs)) for n in range(1, jobs + 1)]
+
+
+def test_snakemakes_own_words_are_there_for_who_asks(tiny: Repository) -> None:
+    target = "results/tiny/tables/main.csv"
+    said = tiny.snakemake("--force", "--printshellcmds", "--", target).stderr
+    assert "Reason: Forced execution" in said
+    assert "python scripts/make_table.py" in said
+    assert "1 of 1 steps (100%) done" in said
+
+
+def events(**said: Any) -> dict[str, Any]:
+    return {"jobid": 1, "rule_name": "make_table", "rule_msg": None, "wildcards": {}, **said}
+
+
+def test_the_time_that_is_left_follows_from_what_was_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Two jobs of 100 s by an earlier run's benchmark; of another rule nothing is known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AEFLOW_SILENT", "1")
+    run = Run(show_failed_logs=False)
+    run.plan({"all": 1, "make_table": 2, "plot_figure": 1, "total": 4})
+    assert (run.total, run.left()) == (3, "")
+    earlier = tmp_path / "results/other/benchmarks/make_table/main.tsv"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("s\th:m:s\n100.0\t0:01:40\n")
+    run = Run(show_failed_logs=False)
+    run.plan({"make_table": 2, "plot_figure": 1})
+    assert run.left() == "; more than 3 min left"
+    run.plan({"make_table": 2})
+    assert run.left() == "; about 3 min left"
+    assert [span(s) for s in (42.4, 200, 6000)] == ["42 s", "3 min", "1 h 40 min"]
+
+
+def test_a_trainings_epoch_and_loss_are_read_from_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("AEFLOW_SILENT", "1")
+    log = tmp_path / "log"
+    run = Run(show_failed_logs=False)
+    run.start(events(log=[str(log)]))
+    assert run.running[1].stands() == ""
+    log.write_text(
+        "x" * 9000 + "\n2026-01-01 10:00:00 epoch 3 of 20 train_loss 1.5 val_loss 1.25\n"
+    )
+    assert run.running[1].stands() == "epoch 3 of 20, train_loss 1.5, val_loss 1.25"
