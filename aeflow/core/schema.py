@@ -203,7 +203,8 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     message = RULES.get(mistake.get("ctx", {}).get("pattern"), message)
     if mistake["type"] == "string_type" and isinstance(mistake["input"], int | float | date):
         message = "a text is needed: put it in quotes as it is to be read"
-    bare = not key or mistake["type"] in ("missing", TRUTH, ADDRESS)
+    whole = mistake["type"] == "value_error" and isinstance(mistake["input"], dict)  # says it all
+    bare = not key or whole or mistake["type"] in ("missing", TRUTH, ADDRESS)
     given = "" if bare else f", not {_shown(mistake['input'])}"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{given}"
 

@@ -28,7 +28,7 @@ TEXT = {
     *("dataset", "category", "variant", "method", "encoder", "threshold_rule", "reason"),
     *("defect", "reference", "who", "detail", "metric", "printed", "role", "ours_metric"),
     *("verdict", "why", "ablation", "of", "key", "value", "across", "trained_as"),
-    *("flow", "reconstruction", "scaling"),
+    *("flow", "reconstruction", "scaling", "asked"),
 }
 FLAGS = {"best", "within_one_error", "chosen", "is_default", "claim"}
 COUNTS = {"seed", "n", "best_epoch"}

@@ -15,6 +15,7 @@ from aeflow.judging.certainty import certainty, no_certainty
 from aeflow.judging.metrics import (
     FEW,
     RANKING_METRICS,
+    READINGS,
     THRESHOLD_METRICS,
     Array,
     auroc_of_columns,
@@ -23,6 +24,7 @@ from aeflow.judging.metrics import (
     image_auroc,
     missing_class,
     ranking_metrics,
+    readings,
     threshold_curve,
     threshold_metrics,
 )
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 PIXEL_METRICS = ("pixel_auroc", "aupro")
 _METRICS = (
-    *(*RANKING_METRICS, *THRESHOLD_METRICS, "oracle_threshold"),
+    *(*RANKING_METRICS, *THRESHOLD_METRICS, *READINGS, "oracle_threshold"),
     *("threshold", "threshold_rule", "val_auroc", *PIXEL_METRICS),
 )
 Pixel = Mapping[str, Mapping[str, float | None]]
@@ -85,12 +87,13 @@ def judge_table(
 
     Returns:
         `variants`: name -> metrics of test images at the threshold and without, val_auroc, pixel
-        metrics, `intervals` of the test metrics, `per_defect`, of a fusion `certainty`, and
-        `warnings`. A metric that cannot be computed is None, and `reasons` has a sentence for it
-        under the metric's name; the same sentence holds inside `per_defect` (image_auroc).
-        `certainty` there stands for all of it, or else for the error rate that is None. A variant
-        whose score cannot be combined has only reasons. `components`: name -> val_auroc,
-        test_auroc. Numbers of images, and cost of training.
+        metrics, `intervals` of the test metrics, `operating` (what the threshold's rule asked for,
+        of how many validation images, and their rates there), `per_defect`, of a fusion
+        `certainty`, and `warnings`. A metric that cannot be computed is None, and `reasons` has a
+        sentence for it under the metric's name; the same sentence holds inside `per_defect`
+        (image_auroc). `certainty` there stands for all of it, or else for the error rate that is
+        None. A variant whose score cannot be combined has only reasons. `components`: name ->
+        val_auroc, test_auroc. Numbers of images, and cost of training.
     """
     variants = {
         name: _judge_variant(table, pixel, variant, asked.evaluation, statistics)
@@ -126,6 +129,7 @@ def _judge_variant(
     found: dict[str, Any] = {
         **{"method": variant.method.value, "encoder": variant.encoder, **dict.fromkeys(_METRICS)},
         **{"reasons": {}, "warnings": [], "intervals": {}, "per_defect": {}, "certainty": None},
+        "operating": {},
     }
     fusion = variant.method == Method.FUSION
     try:
@@ -139,6 +143,7 @@ def _judge_variant(
     fitted = fit_threshold(*known, variant.threshold)
     found |= _judge_test(*judged, fitted.value, evaluation)
     found |= {"threshold": fitted.value, "threshold_rule": fitted.rule}
+    found["operating"] = _operating(*known, fitted)
     found |= {"val_auroc": image_auroc(*known)}
     found |= {name: pixel.get(variant.map or "", {}).get(name) for name in PIXEL_METRICS}
     found["per_defect"] = _per_defect(table["defect"].to_numpy()[test], *judged)
@@ -215,13 +220,28 @@ def _judge_test(
     if missing_class(gt_label):
         return {}
     curve = threshold_curve(gt_label, scores)
-    found = ranking_metrics(curve)
+    found = ranking_metrics(curve) | readings(curve)
     if threshold is not None:
         found |= threshold_metrics(curve, threshold)
     return {
         **{name: float(value) for name, value in found.items()},
         "oracle_threshold": f1_max_threshold(curve),
         "intervals": bootstrap_intervals(curve, threshold, evaluation),
+    }
+
+
+def _operating(gt_label: Array, scores: Array, fitted: Threshold) -> dict[str, Any]:
+    """Return what a threshold asked of validation images, and what these show there."""
+    if fitted.value is None:
+        return {}
+    called = scores >= fitted.value
+    found, alarms = called[gt_label == ANOMALOUS], called[gt_label == NORMAL]
+    return {
+        "asked": fitted.asked,
+        "n_fitted_normal": fitted.normal,
+        "n_fitted_anomalous": fitted.anomalous,
+        "val_sensitivity": float(found.mean()) if found.size else None,
+        "val_specificity": float(1 - alarms.mean()) if alarms.size else None,
     }
 
 
@@ -245,6 +265,8 @@ def _reasons(
     no_test = f"Test has no {missing_class(test)}." if missing_class(test) else None
     sentence = dict.fromkeys((*RANKING_METRICS, "oracle_threshold"), no_test)
     sentence |= dict.fromkeys(THRESHOLD_METRICS, no_test or fitted.reason)
+    few = "The test has fewer images of the class than such a share of it can be told of."
+    sentence |= dict.fromkeys(READINGS, no_test or few)
     sentence |= dict.fromkeys(("threshold", "threshold_rule"), fitted.reason)
     sentence["val_auroc"] = f"Validation has no {missing_class(validation)}."
     no_pixels = (

@@ -18,6 +18,11 @@ Array = npt.NDArray[Any]
 
 RANKING_METRICS = ("image_auroc", "image_aupr", "oracle_f1")
 THRESHOLD_METRICS = ("f1", "accuracy", "sensitivity", "specificity")
+TARGETS = (90, 95, 99)  # percent
+# Readings of the test's own curve, so by test labels: one rate where the other is at its target.
+READINGS = tuple(
+    f"oracle_{read}_at_{percent}" for read in ("sensitivity", "specificity") for percent in TARGETS
+)
 BOOTSTRAP_SEED = 20230501  # one seed for all: intervals are as reproducible as the metrics
 FEW = 10  # images of a class: of fewer, a single one is worth more than a tenth of a metric
 _BLOCK = 2**20  # bootstrap counts held at once, per array
@@ -119,6 +124,29 @@ def threshold_metrics(curve: Curve, threshold: float) -> dict[str, Array]:
     }
 
 
+def readings(curve: Curve) -> dict[str, Array]:
+    """Return the highest sensitivity where the specificity is at least 90, 95, 99 %; the reverse.
+
+    Each (...), under a name of `READINGS`, as far as there are images enough: with fewer than 100
+    of a class, 99 % of it are all of it.
+    """
+    found = {}
+    for percent in TARGETS:
+        alarms = curve.normal * (100 - percent) // 100  # so many are allowed
+        misses = curve.anomalous * (100 - percent) // 100
+        if np.all(alarms):
+            # The counts only grow, so these thresholds are the first ones.
+            allowed = np.count_nonzero(curve.fp <= alarms[..., None], axis=-1, keepdims=True)
+            tp = np.take_along_axis(curve.tp, np.maximum(allowed - 1, 0), -1) * (allowed > 0)
+            found[f"oracle_sensitivity_at_{percent}"] = tp[..., 0] / curve.anomalous
+        if np.all(misses):
+            wanted = (curve.anomalous - misses)[..., None]
+            first = np.count_nonzero(curve.tp < wanted, axis=-1, keepdims=True)
+            fp = np.take_along_axis(curve.fp, first, -1)[..., 0]
+            found[f"oracle_specificity_at_{percent}"] = 1 - fp / curve.normal
+    return {name: np.asarray(found[name]) for name in READINGS if name in found}
+
+
 def f1_max_threshold(curve: Curve) -> float:
     """Return the observed score with the highest F1.
 
@@ -177,7 +205,7 @@ def bootstrap_intervals(
             curve.threshold,
             *(_resampled(counts, rows, generator) for counts in (curve.tp, curve.fp)),
         )
-        values = ranking_metrics(drawn)
+        values = ranking_metrics(drawn) | readings(drawn)
         if threshold is not None:
             values |= threshold_metrics(drawn, threshold)
         for name, value in values.items():

@@ -13,6 +13,7 @@ from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import Name, Strict, WebPage, load_yaml, validate
 from aeflow.core.types import Split
 from aeflow.display.table import METRICS, read_table
+from aeflow.judging.metrics import READINGS
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.scoring.gallery import read_gallery
 from aeflow.scoring.predictions import Predictions, read_predictions
@@ -23,11 +24,12 @@ from aeflow.study.study import Study
 
 Run = dict[str, Any]
 _NUMBERS = [
-    *(*METRICS, "threshold", "oracle_threshold", "val_auroc"),
+    *(*METRICS, *READINGS, "threshold", "oracle_threshold", "val_auroc"),
     *("n_train", "n_val_normal", "n_val_anomalous", "n_test_normal", "n_test_anomalous"),
     *("fit_seconds", "best_epoch", "peak_rss_mib"),
 ]
-_OTHERS = ["threshold_rule", "certainty", "reasons", "intervals", "per_defect", "components"]
+_OTHERS = ["threshold_rule", "certainty", "reasons", "intervals", "operating", "per_defect"]
+_OTHERS += ["components"]
 Percent = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?$")]
 
 
@@ -110,9 +112,9 @@ class Source:
 
         Returns:
             dataset, category, variant, seed, method, encoder, the metrics (None where there is
-            none), intervals, reasons, per_defect, certainty, components, counts of images, cost,
-            and the settings of score, threshold and evaluation. A run without a result has NaN
-            for every number, and `reason` says why.
+            none), intervals, reasons, operating, per_defect, certainty, components, counts of
+            images, cost, and the settings of score, threshold and evaluation. A run without a
+            result has NaN for every number, and `reason` says why.
         """
         self._declared("metrics", [cell])
         if cell in self.missing:
@@ -135,8 +137,9 @@ class Source:
         run = cell._asdict() | dict.fromkeys(_NUMBERS, float("nan"))
         run |= {"method": self.study.variant(cell.variant).method.value, "reason": reason}
         run |= {"encoder": encoder_of(self.study, cell.dataset, cell.variant)}
-        run |= {"threshold_rule": None, "certainty": None, "intervals": {}, "per_defect": {}}
-        return run | {"components": {}, "reasons": dict.fromkeys(METRICS, reason)}
+        run |= {"threshold_rule": None, "certainty": None, "intervals": {}, "operating": {}}
+        run |= {"per_defect": {}, "components": {}}
+        return run | {"reasons": dict.fromkeys(METRICS, reason)}
 
     def predictions(self, split: Split, cells: Sequence[Cell] | None = None) -> Predictions:
         """Return the scores of variants on one split (aeflow.scoring.predictions).

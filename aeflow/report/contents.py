@@ -175,6 +175,14 @@ QUESTIONS = (
         ),
     ),
     Question(
+        "operating",
+        "How much does it find, and at how many false alarms?",
+        "A threshold is fitted to validation images by the rule that the study names. Where the "
+        "test shows less than was asked, its images are unlike those of validation, or there were "
+        "too few.",
+        (Entry("operating", "operating", ("metrics",), heading="Operating points"),),
+    ),
+    Question(
         "choice",
         "Which setting does validation choose?",
         "",

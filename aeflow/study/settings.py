@@ -303,20 +303,45 @@ class ScoreSettings(Strict):
 class ThresholdSettings(Strict):
     """How the threshold is fitted, always on validation images."""
 
-    rule: Literal["f1_max", "normal_quantile", "sensitivity"] = Field(
+    rule: Literal["f1_max", "youden", "cost", "sensitivity", "specificity"] = Field(
         "f1_max",
-        description="f1_max needs validation anomalies; without any it falls back to "
-        "normal_quantile, and the table says so. sensitivity needs them too.",
+        description="All but specificity need validation anomalies; without any f1_max falls back "
+        "to specificity, and the table says so, and the others give no threshold. youden: highest "
+        "sensitivity + specificity - 1. cost: lowest expected cost.",
     )
-    quantile: float = Field(
+    specificity: float = Field(
         0.95,
         gt=0,
         lt=1,
-        description="Quantile of the validation normals' scores: the specificity there.",
+        description="Share of the normals that are to be called normal: this quantile of the "
+        "validation normals' scores.",
     )
     sensitivity: float = Field(
         0.95, gt=0, lt=1, description="Share of the validation anomalies that are to be found."
     )
+    cost: float = Field(
+        1.0, gt=0, le=1e6, description="Of a missed anomaly, when a false alarm costs 1."
+    )
+    prevalence: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="For cost: share of anomalous images where the detector will be used, which "
+        "validation does not know.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, content: Any) -> Any:
+        """Say what an older configuration's words are called now."""
+        if isinstance(content, dict) and (
+            "quantile" in content or content.get("rule") == "normal_quantile"
+        ):
+            raise ValueError(
+                "the rule normal_quantile is called specificity now, and its key quantile is "
+                "threshold.specificity"
+            )
+        return content
 
 
 class FitSettings(Strict):

@@ -50,7 +50,7 @@ def test_the_result_table_has_the_contracts_columns(results: pd.DataFrame) -> No
     assert (results["n_test_anomalous"] > 0).all()
     ours = results[results["method"] == "aeflow"]
     assert ours[["pixel_auroc", "aupro"]].notna().to_numpy().all()
-    assert (results["threshold_rule"] == "normal_quantile").all(), "there are no anomalies to fit"
+    assert (results["threshold_rule"] == "specificity").all(), "there are no anomalies to fit"
 
 
 def test_the_readmes_table(demo: Repository) -> None:

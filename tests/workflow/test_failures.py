@@ -15,7 +15,7 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     incomplete, complete = tiny.results() / "incomplete", tiny.results() / "report.html"
     before = complete.read_bytes()
     edit("tiny.yaml", "{name: demo_textures}", "{name: demo_textures, categories: [brick]}")
-    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0]\nthreshold: {quantile: 0.99}")
+    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0]\nthreshold: {specificity: 0.99}")
     edit("tiny.yaml", "  - {name: ensemble, method: fusion, members: [aeflow]}\n", "")
     broken = "{name: aeflow, settings: {training: {device: mps}}}"
     edit("tiny.yaml", "{name: aeflow}", broken)

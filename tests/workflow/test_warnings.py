@@ -11,7 +11,7 @@ def test_kind_15_a_run_of_a_part_tells_what_that_was_warned_of(
     tiny: Repository, edit: Callable[[str, str, str], None]
 ) -> None:
     """Of a whole run, with failures and without: test_failures.py."""
-    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1]\nthreshold: {quantile: 0.99}")
+    edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1]\nthreshold: {specificity: 0.99}")
     metrics = "results/tiny/metrics/demo_textures/brick/aeflow/seed0.json"
     part = tiny.snakemake("--quiet", "all", "--", metrics).stderr
     assert part.count(FEW) == 1  # and not on the seed that this run is not about

@@ -25,10 +25,14 @@ COMPONENTS = ("density", "nll", "ssim", "mse")
 RANKED = {"image_auroc", "image_aupr", "oracle_f1"}
 THRESHOLDED = {"f1", "accuracy", "sensitivity", "specificity"}
 NO_MASKS = {"pixel_auroc", "aupro"}
+READ = {f"oracle_{rate}_at_{at}" for rate in ("sensitivity", "specificity") for at in (90, 95)}
+FEW_TO_READ = {"oracle_sensitivity_at_99", "oracle_specificity_at_99"}  # of 50 and 70 images
 METRICS = (
     RANKED
     | THRESHOLDED
     | NO_MASKS
+    | READ
+    | FEW_TO_READ
     | {"threshold", "threshold_rule", "oracle_threshold", "val_auroc"}
 )
 
@@ -101,9 +105,18 @@ def test_every_metric_equals_scikit_learn():
         "aupro": 0.4,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert set(found["intervals"]) == RANKED | THRESHOLDED
+    assert set(found["intervals"]) == RANKED | THRESHOLDED | READ
     assert all(low <= found[name] <= high for name, (low, high) in found["intervals"].items())
-    rest = {name: found[name] for name in found if name not in {*expected, "intervals"}}
+    fpr, tpr, _ = sklearn_metrics.roc_curve(gt, s, drop_intermediate=False)
+    assert found["oracle_sensitivity_at_95"] == tpr[fpr <= 0.05].max()
+    assert found["operating"] == {
+        **{"asked": "highest F1", "n_fitted_normal": 60, "n_fitted_anomalous": 30},
+        "val_sensitivity": sklearn_metrics.recall_score(gt_val, s_val >= found["threshold"]),
+        "val_specificity": pytest.approx((s_val[gt_val == 0] < found["threshold"]).mean()),
+    }
+    known = {*expected, "intervals", "operating", *READ, *FEW_TO_READ}
+    rest = {name: found[name] for name in found if name not in known}
+    assert set(rest["reasons"]) == FEW_TO_READ
     defect = table.loc[table["split"] == "test", "defect"]
     for name, judged in rest.pop("per_defect").items():
         rows = (gt == 0) | (defect == name)
@@ -112,7 +125,7 @@ def test_every_metric_equals_scikit_learn():
         assert judged["image_auroc"] == pytest.approx(auroc)
     assert rest == {
         **{"method": "aeflow", "encoder": "lite0-stage3", "threshold_rule": "f1_max"},
-        **{"reasons": {}, "warnings": [], "certainty": None},
+        **{"reasons": rest["reasons"], "warnings": [], "certainty": None},
     }
 
 
@@ -137,7 +150,7 @@ def test_what_the_variants_of_a_table_share():
 
 def test_every_variant_is_judged_as_if_it_were_alone():
     table = score_table().assign(padim=np.arange(210.0), low_gradient=-np.arange(210.0))
-    quantile = ThresholdSettings(rule="normal_quantile", quantile=0.9)
+    quantile = ThresholdSettings(rule="specificity", specificity=0.9)
     variants = [
         variant(),
         variant(beta=0.2, flow="nll", scaling="standardised"),
@@ -159,7 +172,7 @@ def test_every_variant_is_judged_as_if_it_were_alone():
     assert flow["aupro"] == 0.4  # of the map that the study found, whatever was configured
 
 
-@pytest.mark.parametrize("rule", ["f1_max", "normal_quantile"])
+@pytest.mark.parametrize("rule", ["f1_max", "youden", "cost", "sensitivity", "specificity"])
 @pytest.mark.parametrize("method", ["aeflow", "fusion"])
 def test_nothing_that_is_fitted_sees_test_labels_or_scores(rule, method):
     table, generator = score_table(), np.random.default_rng(1)
@@ -194,16 +207,16 @@ def test_nothing_that_is_fitted_sees_test_labels_or_scores(rule, method):
 )
 def test_metrics_that_cannot_be_computed_are_none_with_a_reason(counts, undefined, sentence):
     if "image_auroc" in undefined:
-        undefined = undefined | {"oracle_threshold"}
+        undefined = undefined | {"oracle_threshold"} | READ | FEW_TO_READ
     table = score_table(**counts)
     result = judge(table, variant(), replicates=5)
     json.dumps(result, allow_nan=False)
     found = result["variants"]["0"]
     none = {name for name in METRICS if found[name] is None}
-    assert none == undefined | NO_MASKS == set(found["reasons"])
+    assert none == undefined | NO_MASKS | FEW_TO_READ == set(found["reasons"])
     assert all(sentence in found["reasons"][name] for name in undefined)
     assert found["reasons"]["aupro"].startswith("There are no pixel masks")
-    assert set(found["intervals"]) == (RANKED | THRESHOLDED) - none
+    assert set(found["intervals"]) == (RANKED | THRESHOLDED | READ) - none
     for key in ("val_auroc", "test_auroc"):
         lacks = ("val_auroc" if key == "val_auroc" else "image_auroc") in none
         assert (result["components"]["nll"][key] is None) == lacks
@@ -243,7 +256,7 @@ def test_warnings_are_told_once_and_stand_with_their_variants(caplog):
     few = "The threshold is the 0.95 quantile of 12 validation normals"
     assert [len(judged["warnings"]) for judged in found] == [1, 1, 2]
     assert all(judged["warnings"][0].startswith(few) for judged in found)
-    assert {judged["threshold_rule"] for judged in found} == {"normal_quantile"}
+    assert {judged["threshold_rule"] for judged in found} == {"specificity"}
     same = "Every image has the score 3: there is nothing to rank by."
     assert [record.getMessage()[: len(few)] for record in caplog.records] == [few, same]
 
@@ -269,7 +282,7 @@ def test_a_fusion_says_whether_it_is_certain():
     order = np.argsort(spread[test])
     risk = wrong.to_numpy()[order].cumsum() / np.arange(1, len(order) + 1)
     assert sure["aurc"] == pytest.approx(risk.mean())
-    assert found["reasons"].keys() == NO_MASKS
+    assert found["reasons"].keys() == NO_MASKS | FEW_TO_READ
     tied = table.assign(**{name: table[name].round() for name in COMPONENTS})
     tied = judge_one(tied, variant("fusion"))  # a score at the threshold is anomalous here too
     assert tied["certainty"]["error_rate"] == pytest.approx(1 - tied["accuracy"])

@@ -13,6 +13,7 @@ from aeflow.judging.metrics import (
     image_auroc,
     missing_class,
     ranking_metrics,
+    readings,
     threshold_curve,
     threshold_metrics,
 )
@@ -90,6 +91,38 @@ def test_threshold_metrics_equal_scikit_learn(gt_label, pred_score):
         assert threshold_metrics(curve, threshold) == pytest.approx(expected)
 
 
+def readings_of_scikit_learn(gt_label, pred_score):
+    """Read off its curve; a target that fewer images than 1 / (1 - target) show is left out."""
+    fpr, tpr, _ = sklearn_metrics.roc_curve(gt_label, pred_score, drop_intermediate=False)
+    normal, anomalous = (np.count_nonzero(gt_label == label) for label in (0, 1))
+    found = {}
+    for percent in (90, 95, 99):
+        missing = (100 - percent) / 100 + 1e-12
+        if normal * missing >= 1:
+            found[f"oracle_sensitivity_at_{percent}"] = tpr[fpr <= missing].max()
+        if anomalous * missing >= 1:
+            found[f"oracle_specificity_at_{percent}"] = 1 - fpr[tpr >= 1 - missing].min()
+    return found
+
+
+@samples
+def test_readings_equal_those_of_scikit_learns_curve(gt_label, pred_score):
+    found = readings(threshold_curve(gt_label, pred_score))
+    assert found == pytest.approx(readings_of_scikit_learn(gt_label, pred_score))
+
+
+def test_readings_by_hand():
+    """The three highest are normal; then each normal has an anomalous one of the same score."""
+    gt_label = np.repeat([0, 0, 1], [3, 17, 17])
+    pred_score = np.concatenate([[99, 99, 98], np.arange(17), np.arange(17)])
+    found = readings(threshold_curve(gt_label, pred_score))
+    # Of 20 normals 2 or 1 may be called anomalous: 2 share the highest score, so none or those 2.
+    assert found == {
+        **{"oracle_sensitivity_at_90": 0, "oracle_sensitivity_at_95": 0},
+        "oracle_specificity_at_90": pytest.approx(1 / 20),  # 16 of 17: one normal is below
+    }
+
+
 def test_hand_computation():
     # Pairs (anomalous, normal): 3 > 2, 3 > 1, 2 = 2, 2 > 1 -> 3.5 of 4.
     curve = threshold_curve(np.array([1, 1, 0, 0]), np.array([3.0, 2.0, 2.0, 1.0]))
@@ -136,6 +169,7 @@ def intervals_one_by_one(gt_label, pred_score, threshold, evaluation, block):
                     "image_auroc": sklearn_metrics.roc_auc_score(y, s),
                     "image_aupr": sklearn_metrics.average_precision_score(y, s),
                     "oracle_f1": max(sklearn_metrics.f1_score(y, s >= t) for t in np.unique(s)),
+                    **readings_of_scikit_learn(y, s),
                     "f1": sklearn_metrics.f1_score(y, called),
                     "accuracy": sklearn_metrics.accuracy_score(y, called),
                     "sensitivity": sklearn_metrics.recall_score(y, called),
@@ -158,6 +192,9 @@ def test_bootstrap_equals_one_replicate_after_the_other(monkeypatch, block):
     expected = intervals_one_by_one(gt_label, pred_score, 0.5, evaluation, block)
     found = bootstrap_intervals(curve, 0.5, evaluation)
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
+    assert {name for name in found if "_at_" in name} == {
+        *("oracle_sensitivity_at_90", "oracle_sensitivity_at_95", "oracle_specificity_at_90")
+    }
 
 
 def test_bootstrap_without_threshold_or_replicates_and_with_more_confidence():
@@ -165,7 +202,8 @@ def test_bootstrap_without_threshold_or_replicates_and_with_more_confidence():
     # It separates these images: each draw has the same value, and that is no interval.
     assert bootstrap_intervals(curve, None, EvaluationSettings()) == {}
     some = bootstrap_intervals(threshold_curve(*draw(10)), None, EvaluationSettings())
-    assert set(some) == set(metrics.RANKING_METRICS)
+    few = {"oracle_sensitivity_at_99", "oracle_specificity_at_99"}  # of 60 and 40 images
+    assert set(some) == {*metrics.RANKING_METRICS, *metrics.READINGS} - few
     assert bootstrap_intervals(curve, 1.0, EvaluationSettings(bootstrap_replicates=0)) == {}
     wide, narrow = (
         bootstrap_intervals(threshold_curve(*draw(10)), 0.5, EvaluationSettings(confidence=level))

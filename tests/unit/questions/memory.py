@@ -9,6 +9,7 @@ import pandas as pd
 
 from aeflow.core.types import SCORE_TABLE_COLUMNS, Split
 from aeflow.display.table import DisplayTable, typed
+from aeflow.judging.metrics import READINGS
 from aeflow.questions.source import Published
 from aeflow.report.contents import TABLES
 from aeflow.scoring.predictions import SeedScores
@@ -31,6 +32,11 @@ def make_run(**changes: Any) -> Run:
         **{"fit_seconds": 12.5, "peak_rss_mib": 900.0, "best_epoch": 7, "certainty": None},
         **{"intervals": {"image_auroc": [0.75, 0.85]}, "reasons": {}, "components": {}},
         "per_defect": {"crack": {"n": 40, "image_auroc": 0.8}},
+        "operating": {
+            **{"asked": "highest F1", "n_fitted_normal": 20, "n_fitted_anomalous": 10},
+            **{"val_sensitivity": 0.9, "val_specificity": 0.7},
+        },
+        **dict.fromkeys(READINGS),
     }
     return run | changes
 

@@ -57,7 +57,7 @@ def test_means_average_categories_within_a_seed_first():
 
 def test_a_mean_needs_every_category_and_names_every_rule():
     first = make_run(category="a", pixel_auroc=0.9)
-    second = make_run(category="b", f1=0.8, threshold_rule="normal_quantile")
+    second = make_run(category="b", f1=0.8, threshold_rule="specificity")
     flow = {"variant": "flow", "method": "flow", "threshold_rule": None}
     rules = [make_run(variant="rules", category=rule, threshold_rule=rule) for rule in "fbeadc"]
     source = Memory(first, second, make_run(**flow), *rules)
@@ -65,7 +65,7 @@ def test_a_mean_needs_every_category_and_names_every_rule():
     assert np.isnan(row["pixel_auroc_mean"])
     assert row["f1_mean"] == pytest.approx(0.7)
     assert source.table("main")["threshold_rule"].tolist() == [
-        *("f1_max, normal_quantile", ""),
+        *("f1_max, specificity", ""),
         "a, b, c, d, e, f",  # a set has another order in every process
     ]
 

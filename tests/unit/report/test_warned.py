@@ -117,7 +117,7 @@ def test_what_real_metrics_were_warned_of_is_told(tmp_path, monkeypatch):
     """The metrics of real scores: 15 validation normals are too few for their 0.95 quantile."""
     (tmp_path / "config").symlink_to(ROOT / "config")
     monkeypatch.chdir(tmp_path)
-    study = small_study(datasets=[{"name": "chest_xray"}], threshold={"rule": "normal_quantile"})
+    study = small_study(datasets=[{"name": "chest_xray"}], threshold={"rule": "specificity"})
     write_results(study)
     told = warnings_of(study, jobs_of(study))
     assert told[0].sentence.startswith("The threshold is the 0.95 quantile of 15 validation")

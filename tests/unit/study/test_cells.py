@@ -287,7 +287,7 @@ FUSED = {("fuse_scores", "all"), ("fuse_scores", "deep")}
         ({"flow": {"steps": 3}}, FITTED),
         ({"training": {"threads": 1}}, FITTED),  # those of an extraction change no number
         ({"score": {"flow": "nll"}}, JUDGED | FUSED),
-        ({"threshold": {"quantile": 0.9}}, JUDGED),
+        ({"threshold": {"specificity": 0.9}}, JUDGED),
         ({"evaluation": {"bootstrap_replicates": 10}}, JUDGED),
         ({"evaluation": {"fpr_limit": 0.2}}, JUDGED | {j for j in FITTED if "score" in j[0]}),
         ({"analysis": {"reference": "peer"}}, set()),

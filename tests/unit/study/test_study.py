@@ -196,6 +196,11 @@ STAGES = {"encoder": {"stages": [2, 3]}}
         ({"score": {"top_share": 0}}, "score.top_share: input should be greater than 0"),
         ({"score": {"top_share": 1.5}}, "score.top_share: "),
         ({"training": {"max_normals": 0}}, "training.max_normals: "),
+        ({"threshold": {"rule": "cost", "cost": 0}}, "threshold.cost: input should be greater"),
+        *(
+            ({"threshold": older}, "normal_quantile is called specificity now, and its key")
+            for older in ({"rule": "normal_quantile"}, {"quantile": 0.9})
+        ),
         (
             {"decoder": {"target": "features", "stage": 3}},
             "decoder.stage: 3 must be before the last of encoder.stages (3), whose z' is decoded",
@@ -221,6 +226,7 @@ def test_a_mistake_in_stages_scores_or_noise_is_one_sentence(
         study(**{"ablations": [], **content})
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "a mapping" not in str(caught.value)  # a section whose keys do not fit is none
 
 
 @pytest.mark.parametrize(
