@@ -6,6 +6,7 @@ Run it in the folder of the repository. Experiments themselves run by `snakemake
 import importlib.metadata
 import io
 import logging
+import math
 import os
 import platform
 import sys
@@ -148,6 +149,9 @@ def pack(
     variant: Annotated[str, typer.Argument(help="Of a fusion its members are packed together.")],
     category: Annotated[str | None, typer.Option(help="Where the dataset has several.")] = None,
     seed: Annotated[int | None, typer.Option(help="The study's first, unless told.")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="All seeds as one: the mean of their scores.")
+    ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Weights in half precision, half the size.")
     ] = False,
@@ -156,7 +160,11 @@ def pack(
     ] = None,
 ) -> None:
     """Make one file of what was trained, a detector."""
-    from aeflow.detector.pack import pack as write  # torch
+    if ensemble and seed is not None:
+        raise typer.BadParameter("is of all seeds, and --seed of one", param_hint="--ensemble")
+
+    from aeflow.detector.pack import ensemble_of  # torch
+    from aeflow.detector.pack import pack as write
     from aeflow.study.cells import PATHS, find_cell
     from aeflow.study.study import read_study
 
@@ -165,16 +173,20 @@ def pack(
     found = read_study(
         place / "study.json" if place.is_dir() else Path(PATHS["study"].format(study=place.name))
     )
+    if ensemble:
+        found, variant = ensemble_of(found, variant)
     cell = find_cell(found, dataset, variant, category, seed)
     name = f"{cell.dataset}-{cell.category}-{cell.variant}-seed{cell.seed}.safetensors"
     target = out or Path("results", found.study, "detectors", name)
-    detector = write(found, cell, target, half)
-    gt_label, _ = detector.validation
-    normals = int((gt_label == 0).sum())
-    print(
-        f"{target}: {target.stat().st_size / 1e6:.1f} MB, {detector.told()}, validated on "
-        f"{normals} normal and {len(gt_label) - normals} anomalous images"
-    )
+    packed = write(found, cell, target, half)
+    size = f"{target.stat().st_size / 1e6:.1f} MB{' in half precision' * half}"
+    told = f"{target}: {size}, {packed.detector.told()}"
+    if packed.images:
+        told += (
+            f"; {packed.images} validation images were scored again: no score is further from the "
+            f"study's than {100 * packed.apart:.2g} % of their range"
+        )
+    print(told + ", no verdict is another" * half)
 
 
 @app.command(epilog="Example: aeflow predict screws.safetensors /data/new --out judged")
@@ -204,6 +216,8 @@ def predict(
     """Give scores, verdicts and maps of new images. Exit status 3: some could not be used."""
     given = {"threshold": threshold, "sensitivity": sensitivity}
     given |= {"specificity": specificity, "fpr": fpr}
+    if threshold is not None and not math.isfinite(threshold):
+        raise typer.BadParameter(f"{threshold} is no score", param_hint="--threshold")
     if len(named := [f"--{name}" for name, value in given.items() if value is not None]) > 1:
         raise typer.BadParameter(f"{' and '.join(named)} exclude one another", param_hint=named[1])
 
@@ -215,19 +229,17 @@ def predict(
     from aeflow.judging.thresholds import Threshold
     from aeflow.study.settings import ThresholdSettings
 
-    def rule(option: str, rule: str, **values: float) -> ThresholdSettings:
-        return validate(ThresholdSettings, {"rule": rule, **values}, option)
-
     logging.basicConfig(level=logging.INFO, format="aeflow: %(message)s")
     using = Detector.load(detector)
     if threshold is not None:
-        using.threshold = Threshold(threshold, "given")
-    elif sensitivity is not None:
-        using.operate(rule("--sensitivity", "sensitivity", sensitivity=sensitivity))
-    elif specificity is not None:
-        using.operate(rule("--specificity", "normal_quantile", quantile=specificity))
-    elif fpr is not None:
-        using.operate(rule("--fpr", "normal_quantile", quantile=1 - fpr))
+        using.threshold = Threshold(threshold, "given", "as told")
+    for option, rule, share in (
+        ("--sensitivity", "sensitivity", sensitivity),
+        ("--specificity", "specificity", specificity),
+        ("--fpr", "specificity", None if fpr is None else 1 - fpr),
+    ):
+        if share is not None:
+            using.operate(validate(ThresholdSettings, {"rule": rule, rule: share}, option))
     if using.threshold.value is None and using.threshold.reason:
         raise DataError(using.threshold.reason)
     print(f"{detector}: {using.told()}", file=sys.stderr)

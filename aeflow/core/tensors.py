@@ -33,7 +33,7 @@ def read_facts(path: Path) -> dict[str, str]:
         metadata = file.metadata() or {}
     try:
         facts = json.loads(metadata.get("facts", ""))
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or one without end
         facts = None
     if not isinstance(facts, dict):
         raise DataError(f"{path} was not written by this program: delete it and run again.")

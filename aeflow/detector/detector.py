@@ -4,19 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from torch import Tensor
 
-from aeflow.core.errors import CheckpointError, DataError
+from aeflow.core.errors import AeflowError, DataError
 from aeflow.core.schema import Strict
 from aeflow.core.tensors import read_facts, read_tensors
+from aeflow.core.text import one_line
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.decode import decode_image
 from aeflow.data.intensity import Levels
@@ -36,11 +37,53 @@ Scores = NDArray[np.float64]
 Picture = Path | str | Pixels | Image.Image
 
 
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair[0]} is above {pair[1]}")
+    return pair
+
+
+def _of_colours(text: str) -> str:
+    """Check a mean or sd of red, green and blue, which weights have as JSON."""
+    value = Annotated[float, Field(allow_inf_nan=False)]
+    TypeAdapter(tuple[value, value, value]).validate_json(text)
+    return text
+
+
+Pair = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Pixel = Annotated[int, Field(ge=1, le=10**9)]
+OfColours = Annotated[str, AfterValidator(_of_colours)]
+
+
+class Kind(Strict):
+    """Images of one depth that a detector was made with; sizes are width and height."""
+
+    bits: Annotated[int, Field(ge=1, le=64)]
+    smallest: tuple[Pixel, Pixel]
+    largest: tuple[Pixel, Pixel]
+
+
+class EncoderFacts(Strict):
+    """What makes an encoder, its weights aside (`build_encoder`)."""
+
+    library: Literal["timm", "torchvision"]
+    # A library's own: what timm finds elsewhere has a colon or a slash.
+    architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    mean: OfColours
+    sd: OfColours
+
+
 class Member(Strict):
     """A trained model, or the gradient: what it computes, and what makes that its score."""
 
     computes: ScoreAsked
     score: MemberAsked
+    map: str | None = Field(description="Its anomaly map's name.")
+    map_scale: Pair | None = Field(
+        None,
+        description="Of its maps of the validation normals: their median, and what 95 % of them "
+        "are nowhere above. null: it has none, or the images were not there.",
+    )
 
     @property
     def tuned(self) -> bool:
@@ -56,15 +99,34 @@ class Packed(Strict):
     category: str
     variant: str
     judged: VariantAsked
-    members: list[Member]
-    encoders: dict[str, dict[str, str]]  # name -> the facts of its weights
+    members: list[Member] = Field(min_length=1)
+    encoders: dict[str, EncoderFacts]
     data: DataSettings
-    levels: tuple[float, float] | None  # that become black and white, where they were measured
-    kinds: list[dict[str, Any]]  # of the images that it was made with (`prepare.image_kinds`)
-    # Of the maps of the validation normals: their median, and what 95 % of them are nowhere above.
-    map_scale: tuple[float, float] | None
+    levels: Pair | None  # that become black and white, where they were measured
+    kinds: list[Kind]
+    map_scale: Pair | None = None  # as a member's, of the detector's own maps
     made_from: dict[str, str]  # path -> SHA-256
     versions: dict[str, str]
+
+    @property
+    def fused(self) -> bool:
+        """Whether several models, or one as if it were several, make the score."""
+        return self.judged.method == Method.FUSION
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        names = [each.score.name for each in self.members]
+        methods = [each.score.method for each in self.members]
+        if methods != [each.computes.method for each in self.members] or Method.FUSION in methods:
+            raise ValueError("a member does not compute what it is scored by")
+        if not self.fused and methods != [self.judged.method]:
+            raise ValueError(f"the members make no {self.judged.method}")
+        if len(set(names)) < len(names):
+            raise ValueError("two members have one name")
+        needed = {e.computes.settings.encoder.name for e in self.members if e.score.method.fitted}
+        if lacking := needed - self.encoders.keys():
+            raise ValueError(f"the encoder {min(lacking)} is not there")
+        return self
 
 
 class Examined(NamedTuple):
@@ -73,7 +135,10 @@ class Examined(NamedTuple):
     # A row per image: pred_score, p_value, pred_label (-1: there is no threshold), then every
     # component; of a fusion with the member's name before it.
     table: pd.DataFrame
-    maps: NDArray[np.float32] | None  # (B, S, S), higher is more anomalous; None: it has none
+    # (B, S, S), higher is more anomalous; None: it has none. Of a fusion the mean of its members',
+    # each on the scale of its validation normals: 0 their median, 1 what most are nowhere above.
+    maps: NDArray[np.float32] | None
+    member_maps: list[NDArray[np.float32] | None]  # as each member makes them
 
 
 class Detector:
@@ -83,6 +148,8 @@ class Detector:
         facts: where it comes from, and how it treats images.
         threshold: fitted on the validation images by the rule it was trained with, or by the last
             `operate`. An image with a score at or above its value is anomalous.
+        validation: labels and scores of the validation images.
+        components: the columns of `Examined.table` after the first three.
     """
 
     def __init__(self, facts: Packed, tensors: Mapping[str, Tensor]) -> None:
@@ -99,14 +166,16 @@ class Detector:
         self._complexity = _table(complexity, gt_label) if complexity else None
         self.validation = gt_label, self._score(self._known, self._complexity)
         self.threshold = fit_threshold(*self.validation, facts.judged.threshold)
+        black = np.zeros((1, *self._images.shape[1:]), np.uint8)
+        self.components = [str(name) for name in self.examine(black).table.columns[3:]]
 
     @classmethod
     def load(cls, path: Path | str) -> "Detector":
         """Read what `aeflow pack` wrote. Nothing is unpickled.
 
         Raises:
-            DataError: the file is missing, damaged, no detector, or of another version.
-            CheckpointError: its parts do not fit together.
+            DataError: the file is missing, damaged, no detector, of another version, or its parts
+                do not fit together.
         """
         path = Path(path)
         if not path.is_file():
@@ -117,17 +186,20 @@ class Detector:
         try:
             facts = Packed.model_validate_json(told)
         except ValidationError as error:
-            key = ".".join(map(str, error.errors()[0]["loc"]))
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            why = one_line(f"{key}: {first['msg']}" if key else first["msg"])[:200]
             raise DataError(
-                f"{path} was packed by another version of aeflow ({key}): pack it again."
+                f"{path} was packed by another version of aeflow, or changed ({why}): pack it "
+                "again."
             ) from error
         try:
             return cls(facts, read_tensors(path))
-        except (KeyError, RuntimeError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"{path} is no whole detector ({why}): pack it again."
-            ) from error
+        except AeflowError as error:
+            raise DataError(f"{path} cannot be used: {error}") from error
+        except Exception as error:  # torch and the encoders' libraries raise whatever they do
+            why = one_line(f"{type(error).__name__}: {error}")[:200]
+            raise DataError(f"{path} is no whole detector ({why}): pack it again.") from error
 
     def _build(self, tensors: Mapping[str, Tensor]) -> list[Scorer]:
         """Build what scores the images of `_images`; one pass of an encoder serves all members."""
@@ -144,7 +216,10 @@ class Detector:
             if not method.fitted:
                 built.append(detector_of(method)(self._images))
                 continue
-            device = set_up(settings.training, peer=method.peer)
+            # Of a machine with another one than this, whatever was asked for there.
+            where = "cpu" if settings.training.device == "cpu" else "auto"
+            training = settings.training.model_copy(update={"device": where})
+            device = set_up(training, peer=method.peer)
             name, wanted = settings.encoder.name, list(settings.stages_of(method))
             normalise = settings.features.normalise
             if each.tuned:
@@ -172,7 +247,8 @@ class Detector:
         finetune: bool = False,
     ) -> Encoder:
         weights = _below(tensors, f"encoder.{name}")
-        encoder = build_encoder(self.facts.encoders[name], weights, stages, finetune)
+        facts = self.facts.encoders[name].model_dump()
+        encoder = build_encoder(facts, weights, stages, finetune)
         return encoder.to(device).to(memory_format=torch.channels_last)
 
     def operate(self, rule: ThresholdSettings) -> Threshold:
@@ -182,14 +258,13 @@ class Detector:
 
     def told(self) -> str:
         """Return the threshold and what it was fitted to, as part of a sentence."""
-        fitted, gt_label = self.threshold, self.validation[0]
+        fitted = self.threshold
         if fitted.value is None:
             return f"no threshold ({fitted.reason})"
-        normals = int((gt_label == NORMAL).sum())
-        behind = {"given": "as told", "normal_quantile": f"{normals} validation normals"}
-        rule = str(fitted.rule)
-        fitted_to = behind.get(rule, f"{len(gt_label)} validation images")
-        return f"threshold {fitted.value:.6g} ({rule}, {fitted_to})"
+        counts = {"normal": fitted.normal, "anomalous": fitted.anomalous}
+        behind = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+        images = f", of {behind} validation images" if behind else ""
+        return f"threshold {fitted.value:.6g} ({fitted.asked}{images})"
 
     def examine(self, images: Pixels) -> Examined:
         """Score prepared images, (B, S, S, 3) uint8, B at most `BATCH`."""
@@ -215,18 +290,28 @@ class Detector:
                 "pred_label": -1 if limit is None else (scores >= limit).astype(np.int64),
             }
         )
-        single, name = len(found) == 1, self.facts.judged.map
+        members = self.facts.members
         named = [
-            new if single else new.add_prefix(f"{each.score.name}.")
-            for new, each in zip(found, self.facts.members, strict=True)
+            new if len(found) == 1 else new.add_prefix(f"{each.score.name}.")
+            for new, each in zip(found, members, strict=True)
         ]
-        maps = scored[0].maps.get(name) if single and name else None
-        return Examined(pd.concat([table, *named], axis=1), maps)
+        maps = [one.maps.get(str(each.map)) for one, each in zip(scored, members, strict=True)]
+        return Examined(pd.concat([table, *named], axis=1), self._map(maps), maps)
+
+    def _map(self, maps: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+        if not self.facts.fused:
+            return maps[0]
+        scaled = [
+            (each - member.map_scale[0]) / np.float32(np.ptp(member.map_scale) or 1)
+            for each, member in zip(maps, self.facts.members, strict=True)
+            if each is not None and member.map_scale is not None
+        ]
+        return np.mean(scaled, axis=0, dtype=np.float32) if scaled else None
 
     def _score(self, tables: list[pd.DataFrame], complexity: pd.DataFrame | None) -> Scores:
         """Return the scores of tables that begin with the validation images."""
         judged, table = self.facts.judged, tables[0]
-        if judged.method == Method.FUSION:
+        if self.facts.fused:
             table = fused_table(tables, [each.score for each in self.facts.members], complexity)
         return pred_score(table, judged.method, judged.score, complexity)
 
@@ -252,12 +337,13 @@ class Detector:
         """Return the anomaly map of an image, (S, S), S the `data.image_size` of the study.
 
         Raises:
-            DataError: the detector has no map (fusions have none), or the image cannot be used.
+            DataError: the detector has no map, or the image cannot be used.
         """
         (batch,) = self._prepared([image])
         maps = self.examine(batch).maps
         if maps is None:
-            raise DataError(f"The variant {self.facts.variant} has no anomaly map.")
+            more = " that was packed with its validation images" * self.facts.fused
+            raise DataError(f"The variant {self.facts.variant} has no anomaly map{more}.")
         first: NDArray[np.float32] = maps[0]
         return first
 

@@ -2,24 +2,28 @@
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from aeflow.core.errors import CheckpointError, DataError
+from aeflow.core.errors import CheckpointError, ConfigError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import check_made, read_receipt, versions
 from aeflow.core.tensors import read_facts, read_tensors, save_tensors
 from aeflow.core.types import NORMAL, Method, Split
-from aeflow.data.prepared import open_prepared
-from aeflow.detector.detector import BATCH, Detector, Member, Packed
+from aeflow.data.prepared import Prepared, open_prepared
+from aeflow.detector.detector import BATCH, Detector, EncoderFacts, Kind, Member, Packed
+from aeflow.methods.method import Rows
 from aeflow.scoring.combine import components
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study import cells
 from aeflow.study.asked import FuseAsked, JudgeAsked, MemberAsked, ScoreAsked
 from aeflow.study.cells import Cell
+from aeflow.study.entries import Variant
 from aeflow.study.study import Study
 from aeflow.training.checkpoints import check_checkpoint
 
@@ -28,13 +32,59 @@ MAP_QUANTILE = 0.95
 # Of a score, between a study and its detector: sums in batches of another size, and a table's 7
 # digits.
 TOLERANCE = 1e-3
+Pair = tuple[float, float]
+Scale = Pair | None
 
 
-def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector:
-    """Write what was trained as one file, and return it.
+class Packing(NamedTuple):
+    """What was packed, and how it compares with the study."""
+
+    detector: Detector
+    images: int  # validation images that were scored again
+    apart: float  # largest difference of a score, as a share of the range of the study's
+
+
+def ensemble_of(study: Study, variant: str) -> tuple[Study, str]:
+    """Return the name of the fusion of all seeds of a variant, and a study that has it.
+
+    That is the study itself where it lists one.
+
+    Raises:
+        ConfigError: there is no such variant, or its seeds are no several models.
+    """
+    alone = study.variant(variant)
+    if len(alone.members) == 1:
+        return study, variant
+    listed = [each.name for each in study.variants if each.members == [variant]]
+    if listed:
+        return study, listed[0]
+    if alone.members or not study.draws(variant) or len(study.seeds) < 2:
+        why = (
+            "a fusion of several variants"
+            if alone.members
+            else "trained with one seed alone"
+            if study.draws(variant)
+            else "the same for every seed"
+        )
+        raise ConfigError(f"{variant} is {why}: pack it without --ensemble.")
+    threshold, name = alone.settings.get("threshold"), f"{variant[:50]}_ensemble"
+    while name in {each.name for each in study.all_variants}:
+        name += "_"
+    fusion = Variant(
+        name=name,
+        method=Method.FUSION,
+        members=[variant],
+        datasets=alone.datasets,
+        settings={"threshold": threshold} if threshold else {},
+    )
+    return study.with_variant(fusion), fusion.name
+
+
+def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Packing:
+    """Write what was trained as one file.
 
     Where the prepared images are here, the detector scores the validation images again: the scores
-    must be the study's, and the limit of its map is measured.
+    must be the study's, and the scales of its maps are measured.
 
     Args:
         cell: also of a fusion, whose members are packed together.
@@ -48,31 +98,27 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Detector
     """
     facts, tensors = collect(study, cell)
     if half:
-        tensors = {
-            name: tensor.half() if tensor.dtype == torch.float32 else tensor
-            for name, tensor in tensors.items()
-        }
-    detector = Detector(facts, tensors)
-    images, index = (cells.path(study, name, cell) for name in ("images", "index"))
-    if images.is_file() and index.is_file():
-        scale = _check(detector, images, index, half)
-        detector.facts = facts.model_copy(update={"map_scale": scale})
+        tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
+    detector, images, apart = Detector(facts, tensors), 0, 0.0
+    index = cells.path(study, "index", cell)
+    if (arrays := cells.path(study, "images", cell)).is_file() and index.is_file():
+        images, apart = _check(detector, open_prepared(arrays, index), half)
     elif half:
         raise DataError(
-            f"{images} is not here (`dvc pull`): --half has to score the validation images again."
+            f"{arrays} is not here (`dvc pull`): --half has to score the validation images again."
         )
     else:
+        lacks = "there is no map" if facts.fused else "maps have no contour"
         logger.warning(
-            "%s is not here (`dvc pull`): the scores were not compared with the study's, and maps "
-            "have no contour.",
-            images,
+            "%s is not here (`dvc pull`): the scores were not compared with the study's, and %s.",
+            *(arrays, lacks),
         )
     save_tensors(target, tensors, {"detector": detector.facts.model_dump_json()})
-    return detector
+    return Packing(detector, images, apart)
 
 
 def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
-    """Return the content of a cell's detector, without the limit of its map."""
+    """Return the content of a cell's detector, without the scales of its maps."""
     variant = study.variant(cell.variant)
     table = cells.table_of(study, cell)
     given = table._asdict()
@@ -88,13 +134,14 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         scored = zip([cell], [alone], strict=True)
     made_from: dict[str, str] = {}
     members: list[Member] = []
-    encoders: dict[str, dict[str, str]] = {}
+    encoders: dict[str, EncoderFacts] = {}
     tensors: dict[str, Tensor] = {}
     for number, (part, score) in enumerate(scored):
+        map_name = study.map_of(cell.dataset, part.variant)
         part = cells.table_of(study, part)
         asked = cells.asked(study, "score_images", part._asdict())
         assert isinstance(asked, ScoreAsked)
-        members.append(Member(computes=asked, score=score))
+        members.append(Member(computes=asked, score=score, map=map_name))
         known = _validation(study, part, made_from)
         labels = torch.from_numpy(known["gt_label"].to_numpy(np.int64).copy())
         if number and not torch.equal(labels, tensors["validation.gt_label"]):
@@ -110,7 +157,7 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         if name not in encoders:
             weights, fetched = (cells.path(study, n, part) for n in ("weights", "fetched_weights"))
             made_from[weights.as_posix()] = check_made(weights, fetched).sha256(weights)
-            encoders[name] = read_facts(weights)
+            encoders[name] = EncoderFacts.model_validate(read_facts(weights))
             tensors |= _named(f"encoder.{name}", read_tensors(weights))
     if any(s.correct != "none" for s in (judged.score, *(m.score.score for m in members))):
         complexity = _validation(study, cells.statistics_of(study, cell), made_from)
@@ -126,31 +173,44 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         encoders=encoders,
         data=study.data,
         levels=prepared["intensity"]["levels"],
-        kinds=prepared["kinds"],
-        map_scale=None,
+        kinds=[
+            Kind(**{key: each[key] for key in Kind.model_fields}) for each in prepared["kinds"]
+        ],
         made_from=made_from,
         versions=versions(),
     )
     return facts, tensors
 
 
-def _check(
-    detector: Detector, images: Path, index: Path, half: bool
-) -> tuple[float, float] | None:
-    """Score the validation images again; return the scale of the normal ones' maps."""
-    prepared = open_prepared(images, index)
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    if not torch.equal(half.isfinite(), tensor.isfinite()):
+        raise CheckpointError(
+            f"{name} is beyond the range of half precision: pack it without --half."
+        )
+    return half
+
+
+def _check(detector: Detector, prepared: Prepared, half: bool) -> tuple[int, float]:
+    """Score the validation images again, and put the scales of the normal ones' maps in the facts.
+
+    Returns:
+        As in `Packing`: images, apart.
+    """
+    facts, limit, (gt_label, wanted) = (
+        detector.facts,
+        detector.threshold.value,
+        detector.validation,
+    )
     rows = prepared.rows(Split.VALIDATION)
-    gt_label, wanted = detector.validation
-    found, medians, highest = np.empty_like(wanted), list[float](), list[float]()
-    for first in range(0, len(rows), BATCH):
-        batch = rows[first : first + BATCH]
-        examined = detector.examine(prepared.images[batch])
-        found[first : first + BATCH] = examined.table["pred_score"]
-        if examined.maps is not None:
-            normal = gt_label[first : first + BATCH] == NORMAL
-            medians += np.median(examined.maps[normal], axis=(1, 2)).tolist()
-            highest += examined.maps[normal].max(axis=(1, 2)).tolist()
-    limit = detector.threshold.value
+    if len(rows) != len(wanted):
+        raise CheckpointError(
+            f"There are {len(rows)} validation images, and the study scored {len(wanted)}: run "
+            "the study again."
+        )
+    found, scale, of_members = _scan(detector, prepared, rows, gt_label)
     other = 0 if limit is None else int(((found >= limit) != (wanted >= limit)).sum())
     if half and other:
         raise CheckpointError(
@@ -158,15 +218,47 @@ def _check(
             "pack it without --half."
         )
     apart = float(np.abs(found - wanted).max() / (np.ptp(wanted) or 1.0))
-    logger.info("%d validation images: scores differ by %.1e of their range", len(rows), apart)
     if apart > TOLERANCE and not half:
         raise CheckpointError(
             "The detector's scores of the validation images differ from the study's by "
             f"{apart:.1%} of their range: images, weights or code have changed since. Run the "
             "study again."
         )
-    if not highest:
+    both = zip(facts.members, of_members, strict=True)
+    members = [each.model_copy(update={"map_scale": own}) for each, own in both]
+    detector.facts = facts.model_copy(update={"members": members, "map_scale": scale})
+    if facts.fused and any(of_members):  # its maps rest on its members' scales
+        normals = rows[gt_label == NORMAL]
+        _, scale, _ = _scan(detector, prepared, normals, np.full(len(normals), NORMAL))
+        detector.facts = detector.facts.model_copy(update={"map_scale": scale})
+    return len(rows), apart
+
+
+def _scan(
+    detector: Detector, prepared: Prepared, rows: Rows, gt_label: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], Scale, list[Scale]]:
+    """Return the scores of some images, (N,), and the scales of the maps of the normal ones.
+
+    Those of the detector's own maps, and of each member's.
+    """
+    found = np.empty(len(rows))
+    levels: list[list[Pair]] = [[] for _ in (None, *detector.facts.members)]
+    for first in range(0, len(rows), BATCH):
+        batch = slice(first, first + BATCH)
+        examined = detector.examine(prepared.images[rows[batch]])
+        found[batch] = examined.table["pred_score"]
+        for each, known in zip((examined.maps, *examined.member_maps), levels, strict=True):
+            for one in () if each is None else each[gt_label[batch] == NORMAL]:
+                known.append((float(np.median(one)), float(one.max())))
+    own, *of_members = [_scale(each) for each in levels]
+    return found, own, of_members
+
+
+def _scale(levels: list[Pair]) -> Scale:
+    """Return the scale of maps of which the median and the highest value are known."""
+    if not levels:
         return None
+    medians, highest = np.array(levels).T
     return float(np.median(medians)), float(np.quantile(highest, MAP_QUANTILE))
 
 

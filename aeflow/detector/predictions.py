@@ -172,8 +172,7 @@ def predict(
         "pictures": pictures,
     }
     part, about = out / STARTED, out / ".predictions.json"
-    components = _component_names(detector)
-    header = [*COLUMNS, *components, "warnings", "error"]
+    header = [*COLUMNS, *detector.components, "warnings", "error"]
     done = _resume(part, about, asked, header)
     left = [(n, image) for n, image in enumerate(images) if image.path not in done]
     if done:
@@ -234,7 +233,7 @@ def _examined(
     while groups:
         group = groups.pop()
         try:
-            table, maps = detector.examine(np.stack([pixels[n] for n in group]))
+            table, maps, _ = detector.examine(np.stack([pixels[n] for n in group]))
         except DataError as error:
             if len(group) > 1:
                 groups += [[n] for n in reversed(group)]
@@ -244,12 +243,6 @@ def _examined(
         for position, n in enumerate(group):
             values = {str(name): value for name, value in table.iloc[position].items()}
             yield n, (values, None if maps is None else maps[position])
-
-
-def _component_names(detector: Detector) -> list[str]:
-    side = detector.facts.data.image_size
-    columns = detector.examine(np.zeros((1, side, side, 3), np.uint8)).table.columns
-    return [name for name in columns if name not in COLUMNS]
 
 
 def _resume(part: Path, about: Path, asked: dict[str, Any], header: list[str]) -> set[str]:
@@ -305,9 +298,9 @@ def _row(values: dict[str, Any], detector: Detector, facts: ImageFacts) -> dict[
 def _unlike(score: float, detector: Detector, facts: ImageFacts) -> Iterator[str]:
     """Yield in what an image is unlike those that the detector was made with."""
     kinds = detector.facts.kinds
-    if kinds and facts.bits not in (bits := {kind["bits"] for kind in kinds}):
+    if kinds and facts.bits not in (bits := {kind.bits for kind in kinds}):
         yield f"{facts.bits} bits, not {' or '.join(map(str, sorted(bits)))}"
-    areas = [w * h for kind in kinds for w, h in (kind["smallest"], kind["largest"])]
+    areas = [w * h for kind in kinds for w, h in (kind.smallest, kind.largest)]
     area = facts.width * facts.height
     if areas and not min(areas) / 4 <= area <= max(areas) * 4:
         yield f"{facts.width} x {facts.height} pixels, far from those of the training"

@@ -77,6 +77,12 @@ class DataSettings(Strict):
         0.0, ge=0, lt=1, description="More unreadable images than this share are an error."
     )
 
+    @model_validator(mode="after")
+    def _check_crop(self) -> Self:
+        if self.center_crop is not None and self.center_crop > self.image_size:
+            raise ValueError("data.center_crop is larger than data.image_size")
+        return self
+
 
 def _listed(value: Any) -> Any:
     """Return a number as a list of itself."""

@@ -69,8 +69,6 @@ class Study(CellSettings):
             return self
         if self.study.casefold() in RESERVED:
             raise ValueError(f"study: results/{self.study}/ is there for every study: rename it")
-        if self.data.center_crop is not None and self.data.center_crop > self.data.image_size:
-            raise ValueError("data.center_crop is larger than data.image_size")
         names = {
             "datasets": [entry.name for entry in self.datasets],
             "ablations": [ablation.name for ablation in self.ablations],
@@ -251,6 +249,11 @@ class Study(CellSettings):
 
     def _explicit(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)
+
+    def with_variant(self, variant: Variant) -> "Study":
+        """Return the study with one more variant, whose names nobody checks."""
+        content = self.model_dump() | {"variants": [*self.variants, variant]}
+        return Study.model_validate(content, context=_CHECKED)
 
     def dataset(self, name: str) -> DatasetEntry:
         """Return the entry called `name`."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 import aeflow
 from aeflow.cli import main
 from aeflow.core.errors import AeflowError
+from aeflow.data.prepared import open_prepared
 from aeflow.detector.detector import Detector
 from aeflow.scoring.combine import pred_score
 from aeflow.scoring.score_tables import read_scores
@@ -99,6 +101,76 @@ def test_new_images_get_the_scores_that_the_study_gives_them(
         assert float(row["pred_score"]) == pytest.approx(wanted[name], abs=2e-4 * spread), name
         assert row["verdict"] == ("anomalous" if wanted[name] >= threshold else "normal")
     assert len(found) == len(wanted)
+
+
+def seeds_of(variant: str) -> list[np.ndarray]:
+    """Return the standardised scores of the test images, of each seed, by hand."""
+    study = read_study(Path("results/tiny/study.json"))
+    found = []
+    for seed in study.seeds:
+        cell = cells.Cell(*BRICK, variant, seed)
+        table = read_scores(cells.path(study, "scores", cells.table_of(study, cell)))
+        score = study.cell(BRICK[0], variant).score
+        values = pred_score(table, study.variant(variant).method, score)
+        normals = values[(table["split"] == "validation") & (table["gt_label"] == 0)]
+        found.append(((values - normals.mean()) / normals.std())[table["split"] == "test"])
+    return found
+
+
+def test_all_seeds_of_a_variant_are_one_detector(say: Say, images: Path, tmp_path: Path) -> None:
+    """As the study's own fusion of them, and without the study having one."""
+    listed = pack(say, tmp_path, "aeflow", "--ensemble")
+    assert listed.read_bytes() == pack(say, tmp_path, "ensemble").read_bytes()
+    paths = [*sorted(images.glob("good/*.png")), *sorted(images.glob("*/*.png"))]
+    for variant in ("aeflow", "beta_half"):
+        detector = Detector.load(pack(say, tmp_path, variant, "--ensemble"))
+        assert [member.score.name for member in detector.facts.members] == ["seed0", "seed1"]
+        wanted = dict(zip(of_study(variant)[0], np.mean(seeds_of(variant), axis=0), strict=True))
+        names = [str(path).partition("test/")[2].partition(".")[0] for path in paths]
+        found = detector.predictions(paths)["pred_score"]
+        spread = np.ptp(list(wanted.values()))
+        assert found.to_numpy() == pytest.approx([wanted[n] for n in names], abs=2e-4 * spread)
+    for variant, why in (("gradient", "the same for every seed"), ("both", "several variants")):
+        status, said = say(
+            "pack", "tiny", *BRICK[:1], variant, "--category", "brick", "--ensemble"
+        )
+        assert (status, said.count("\n")) == (1, 1)
+        assert why in said
+    status, said = say("pack", "tiny", "demo_textures", "aeflow", "--ensemble", "--seed", 1)
+    assert status == 2
+    assert "--ensemble" in said
+
+
+def test_a_fusions_map_is_the_mean_of_its_members_each_on_its_scale(
+    say: Say, images: Path, tmp_path: Path
+) -> None:
+    fused = pack(say, tmp_path, "ensemble")
+    alone = [pack(say, tmp_path / f"{seed}", "aeflow", "--seed", f"{seed}") for seed in (0, 1)]
+    members, path = [Detector.load(each) for each in alone], min(images.glob("*/000.png"))
+    study = read_study(Path("results/tiny/study.json"))
+    cell = cells.Cell(*BRICK, "aeflow", 0)
+    prepared = open_prepared(*(cells.path(study, name, cell) for name in ("images", "index")))
+    known = [prepared.images[row] for row in prepared.validation_normals]
+    by_hand, of_known = [], []
+    for member in members:
+        maps = np.array([member.map(image) for image in known])
+        low = np.median(np.median(maps, axis=(1, 2)))
+        limit = np.quantile(maps.max(axis=(1, 2)), 0.95)
+        assert member.facts.map_scale == pytest.approx((low, limit), rel=1e-4)
+        by_hand.append((member.map(path) - low) / (limit - low))
+        of_known.append((maps - low) / (limit - low))
+    detector = Detector.load(fused)
+    assert np.allclose(detector.map(path), np.mean(by_hand, axis=0), atol=1e-3)
+    highest = np.mean(of_known, axis=0).max(axis=(1, 2))
+    assert detector.facts.map_scale[1] == pytest.approx(np.quantile(highest, 0.95), abs=1e-3)
+    # Of a member without a map, the gradient, there is nothing in it.
+    both = Detector.load(pack(say, tmp_path, "both"))
+    assert np.allclose(both.map(path), by_hand[0], atol=1e-3)
+    out = tmp_path / "out"
+    assert say("predict", fused, path, "--out", out, "--maps", "npy")[0] == 0
+    (saved,), (picture,) = (out / "maps").iterdir(), (out / "overlays").iterdir()
+    assert np.allclose(np.load(saved), detector.map(path), atol=1e-4)
+    assert Image.open(picture).width > 2 * Image.open(path).width
 
 
 def test_maps_and_pictures_are_of_the_images(say: Say, images: Path, tmp_path: Path) -> None:
@@ -200,6 +272,8 @@ def test_the_operating_point_is_that_of_the_validation_images(
     status, said = say(*given, "--sensitivity", 0.9)
     assert status == 1
     assert "needs anomalous validation images, there are none" in said
+    status, said = say(*given, "--threshold", "nan")
+    assert (status, "nan is no score" in said) == (2, True)
     assert say(*given, "--specificity", 1.5)[1].startswith("aeflow: --specificity: ")
     gt_label, known = Detector.load(path).validation
     assert not gt_label.any()
@@ -245,11 +319,27 @@ def test_a_study_is_read_from_python(say: Say, images: Path, tmp_path: Path) -> 
 
 def test_half_precision_is_half_the_size(say: Say, images: Path, tmp_path: Path) -> None:
     whole = pack(say, tmp_path, "aeflow")
-    half = pack(say, tmp_path / "half", "aeflow", "--half")
+    half = tmp_path / "half.safetensors"
+    status, said = say(
+        *("pack", "tiny", BRICK[0], "aeflow", "--category", BRICK[1], "--out", half, "--half")
+    )
+    assert status == 0
+    told = re.search(r"scored again: no score .* than (\S+) % of their range, no verdict", said)
+    whole_scores, half_scores = (_validation_scores(path) for path in (whole, half))
+    apart = np.abs(whole_scores - half_scores).max() / np.ptp(whole_scores)
+    assert float(told[1]) == pytest.approx(100 * apart, rel=0.1)
     assert half.stat().st_size < 0.55 * whole.stat().st_size
     paths = sorted(images.glob("*/00*.png"))
     one, other = (Detector.load(path).predictions(paths) for path in (whole, half))
     assert np.allclose(one["pred_score"], other["pred_score"], rtol=0.02)
+
+
+def _validation_scores(detector: Path) -> np.ndarray:
+    study = read_study(Path("results/tiny/study.json"))
+    cell = cells.Cell(*BRICK, "aeflow", 0)
+    prepared = open_prepared(*(cells.path(study, name, cell) for name in ("images", "index")))
+    known = [prepared.images[row] for row in prepared.rows("validation")]
+    return Detector.load(detector).predictions(known)["pred_score"].to_numpy()
 
 
 def test_a_file_that_is_no_detector_is_told_in_a_sentence(
