@@ -1,6 +1,7 @@
 """A detector: one file with all that a new image needs, and what it says of images."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -25,9 +26,9 @@ from aeflow.encoder.encoder import Encoder, build_encoder
 from aeflow.encoder.features import FeatureSource, encode, row_type
 from aeflow.judging.thresholds import Threshold, fit_threshold
 from aeflow.methods.method import Scorer, detector_of
-from aeflow.scoring.combine import fused_table, pred_score
+from aeflow.scoring.combine import components, fused_table, pred_score
 from aeflow.study.asked import MemberAsked, ScoreAsked, VariantAsked
-from aeflow.study.settings import DataSettings, ThresholdSettings
+from aeflow.study.settings import DataSettings, FitSettings, ThresholdSettings
 from aeflow.training.checkpoints import restore
 from aeflow.training.devices import set_up
 
@@ -149,7 +150,6 @@ class Detector:
         threshold: fitted on the validation images by the rule it was trained with, or by the last
             `operate`. An image with a score at or above its value is anomalous.
         validation: labels and scores of the validation images.
-        components: the columns of `Examined.table` after the first three.
     """
 
     def __init__(self, facts: Packed, tensors: Mapping[str, Tensor]) -> None:
@@ -166,8 +166,6 @@ class Detector:
         self._complexity = _table(complexity, gt_label) if complexity else None
         self.validation = gt_label, self._score(self._known, self._complexity)
         self.threshold = fit_threshold(*self.validation, facts.judged.threshold)
-        black = np.zeros((1, *self._images.shape[1:]), np.uint8)
-        self.components = [str(name) for name in self.examine(black).table.columns[3:]]
 
     @classmethod
     def load(cls, path: Path | str) -> "Detector":
@@ -194,7 +192,12 @@ class Detector:
                 "again."
             ) from error
         try:
-            return cls(facts, read_tensors(path))
+            detector = cls(facts, read_tensors(path))
+            # Parts that do not fit are told now, not amid images.
+            made = set(detector.examine(detector._images[:1]).table.columns)
+            if lacking := made ^ {"pred_score", "p_value", "pred_label", *detector.components}:
+                raise DataError(f"{min(lacking)} is made, or known of validation, but not both.")
+            return detector
         except AeflowError as error:
             raise DataError(f"{path} cannot be used: {error}") from error
         except Exception as error:  # torch and the encoders' libraries raise whatever they do
@@ -212,14 +215,11 @@ class Detector:
         built: list[Scorer] = []
         for number, each in enumerate(facts.members):
             computes = each.computes
-            settings, method = computes.settings, computes.method
+            settings, method = _here(computes.settings), computes.method
             if not method.fitted:
                 built.append(detector_of(method)(self._images))
                 continue
-            # Of a machine with another one than this, whatever was asked for there.
-            where = "cpu" if settings.training.device == "cpu" else "auto"
-            training = settings.training.model_copy(update={"device": where})
-            device = set_up(training, peer=method.peer)
+            device = set_up(settings.training, peer=method.peer)
             name, wanted = settings.encoder.name, list(settings.stages_of(method))
             normalise = settings.features.normalise
             if each.tuned:
@@ -250,6 +250,16 @@ class Detector:
         facts = self.facts.encoders[name].model_dump()
         encoder = build_encoder(facts, weights, stages, finetune)
         return encoder.to(device).to(memory_format=torch.channels_last)
+
+    @property
+    def components(self) -> list[str]:
+        """The names of the scores that the model makes, in the table of `Examined`."""
+        known = zip(self.facts.members, self._known, strict=True)
+        return [self._column(each, name) for each, table in known for name in components(table)]
+
+    def _column(self, member: Member, component: str) -> str:
+        alone = len(self.facts.members) == 1
+        return component if alone else f"{member.score.name}.{component}"
 
     def operate(self, rule: ThresholdSettings) -> Threshold:
         """Fit the threshold on the validation images again, by another rule."""
@@ -292,7 +302,7 @@ class Detector:
         )
         members = self.facts.members
         named = [
-            new if len(found) == 1 else new.add_prefix(f"{each.score.name}.")
+            new.rename(columns=partial(self._column, each))
             for new, each in zip(found, members, strict=True)
         ]
         maps = [one.maps.get(str(each.map)) for one, each in zip(scored, members, strict=True)]
@@ -370,6 +380,14 @@ class Detector:
         return np.where(self.decision_function(images) <= 0, -1, 1)
 
 
+def _here(settings: FitSettings) -> FitSettings:
+    """Return the settings of a training for scoring, on a machine that may have no such GPU."""
+    training = settings.training
+    device = "cpu" if training.device == "cpu" else "auto"
+    training = training.model_copy(update={"device": device, "compile": False})
+    return settings.model_copy(update={"training": training})
+
+
 def _several(images: Any) -> Iterable[Picture]:
     """Return images; a path, which is iterable too, or a single picture as a list of one."""
     single = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 3
@@ -415,9 +433,9 @@ def _below(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
     return {n.removeprefix(start): each for n, each in tensors.items() if n.startswith(start)}
 
 
-def _table(components: Mapping[str, Tensor], gt_label: NDArray[np.int64]) -> pd.DataFrame:
+def _table(scores: Mapping[str, Tensor], gt_label: NDArray[np.int64]) -> pd.DataFrame:
     """Return the score table of the validation images, whose names nobody needs."""
-    rows = {name: values.numpy() for name, values in components.items()}
+    rows = {name: values.numpy() for name, values in scores.items()}
     names = [f"validation {number}" for number in range(len(gt_label))]
     known = {"image_id": names, "split": str(Split.VALIDATION), "gt_label": gt_label, "defect": ""}
     return pd.DataFrame(known | rows)
