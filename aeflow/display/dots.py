@@ -6,7 +6,7 @@ matplotlib is imported by what draws: tables come from the same modules and need
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,25 @@ def spread(mean: pd.Series, sd: pd.Series) -> npt.NDArray[np.float64]:
     return 100 * np.array([np.minimum(length, mean), np.minimum(length, 1 - mean)])
 
 
-def keep_whole(axes: Axes, shares: Sequence[pd.Series]) -> None:
-    """Let these values, and no others, rule the axis.
+def keep_whole(axes: Axes, shares: Sequence[pd.Series], lowest: float = 0.0) -> None:
+    """Let these values, and no others, rule the axis, which ends at what is possible.
 
     An interval over two seeds may be a hundred times as wide as what it is drawn beside.
+
+    Args:
+        lowest: possible value in percent: -100 of differences.
     """
     values = 100 * pd.concat(shares).dropna()
     if len(values):
         margin = 0.06 * float(np.ptp(values)) or 1.0
         axes.set_xlim(values.min() - margin, values.max() + margin)
+        keep_possible(axes, "x", lowest)
+
+
+def keep_possible(axes: Axes, which: Literal["x", "y"], lowest: float = 0.0) -> None:
+    """End an axis of percent at the lowest and at 100; dots at an end stay whole."""
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    axes.set(**{f"{which}lim": (max(low, lowest), min(high, 100.0))})
+    for line in axes.lines:
+        if line.get_marker() != "None":
+            line.set_clip_on(False)

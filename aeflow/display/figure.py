@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
+_NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Caption:
         dataset: Name of the dataset.
         title: One phrase; also the alternative text.
         text: How to read the figure, in sentences.
+        empty: Whether there was nothing to draw, and `text` says why.
     """
 
     dataset: str
     title: str
     text: str
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Drawing:
 
         caption = self.caption
         texts: dict[str, Any] = {"Title": caption.title, "Description": caption.text}
+        texts |= {"Coverage": _NOTHING} if caption.empty else {}
         with style.context(STYLE):
             with atomic_path(png) as part:
                 metadata = texts | {"Dataset": caption.dataset, "Software": None}
@@ -68,14 +72,15 @@ def read_caption(path: Path) -> Caption:
             dataset = tree.findtext(f".//{_DUBLIN_CORE}subject//*[last()]//") or ""
             title = tree.findtext(f".//{_DUBLIN_CORE}title") or ""
             text = tree.findtext(f".//{_DUBLIN_CORE}description") or ""
+            covers = tree.findtext(f".//{_DUBLIN_CORE}coverage") or ""
         else:
             with Image.open(path) as image:
                 info = image.info
-            keys = ("Dataset", "Title", "Description")
-            dataset, title, text = (str(info.get(key, "")) for key in keys)
+            keys = ("Dataset", "Title", "Description", "Coverage")
+            dataset, title, text, covers = (str(info.get(key, "")) for key in keys)
     if not (dataset and title):
         raise DataError(f"{path} carries no caption: give figures drawn by the plot scripts.")
-    return Caption(dataset, title, text)
+    return Caption(dataset, title, text, covers == _NOTHING)
 
 
 def nothing_to_draw(dataset: str, title: str, why: str) -> Drawing:
@@ -84,7 +89,7 @@ def nothing_to_draw(dataset: str, title: str, why: str) -> Drawing:
 
     figure = Figure(figsize=(6, 0.8))
     figure.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
-    return Drawing(figure, Caption(dataset, title, why))
+    return Drawing(figure, Caption(dataset, title, why, empty=True))
 
 
 def legend_below(figure: Figure, columns: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import FlowScore
-from aeflow.display.dots import DARK, ORANGE, spread
+from aeflow.display.dots import DARK, ORANGE, keep_possible, spread
 from aeflow.display.figure import Caption, Drawing, legend_below
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
@@ -140,6 +140,8 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
     for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
         above.set_ylabel("AUROC (%)")
         below.set_ylabel("Fit (s)")
+    for above, _ in pairs[: len(panels)]:
+        keep_possible(above, "y")
     for axes in np.ravel(pairs[len(panels) :]):
         axes.set_axis_off()
     if not panels:
@@ -305,6 +307,8 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
         axes.set_ylabel("AUROC (%)")
     for axes in grid[-1]:
         axes.set_xlabel("Beta, weight of S_flow")
+    for axes in grid.ravel():
+        keep_possible(axes, "y")
     looks: dict[str, dict[str, Any]] = {"test": {}}
     if sweep["val_auroc"].notna().any():
         looks |= {"validation": _DASHED, "chosen on validation": _DOT}

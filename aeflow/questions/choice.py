@@ -100,6 +100,10 @@ def choice_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     )
     if table.empty:
         return plain(cells, "No variant of this study is one of our methods.", long=True)
+    if not table["chosen"].any():
+        return plain(cells[:0], " ".join(dict.fromkeys(table["reason"])), long=True)
+    if not table["dataset"].duplicated().any():
+        return plain(cells[:0], "There is one candidate only.", long=True)
     shown = plain(
         cells,
         "Chosen: the fewest seconds of training per model among the variants whose validation "

@@ -47,7 +47,9 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
     for variant, scored in source.predictions(Split.TEST).get(dataset, {}).items():
         _draw_roc(axes, variant, table[table["variant"] == variant], scored, dashes)
     axes.set(xlabel="1 − specificity (false-positive rate)", ylabel="Sensitivity")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=dataset)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=dataset)
+    for line in axes.lines:  # at an end they stay whole
+        line.set_clip_on(False)
     if len(axes.lines) == 1:
         return nothing_to_draw(dataset, title, "No ROC: the test images are not of both classes.")
     figure.legend(loc="outside right center", title="AUROC, mean ± sd (%)")
@@ -148,6 +150,7 @@ def _draw_histograms(axes: Axes, table: pd.DataFrame, values: Array) -> None:
             weights = np.full(n := int(members.sum()), 1 / n)
             axes.hist(inside[members], edges.tolist(), weights=weights, **look)
     axes.locator_params(axis="x", nbins=4)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1))  # a share
 
 
 def plot_training(source: Source, dataset: str, category: str, variant: str) -> Drawing:

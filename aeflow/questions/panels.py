@@ -84,7 +84,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     judged = f"{source.study.map_of(dataset, variant)}_map"
     maps = {"difference": gallery.get("difference"), "anomaly map": gallery.get(judged)}
     shown = {title: values for title, values in maps.items() if values is not None}
-    scales = {title: _scale(values[rows]) for title, values in shown.items()}
+    scales = {title: scale_of(values[rows]) for title, values in shown.items()}
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in shown else []
     titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
@@ -118,10 +118,20 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     return Drawing(figure, Caption(dataset, title, text))
 
 
-def _scale(maps: Array) -> Normalize:
-    """One scale for all rows; the highest 0.5 % of the pixels saturate."""
-    low, high = np.percentile(maps.astype(np.float64), [0.5, 99.5])
+def scale_of(maps: Array, lowest: float = 0.5) -> Normalize:
+    """Return one scale for maps beside each other.
+
+    The highest 0.5 % of the pixels saturate, and the `lowest` percent.
+    """
+    low, high = np.percentile(maps.astype(np.float64), [lowest, 99.5])
     return Normalize(low, high if high > low else low + 1, clip=True)
+
+
+def overlaid(image: Array, anomaly_map: Array, scale: Normalize) -> Array:
+    """Return an image (H, W, 3) of bytes under its map (H, W), in [0, 1]."""
+    heat = np.asarray(scale(anomaly_map.astype(np.float64)))
+    opacity = _OVERLAY * heat[..., None]
+    return (1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3]
 
 
 def _draw_row(
@@ -139,9 +149,7 @@ def _draw_row(
         values = maps[name][index].astype(np.float64)
         panels[name].imshow(values, cmap=_COLOURS, norm=scale)
     if "overlay" in panels:
-        heat = np.asarray(scales["anomaly map"](maps["anomaly map"][index].astype(np.float64)))
-        opacity = _OVERLAY * heat[..., None]
-        panels["overlay"].imshow((1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3])
+        panels["overlay"].imshow(overlaid(image, maps["anomaly map"][index], scales["anomaly map"]))
     if "mask" in panels and gallery["has_mask"][index]:
         panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
     for axes in panels.values():

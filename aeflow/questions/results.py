@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aeflow.display.dots import row_panels, spread
+from aeflow.display.dots import keep_possible, row_panels, spread
 from aeflow.display.figure import Caption, Drawing, legend_below, nothing_to_draw
 from aeflow.display.table import (
     LABELS,
@@ -207,6 +207,8 @@ def defects_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     cells, values = by_variant(table, labels, "image_auroc")
     if table.empty:
         return plain(cells, "No test image of this study is anomalous.", long=True)
+    if not cells.duplicated(["Dataset", "Category"]).any():
+        return plain(cells[:0], "There is one kind of defect only: see the main table.", long=True)
     shown = plain(
         cells,
         "AUROC in percent of the images with one defect against all normal test images of the "
@@ -251,6 +253,7 @@ def plot_categories(source: Source, dataset: str) -> Drawing:
                 label=variant,
             )
         axes.set(xlabel=f"{'Image ' if metric == 'image_auroc' else ''}{LABELS[metric]} (%)")
+        keep_possible(axes, "x")
     legend_below(figure, 4)
     text = (
         "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
@@ -293,5 +296,6 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
     axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
+    keep_possible(axes, "x")
     figure.legend(loc="outside right center")
     return Drawing(figure, Caption(dataset, title, text))

@@ -266,7 +266,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         options: dict[str, Any] = {"markeredgecolor": DARK, "markerfacecolor": fill, "zorder": 4}
         axes.plot(100 * row["difference"], place, "o", **options)
     axes.set(xlabel="Difference of AUROC (points)")
-    keep_whole(axes, [rows["low"], rows["high"], rows["difference"], pd.Series([0.0])])
+    keep_whole(axes, [rows["low"], rows["high"], rows["difference"], pd.Series([0.0])], -100.0)
     left, right = axes.get_xlim()
     edge = {"va": "center", "ha": "left" if right > -left else "right"}  # where there is space
     for place in map(int, np.flatnonzero(rows["variant"] == rows["reference"])):

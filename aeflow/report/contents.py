@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aeflow.display.table import DisplayTable
     from aeflow.questions.source import Source
 
-TEMPLATE = Path("aeflow/report/report.html")
+TEMPLATES = (Path("aeflow/report/report.html"), Path("aeflow/report/report.js"))
 Missing = Mapping[Cell, str]
 Make = Callable[[str], "pd.DataFrame"]
 
@@ -63,6 +63,15 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
     names = {v.name for v in study.all_variants if v.method.ours or len(v.members) > 1}
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
+
+
+def example_cells(study: Study) -> list[Cell]:
+    """Return the cells whose images the page may show: named, first seed, with anomaly maps."""
+    return [
+        cell
+        for cell in named_cells(study)
+        if cell.seed == study.seeds_of(cell.variant)[0] and study.map_of(cell.dataset, cell.variant)
+    ]
 
 
 def _column(study: Study, of: str) -> list[Cell]:
@@ -130,7 +139,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Question:
-    """A section of the page: its name in the address, the question, how to read the answer."""
+    """A section of the page: its name in the address, the question, how to read the answer.
+
+    It is left out where no table of it has a row, and no figure shows anything.
+    """
 
     anchor: str
     heading: str
@@ -138,16 +150,13 @@ class Question:
     entries: tuple[Entry, ...]
 
 
+# What stands with the answer, and what all else is made from.
+FIRST = (
+    Entry("results", "results", ("metrics",), _all),
+    Entry("main", "results", ("results",), heading="Main table"),
+    Entry("roc", "curves", ("metrics", "scores"), each=_datasets),
+)
 QUESTIONS = (
-    Question(
-        "main",
-        "Main table",
-        "",
-        (
-            Entry("results", "results", ("metrics",), _all),
-            Entry("main", "results", ("results",), heading="Main table"),
-        ),
-    ),
     Question(
         "claims",
         "Does it reproduce?",
@@ -233,7 +242,6 @@ QUESTIONS = (
 )
 # Figures that stand with each dataset, not with a question.
 PER_DATASET = (
-    Entry("roc", "curves", ("metrics", "scores"), each=_datasets),
     Entry(
         *("panels", "panels", ("metrics", "scores", "galleries"), _first_seed),
         each=_columns,
@@ -242,7 +250,7 @@ PER_DATASET = (
     Entry("scores", "curves", ("metrics", "scores"), _first_seed, each=_columns),
     Entry("training", "curves", ("train",), _column, each=_columns),
 )
-_ENTRIES = [*(e for question in QUESTIONS for e in question.entries), *PER_DATASET]
+_ENTRIES = [*FIRST, *(e for question in QUESTIONS for e in question.entries), *PER_DATASET]
 TABLES = {entry.name: entry for entry in _ENTRIES if entry.each is None}
 FIGURES = {entry.name: entry for entry in _ENTRIES if entry.each is not None}
 
@@ -266,16 +274,17 @@ def inputs(study: Study, name: str, of: str = "") -> list[Path]:
 
 
 def page_inputs(study: Study) -> list[Path]:
-    """Return what the page is made from: tables, figures, metrics, trainings, cards.
+    """Return what the page is made from: tables, figures, metrics, trainings, cards, scores.
 
-    And the receipts of all jobs, for what they warned of.
+    And the receipts of all jobs, for what they warned of, and for the galleries of examples.
     """
     found = [file for name in TABLES for file in _files(study, name, [])]
     found += [figure_file(study, name, of) for name, of in figures(study)]
     found += _files(study, "metrics", named_cells(study)) + _files(study, "published", [])
     found += _files(study, "train", _trained(study, ""))
+    found += _files(study, "scores", example_cells(study))
     found += [path(study, STEPS[step].receipt, given) for step, given in jobs_of(study)]
-    return list(dict.fromkeys([*found, TEMPLATE]))
+    return list(dict.fromkeys([*found, *TEMPLATES]))
 
 
 def figure_file(study: Study, name: str, of: str) -> Path:
@@ -299,11 +308,13 @@ def _files(study: Study, read: str, cells: list[Cell]) -> list[Path]:
     return [path(study, kind, cell) for cell in own for kind in kinds]
 
 
-def galleries(study: Study, name: str, of: str) -> list[Path]:
-    """Return the galleries that a figure shows, which `inputs` names by their receipts."""
-    entry = FIGURES[name]
-    cells = entry.cells(study, of) if "galleries" in entry.reads else []
-    return [path(study, "gallery", table_of(study, cell)) for cell in cells]
+def galleries(study: Study, name: str, of: str = "") -> list[Path]:
+    """Return the galleries that a figure, or the `page`, shows, whose receipts are its inputs."""
+    cells = example_cells(study)
+    if name != "page":
+        entry = FIGURES[name]
+        cells = entry.cells(study, of) if "galleries" in entry.reads else []
+    return list(dict.fromkeys(path(study, "gallery", table_of(study, cell)) for cell in cells))
 
 
 def code_of(name: str) -> list[Path]:

@@ -1,13 +1,18 @@
-"""One self-contained HTML page about a study: tables, figures, cost, provenance, licences."""
+"""One self-contained HTML page about a study: its answer, what it shows, cost, provenance."""
 
 import base64
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,14 +20,27 @@ from PIL import Image
 
 from aeflow.core.errors import AeflowError
 from aeflow.core.files import read_json, write_text
-from aeflow.display.figure import read_caption
-from aeflow.display.table import DisplayTable, by_variant, number, plain, write_table
+from aeflow.core.text import guarded
+from aeflow.display.figure import Caption, read_caption
+from aeflow.display.table import (
+    DisplayTable,
+    by_variant,
+    csv_text,
+    number,
+    plain,
+    typed,
+    write_table,
+)
 from aeflow.questions.source import Run, Source, means
 from aeflow.report import contents
+from aeflow.report.answer import Answer, answers, question
+from aeflow.report.examples import KINDS, examples
 from aeflow.report.warned import Warned, warnings_of
-from aeflow.study.cells import Cell, jobs_of, study_cells, table_of
+from aeflow.study.cells import Cell, jobs_of, path, study_cells, table_of
 from aeflow.study.study import Study
 
+# A page of more has its largest figures beside it, as they lie in the study's folder.
+LARGEST = 10_000_000  # bytes
 _COUNTS = {
     "n_train": "Train, normal",
     "n_val_normal": "Validation, normal",
@@ -30,20 +48,63 @@ _COUNTS = {
     "n_test_normal": "Test, normal",
     "n_test_anomalous": "Test, anomalous",
 }
-Headed = Sequence[tuple[str, DisplayTable]]
+_SVG = "http://www.w3.org/2000/svg"
+_REFERENCE = re.compile(r"^(url\()?#")
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table of the page.
+
+    Attributes:
+        heading: above it.
+        table: as people see it.
+        data: the same with every digit; None: what people see is all there is.
+    """
+
+    heading: str
+    table: DisplayTable
+    data: pd.DataFrame | None = None
+
+    @property
+    def csv(self) -> str:
+        """The address of the table as CSV, within the page."""
+        cells = self.table.cells
+        text = cells.map(guarded).to_csv(index=False) if self.data is None else csv_text(self.data)
+        return _address(text.encode(), "text/csv;charset=utf-8")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes:
+        caption: what it shows.
+        drawn: whether it is of lines, which a dark page turns to light ones.
+        content: its elements, or its address where it is none of the page's own.
+        within: whether it is in the page and not beside it.
+    """
+
+    caption: Caption
+    drawn: bool
+    content: str
+    within: bool = True
 
 
 def build_page(
     study: Study,
     missing: contents.Missing | None = None,
-    failed: Headed = (),
+    failed: Sequence[Shown] = (),
     warned: Sequence[Warned] | None = None,
 ) -> str:
     """Return the page.
 
     Args:
-        missing: of an incomplete study, the cells without a result and why. It has no figures.
-        failed: (heading, table) pairs of what failed.
+        missing: of an incomplete study, the cells without a result and why. It has no pictures.
+        failed: what failed.
         warned: what its jobs warned of; else what the receipts of all its jobs say.
 
     Raises:
@@ -53,56 +114,68 @@ def build_page(
     cells = contents.named_cells(study)
     make = None if missing is None else contents.maker(study, missing)
     source = Source(study, reads, cells, missing, make)
+    whole = source.table("main")
     results, main = (
         table[table["variant"].isin(study.named)].reset_index(drop=True)
-        for table in map(source.table, ("results", "main"))
+        for table in (source.table("results"), whole)
     )
     lacking = source.lacking()
     runs = [run for run in source.runs() if (run["dataset"], run["variant"]) not in lacking]
     trainings = source.trainings([c for c in cells if study.variant(c.variant).method.ours])
-    figures = {
-        (name, of): _embed(contents.figure_file(study, name, of))
-        for name, of in (contents.figures(study) if missing is None else [])
-    }
+    figures = _pictures(study) if missing is None else {}
+    others = (_table(source, name, missing) for name in ("comparison", "choice"))
+    told = answers(study, whole, *others)
+    shown = {} if missing is not None else {a.dataset: _examples(study, a, main) for a in told}
+    tables = {name: _shown(source, name, missing) for name in contents.TABLES}
     sections = [
         {
-            "question": question,
-            "figures": _of(question.entries, figures),
-            "tables": [
-                (entry.heading, _shown(source, entry.name, missing))
-                for entry in question.entries
-                if entry.heading
-            ],
+            "question": asked,
+            "figures": _of(asked.entries, figures),
+            "tables": [tables[e.name] for e in asked.entries if e.each is None and tables[e.name]],
         }
-        for question in contents.QUESTIONS
+        for asked in contents.QUESTIONS
     ]
     datasets = []
     for name in main["dataset"].unique():
         own = [run for run in runs if run["dataset"] == name]
-        rows = contents.show(study, "results", results[results["dataset"] == name])
+        rows = results[results["dataset"] == name]
+        every = Shown("Runs and thresholds", contents.show(study, "results", rows), rows)
         datasets.append(
             {
                 "name": name,
                 "card": study.dataset(name).load_card(),
                 "figures": _of(contents.PER_DATASET, figures, name),
-                "tables": [*_dataset_tables(own), ("Runs and thresholds", rows)],
+                "tables": [*_dataset_tables(own), every],
                 "reasons": _reasons(own),
             }
         )
     loader = PackageLoader("aeflow.report", ".")
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "autoescape": True}
     environment = Environment(loader=loader, undefined=StrictUndefined, **options)
+    script = loader.get_source(environment, "report.js")[0]
+    browse = "browse/index.html"
+    there = missing is None and (path(study, "report", {}).parent / browse).is_file()
     return environment.get_template("report.html").render(
         study=study.study,
+        asked=question(study),
         summary=_summary(main),
-        sections=sections,
+        answers=told,
+        examples=shown,
+        kinds=KINDS,
+        roc=_of(contents.FIRST, figures),
+        main=tables["main"],
+        sections=[each for each in sections if each["tables"] or each["figures"]],
         sources=list(source.published().sources.values()),
         datasets=datasets,
-        cost=_cost(main),
-        settings=_settings([*trainings, *runs]),
-        software=_software(trainings),
+        cost=Shown("Cost of training", _cost(main)),
+        settings=Shown("Settings", _settings([*trainings, *runs])),
+        software=Shown("Devices and versions", _software(trainings)),
         failed=failed,
         warned=_warned(warnings_of(study, jobs_of(study)) if warned is None else warned),
+        beside=sum(not picture.within for picture in figures.values()),
+        browse=browse if there else "",
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -138,22 +211,38 @@ def write_incomplete(study: Study, failures: Path) -> None:
     )
 
 
-def _warned(warnings: Sequence[Warned]) -> DisplayTable:
+def _warned(warnings: Sequence[Warned]) -> Shown:
     rows = [(warned.text(), warned.where(page=True)) for warned in warnings]
-    return plain(pd.DataFrame(rows, columns=["Warning", "About"]))
+    return Shown("Warnings", plain(pd.DataFrame(rows, columns=["Warning", "About"])))
 
 
-def _shown(source: Source, name: str, missing: contents.Missing | None) -> DisplayTable:
-    """Return a table of the page; of an incomplete study it may be one that cannot be made."""
+def _shown(source: Source, name: str, missing: contents.Missing | None) -> Shown | None:
+    """Return a table of the page, or None: it has no heading, or nothing to say.
+
+    Of an incomplete study it may be one that cannot be made: then it says why.
+    """
+    heading = contents.TABLES[name].heading
     try:
-        return contents.show(source.study, name, source.table(name), missing)
+        data = source.table(name)
+        table = contents.show(source.study, name, data, missing)
     except AeflowError as error:
         if missing is None:
             raise
-        return plain(pd.DataFrame(), f"It could not be made. {error}")
+        return Shown(heading, plain(pd.DataFrame(), f"It could not be made. {error}"))
+    return Shown(heading, table, data) if heading and len(table.cells) else None
 
 
-def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> Headed:
+def _table(source: Source, name: str, missing: contents.Missing | None) -> pd.DataFrame:
+    """Return a table; without rows if it is one of an incomplete study and cannot be made."""
+    try:
+        return source.table(name)
+    except AeflowError:
+        if missing is None:
+            raise
+        return typed(pd.DataFrame(columns=["dataset", "variant", "chosen"]))
+
+
+def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> list[Shown]:
     rows = pd.DataFrame(jobs, columns=["rule", "of", "reason"])
     rows.columns = pd.Index(["Rule", "Of", "Why"])
     seeds: dict[tuple[str, ...], list[str]] = {}
@@ -162,7 +251,7 @@ def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> Headed
     cells = [(*names, ", ".join(own), reason) for (*names, reason), own in seeds.items()]
     heads = ["Dataset", "Category", "Variant", "Seeds", "Why"]
     shown = plain(pd.DataFrame(cells, columns=heads))
-    return [("Jobs that failed", plain(rows)), ("Cells without a result", shown)]
+    return [Shown("Jobs that failed", plain(rows)), Shown("Cells without a result", shown)]
 
 
 def _of(
@@ -174,15 +263,63 @@ def _of(
     return [figures[key] for key in keys if key in figures]
 
 
-def _embed(file: Path) -> dict[str, Any]:
-    """Embed an SVG as it is, a PNG as WebP: photographs are a tenth of the size then."""
-    caption, content, media_type = read_caption(file), file.read_bytes(), "image/svg+xml"
+def _pictures(study: Study) -> dict[tuple[str, str], Picture]:
+    """Return the figures that show something; the largest lie beside a page that is too large."""
+    files = {key: contents.figure_file(study, *key) for key in contents.figures(study)}
+    found = {key: _embedded(file, number) for number, (key, file) in enumerate(files.items())}
+    found = {key: picture for key, picture in found.items() if not picture.caption.empty}
+    size = sum(len(picture.content) for picture in found.values())
+    for key in sorted(found, key=lambda key: -len(found[key].content)):
+        if size <= LARGEST:
+            break
+        size -= len(found[key].content)
+        address = files[key].relative_to(path(study, "report", {}).parent).as_posix()
+        found[key] = replace(found[key], content=quote(address), within=False)
+    return found
+
+
+def _embedded(file: Path, number: int) -> Picture:
+    """Return a figure as a part of the page: lines as elements, photographs as WebP.
+
+    WebP is a tenth of the size then. Elements of two figures may have one name.
+    """
+    caption = read_caption(file)
     if file.suffix != ".svg":
         with Image.open(file) as image, BytesIO() as buffer:
             image.convert("RGB").save(buffer, "WEBP", quality=85)
-            content, media_type = buffer.getvalue(), "image/webp"
-    text = base64.b64encode(content).decode("ascii")
-    return {"caption": caption, "uri": f"data:{media_type};base64,{text}"}
+            return Picture(caption, False, _address(buffer.getvalue(), "image/webp"))
+    root = ElementTree.parse(file).getroot()
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            if name == "id":
+                element.set(name, f"f{number}-{value}")
+            elif "#" in value:
+                element.set(name, _REFERENCE.sub(rf"\1#f{number}-", value))
+    root.attrib |= {"role": "img", "aria-label": f"{caption.title}. {caption.text}"}
+    return Picture(caption, True, ElementTree.tostring(root, encoding="unicode"))
+
+
+def _address(content: bytes, kind: str) -> str:
+    """Return an address that holds the content itself."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _examples(study: Study, answer: Answer, main: pd.DataFrame) -> dict[str, Any]:
+    """Return example pictures of the best variant that has an anomaly map, and whose they are."""
+    cells = [cell for cell in contents.example_cells(study) if cell.dataset == answer.dataset]
+    rows = main[main["dataset"] == answer.dataset]
+    order = rows.sort_values("image_auroc_mean", ascending=False, kind="stable")["variant"]
+    known = {cell.variant for cell in cells}
+    variant = next((name for name in order if name in known), None)
+    own = [cell for cell in cells if cell.variant == variant]
+    if not own:
+        return {"pictures": []}
+    found = examples(Source(study, {"metrics", "scores", "galleries"}, own))
+    absent = [kind for kind in KINDS if kind not in {example.kind for example in found}]
+    pictures = [(example, _address(example.webp, "image/webp")) for example in found]
+    return {"pictures": pictures, "variant": variant, "seed": own[0].seed, "absent": absent}
 
 
 def _summary(main: pd.DataFrame) -> str:
@@ -197,14 +334,14 @@ def _summary(main: pd.DataFrame) -> str:
     return f"{' on '.join(counts)}, {' or '.join(map(str, seeds))} seed{several} each."
 
 
-def _dataset_tables(runs: Sequence[Run]) -> list[tuple[str, DisplayTable]]:
-    """Return (heading, table) pairs about the images and score components of a dataset."""
+def _dataset_tables(runs: Sequence[Run]) -> list[Shown]:
+    """Return tables about the images and score components of a dataset."""
     images = {run["category"]: run for run in runs}  # all runs of a category have the same
     counts = [
         {"Category": category} | {label: str(run[name]) for name, label in _COUNTS.items()}
         for category, run in images.items()
     ]
-    tables = [("Images", plain(pd.DataFrame(counts)))] if counts else []
+    tables = [Shown("Images", plain(pd.DataFrame(counts)))] if counts else []
     components = pd.DataFrame(
         [run | {"component": n} | found for run in runs for n, found in run["components"].items()]
     )
@@ -214,7 +351,7 @@ def _dataset_tables(runs: Sequence[Run]) -> list[tuple[str, DisplayTable]]:
             found = means(rows, ["component", "variant"], [metric])
             cells, _ = by_variant(found, {"component": "Component"}, metric)
             shown = plain(cells, "Percent, mean ± sd over seeds.")
-            tables.append((f"AUROC of each score component on the {split} images", shown))
+            tables.append(Shown(f"AUROC of each score component on the {split} images", shown))
     return tables
 
 

@@ -149,7 +149,7 @@ def failed_before(job, failed):
 
 
 def check_galleries():
-    """Check that the example images of figures are here, or that a job makes them.
+    """Check that the example images of figures and page are here, or that a job makes them.
 
     A gallery is no rule's input: Snakemake makes an absent input again with all it rests on, and a
     clone that judges again would train.
@@ -158,10 +158,14 @@ def check_galleries():
     made = {str(path) for job in jobs for path in job.output}
     absent = set()
     for job in jobs:
+        shown = []
         if job.rule.name == "plot_figure":
-            for path in contents.galleries(STUDY, job.wildcards.figure, job.wildcards.of):
-                if str(path) not in made and not path.exists():
-                    absent.add(str(path.parents[2]))
+            shown = contents.galleries(STUDY, job.wildcards.figure, job.wildcards.of)
+        elif job.rule.name == "build_report":
+            shown = contents.galleries(STUDY, "page")
+        for path in shown:
+            if str(path) not in made and not path.exists():
+                absent.add(str(path.parents[2]))
     if absent:
         raise DataError(
             f"Example images are needed that are not here: `dvc pull {' '.join(sorted(absent))}` "
