@@ -149,7 +149,11 @@ def _verdict(value: float, printed: str, ours: dict[str, float]) -> str:
 
 
 def claims_display(table: pd.DataFrame, source: Source) -> DisplayTable:
-    """Return the claims for people, with the rule and a note on what differs."""
+    """Return the claims for people, with the rule and a note on what differs.
+
+    Those of datasets or variants that the study has not are in the data alone.
+    """
+    table = table[table["verdict"] != "not run"].reset_index(drop=True)
     cells = pd.DataFrame(
         {
             "Dataset": table["dataset"],
@@ -167,8 +171,8 @@ def claims_display(table: pd.DataFrame, source: Source) -> DisplayTable:
             "Why": table["why"],
         }
     )
-    if (table["verdict"] == "not run").all():
-        return plain(cells[:0], "No numbers are published for the datasets of this study.")
+    if table.empty:
+        return plain(cells, "No numbers are published for the datasets of this study.")
     notes = [
         "Percent; ours mean ± sd over seeds, Student's interval of the mean, cut at 0 and 100. "
         "Within: the interval reaches the published value, give or take half a unit of its last "

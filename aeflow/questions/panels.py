@@ -103,8 +103,8 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
         look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
         axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, loc="center", fontsize=9)
+    for axes, name in zip(grid[0], titles, strict=True):
+        axes.set_title(name, loc="center", fontsize=9)
     for name, scale in scales.items():
         column = titles.index(name)
         below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))

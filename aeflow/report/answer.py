@@ -84,6 +84,7 @@ def _answer(
     sentences = [
         _lead(best, row, len(named)),
         told,
+        _beating(rows, best["variant"], study.reference),
         _trivial(named, best["variant"]),
         _at_threshold(best),
         _validated(main, choice, best["variant"]),
@@ -170,6 +171,16 @@ def _why(study: Study, variant: str, row: Row) -> str:
         doubts.append(f"other trainings may show none (95 % over seeds: {seeds})")
     told = f"not shown to be real{': ' * bool(doubts)}{'; '.join(doubts)}."
     return f"{told} {row['reason']}".strip()
+
+
+def _beating(rows: Mapping[Any, Row], best: str, reference: str) -> str:
+    """Return which others are shown to be better than the reference: not always the highest."""
+    shown = [
+        f"{name} ({points(row['difference'])})"
+        for name, row in rows.items()
+        if name not in (best, reference) and row["claim"] and row["difference"] > 0
+    ]
+    return f"Shown to be better than {reference}: {listed(shown)}." if shown else ""
 
 
 def _trivial(named: pd.DataFrame, best: str) -> str:
