@@ -149,7 +149,9 @@ def _draw_row(
         values = maps[name][index].astype(np.float64)
         panels[name].imshow(values, cmap=_COLOURS, norm=scale)
     if "overlay" in panels:
-        panels["overlay"].imshow(overlaid(image, maps["anomaly map"][index], scales["anomaly map"]))
+        panels["overlay"].imshow(
+            overlaid(image, maps["anomaly map"][index], scales["anomaly map"])
+        )
     if "mask" in panels and gallery["has_mask"][index]:
         panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
     for axes in panels.values():

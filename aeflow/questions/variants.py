@@ -188,6 +188,8 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
     )
     title = f"Variants on {dataset}"
     rows, names = rows.reset_index(drop=True), list(rows["variant"])
+    if len(rows) == 1:
+        return nothing_to_draw(dataset, title, "There is no second variant to compare with.")
     if rows["auroc"].isna().all():
         why = " ".join(rows["reason"].mode()[:1]) or "No variant has a score."
         return nothing_to_draw(dataset, title, f"No AUROC. {why}")

@@ -63,7 +63,9 @@ def answers(
         main, comparison, choice: the tables of these names; the latter two may have no rows.
     """
     return [
-        _answer(study, *(table[table["dataset"] == dataset] for table in (main, comparison, choice)))
+        _answer(
+            study, *(table[table["dataset"] == dataset] for table in (main, comparison, choice))
+        )
         for dataset in main["dataset"].unique()
     ]
 
@@ -199,8 +201,8 @@ def _at_threshold(best: Row) -> str:
     if pd.isna(found) or pd.isna(alarms):
         return ""
     return (
-        f"At the threshold fitted on validation images it finds {_percent(found)} of the anomalous "
-        f"test images, and calls {_percent(alarms)} of the normal ones anomalous."
+        f"At the threshold fitted on validation images it finds {_percent(found)} of the "
+        f"anomalous test images, and calls {_percent(alarms)} of the normal ones anomalous."
     )
 
 

@@ -70,7 +70,8 @@ def example_cells(study: Study) -> list[Cell]:
     return [
         cell
         for cell in named_cells(study)
-        if cell.seed == study.seeds_of(cell.variant)[0] and study.map_of(cell.dataset, cell.variant)
+        if cell.seed == study.seeds_of(cell.variant)[0]
+        and study.map_of(cell.dataset, cell.variant)
     ]
 
 

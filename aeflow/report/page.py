@@ -54,7 +54,6 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
-
 @dataclass(frozen=True)
 class Shown:
     """A table of the page.

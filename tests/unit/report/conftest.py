@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from aeflow.display.figure import Caption, Drawing
 from aeflow.report import contents
+from aeflow.report.page import build_page
 from aeflow.study.cells import path
 from aeflow.study.study import Study
 from tests.unit.small_results import small_study, write_results, write_tables
@@ -28,6 +29,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             files = (path(study, end, {"figure": name, "of": of}) for end in ("png", "svg"))
             Drawing(Figure(figsize=(1, 1)), caption).save(*files)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text(folder: Path) -> str:
+    """The page of the study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return build_page(small_study())
 
 
 @pytest.fixture

@@ -1,19 +1,27 @@
 """The page is whole, needs nothing else, and says what is missing."""
 
+import base64
 import json
+import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 
 from aeflow.core.errors import DataError
+from aeflow.display.figure import nothing_to_draw
 from aeflow.display.table import read_table
-from aeflow.report import contents
+from aeflow.report import contents, page
 from aeflow.report.page import build_page, write_incomplete
-from aeflow.study.cells import Cell
-from tests.unit.small_results import STRANGE, small_study
+from aeflow.study.cells import Cell, path
+from tests.unit.report.conftest import ROOT
+from tests.unit.small_results import STRANGE, small_study, write_results, write_tables
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
+
+BREAK = "|wbr|"  # a place where a long word may be broken
+KINDS = ("Found: ", "Missed: ", "False alarm: ")
 
 
 class Page(HTMLParser):
@@ -21,17 +29,22 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.images, self.links, self.texts, self.tags = [], [], [], [], set()
+        self.open, self.images, self.drawn, self.links = [], [], [], []
+        self.texts, self.tags = [], []
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
-        self.tags.add(tag)
+        self.tags.append(tag)
         assert not any(name.startswith("on") for name in attributes)
+        if tag == "wbr":
+            self.texts.append(BREAK)
         if tag == "img":
             self.images.append(attributes)
+        elif tag == "svg":
+            self.drawn.append(attributes["aria-label"])
         elif "src" in attributes or "href" in attributes:
             self.links.append(attributes.get("href") or attributes["src"])
         if tag not in VOID:
@@ -45,35 +58,101 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-@pytest.fixture(scope="module")
-def text(folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return build_page(small_study())
+        return " ".join(" ".join(self.texts).replace(f" {BREAK} ", "").split())
 
 
 def test_the_page_is_whole_and_needs_nothing_else(study, text):
     page = Page(text)
-    assert len(page.images) == len(contents.figures(study))
-    kinds = {image["src"].partition(",")[0] for image in page.images}
-    assert kinds == {"data:image/svg+xml;base64", "data:image/webp;base64"}
-    assert all(len(image["alt"]) > 20 for image in page.images)
-    assert not page.tags & {"script", "link", "iframe", "object", "base", "b"}
-    assert not [loading for loading in ("url(", "@import") if loading in text]
-    anchors = [link[1:] for link in page.links if link.startswith("#")]
-    assert anchors[:2] == ["main", "claims"]
-    assert all(f'id="{anchor}"' in text for anchor in anchors)
-    outside = [link for link in page.links if not link.startswith("#")]
+    panels = [of for name, of in contents.figures(study) if name == "panels"]
+    assert len(page.drawn) == len(contents.figures(study)) - len(panels)
+    examples = [image for image in page.images if image["alt"].startswith(KINDS)]
+    assert len(page.images) == len(panels) + len(examples)
+    assert 6 < len(examples) <= 12
+    assert {image["src"].partition(",")[0] for image in page.images} == {"data:image/webp;base64"}
+    assert all(len(told) > 20 for told in [*page.drawn, *(image["alt"] for image in page.images)])
+    assert not {*page.tags} & {"link", "iframe", "object", "base", "b", "metadata"}
+    assert page.tags.count("script") == 1
+    assert not [loading for loading in ("url(", "@import") if loading in text.replace("url(#", "")]
+    anchors = [link[1:] for link in page.links if link.startswith("#") and "-" not in link[:4]]
+    assert anchors[:3] == ["answer", "main", "claims"]
+    identities = re.findall(r'\bid="([^"]+)"', text)
+    assert len(set(identities)) == len(identities), "two figures share no element"
+    assert set(anchors) <= set(identities)
+    saved = [link for link in page.links if link.startswith("data:text/csv")]
+    assert len(saved) == page.tags.count("table")
+    outside = [link for link in page.links if not link.startswith(("#", "data:text/csv"))]
     assert all(link.startswith("https://") for link in outside)
     assert build_page(study) == text
 
 
+def test_a_table_is_saved_with_every_digit(study, text):
+    (main,) = re.findall(
+        r'href="data:text/csv;charset=utf-8;base64,(\S+)" download="small - Main', text
+    )
+    assert base64.b64decode(main) == path(study, "csv", {"table": "main"}).read_bytes()
+
+
+def test_the_largest_figures_of_a_large_page_lie_beside_it(study, text, monkeypatch):
+    sizes = [len(figure.content) for figure in page._pictures(study).values()]
+    monkeypatch.setattr(page, "LARGEST", sum(sizes) - 1)
+    few = Page(build_page(study))
+    beside = [image for image in few.images if not image["src"].startswith("data:")]
+    assert len(beside) == 1
+    assert beside[0]["src"].startswith("figures/")
+    assert "1 of its pictures lie beside this page" in few.text
+    monkeypatch.setattr(page, "LARGEST", 0)
+    none = Page(build_page(study))
+    assert none.drawn == []
+    beside = [image for image in none.images if not image["alt"].startswith(KINDS)]
+    report = path(study, "report", {}).parent
+    assert all((report / unquote(image["src"])).is_file() for image in beside)
+    assert len(beside) == len(sizes)
+
+
+def test_the_page_for_browsing_is_linked_if_it_is_there(study, text):
+    file = path(study, "report", {}).parent / "browse/index.html"
+    assert file.parent.name not in Page(text).links
+    file.parent.mkdir()
+    file.touch()
+    try:
+        assert "browse/index.html" in Page(build_page(study)).links
+    finally:
+        file.unlink()
+        file.parent.rmdir()
+
+
+def test_a_question_that_nothing_answers_is_left_out(tmp_path, monkeypatch):
+    """One variant, one seed, one category without published numbers."""
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "aeflow").symlink_to(ROOT / "aeflow")
+    monkeypatch.chdir(tmp_path)
+    small = small_study(
+        seeds=[0],
+        datasets=[{"name": "tiles", "card": "folder_mvtec", "source": "tiles"}],
+        variants=[{"name": "flow", "method": "flow"}],
+        ablations=[],
+    )
+    write_results(small)
+    write_tables(small)
+    for name, of in contents.figures(small):
+        files = (path(small, end, {"figure": name, "of": of}) for end in ("png", "svg"))
+        if name == "training":
+            nothing_to_draw("tiles", "Training", "Fitted in closed form.").save(*files)
+        else:
+            contents.draw(small, name, of).save(*files)
+    text = build_page(small)
+    sections = re.findall('<details id="([^"]+)"', text)
+    assert sections == ["failures", "dataset-tiles", "cost", "provenance"]
+    drawn = " ".join(Page(text).drawn)
+    assert "ROC curves of tiles" in drawn
+    assert "closed form" not in text
+
+
 def test_what_is_told(text):
-    page = Page(text).text
+    told = Page(text).text
     for expected in (
+        "How well do aeflow, flow, gradient and ensemble tell anomalous images",
+        "has the highest test AUROC of 4 variants",
         "4 variants on 2 datasets, 1 or 2 seeds each.",
         "Does it reproduce? Read this comparison with care.",
         "PA: Fits the threshold on normal and anomalous images",
@@ -88,21 +167,26 @@ def test_what_is_told(text):
         " ".join(STRANGE.split()),
         "Kept epoch",
     ):
-        assert expected in page, expected
-    assert "This study is incomplete" not in page
+        assert expected in told, expected
+    assert "This study is incomplete" not in told
 
 
 def test_figures_stand_with_their_question_or_their_dataset(text):
     order = [text.index(f'id="{name}"') for name in ("claims", "parts", "dataset-chest_xray")]
     order += [text.index('id="dataset-tiles"'), text.index('id="cost"')]
     places = {
-        title: text.index(f'alt="Figure {title}.')
+        title: text.index(f'="Figure {title}.')
         for title in ("claims of chest_xray", "variants of tiles", "roc of chest_xray")
     }
     assert order[0] < places["claims of chest_xray"] < order[1] < places["variants of tiles"]
-    assert order[2] < places["roc of chest_xray"] < order[3]
+    assert (
+        text.index('id="answer"')
+        < places["roc of chest_xray"]
+        < text.index('id="main"')
+        < order[0]
+    )
     columns = [
-        text.index(f'alt="Figure {kind} of tiles+01+{variant}.')
+        text.index(f'="Figure {kind} of tiles+01+{variant}.')
         for variant in ("aeflow", "flow")
         for kind in ("panels", "scores", "training")
     ]
