@@ -139,3 +139,17 @@ def test_a_new_table_and_figure_are_functions_and_lines(study, monkeypatch):
     files = [file.as_posix() for file in contents.page_inputs(study)]
     assert "results/small/tables/sizes.csv" in files
     assert "results/small/figures/sizes-tiles.svg" in files
+
+
+def test_the_page_names_what_its_examples_are_made_from(study):
+    """Scores, and of galleries the receipts: a clone without payload has nothing to do."""
+    shown = [file.as_posix() for file in contents.galleries(study, "page")]
+    cells = ("chest_xray/all", "tiles/01", "tiles/02")
+    variants = ("aeflow", "flow")  # not the gradient and the ensemble, which make no map
+    names = [f"{cell}/{variant}/seed0" for cell in cells for variant in variants]
+    assert shown == [f"results/small/galleries/{name}.npz" for name in names]
+    files = [file.as_posix() for file in contents.page_inputs(study)]
+    assert {f"results/small/scores/{name}.{end}" for name in names for end in ("csv", "json")} <= {
+        *files
+    }
+    assert not {*shown} & {*files}
