@@ -131,7 +131,8 @@ def overlaid(image: Array, anomaly_map: Array, scale: Normalize) -> Array:
     """Return an image (H, W, 3) of bytes under its map (H, W), in [0, 1]."""
     heat = np.asarray(scale(anomaly_map.astype(np.float64)))
     opacity = _OVERLAY * heat[..., None]
-    return (1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3]
+    overlay: Array = (1 - opacity) * image / 255 + opacity * _COLOURS(heat)[..., :3]
+    return overlay
 
 
 def _draw_row(

@@ -80,7 +80,7 @@ def _answer(
         reasons = dict.fromkeys(filter(None, (row["reason"] for row in rows.values())))
         why = " ".join(list(reasons)[:1])
         return Answer(dataset, "", [f"No variant has a test AUROC on {dataset}. {why}".strip()])
-    best: Row = named.loc[named["image_auroc_mean"].idxmax()].to_dict()
+    best: Row = named.nlargest(1, "image_auroc_mean").to_dict("records")[0]
     row = rows.get(best["variant"], {})
     told, headline = _difference(study, best["variant"], rows)
     sentences = [
