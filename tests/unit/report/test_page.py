@@ -142,7 +142,7 @@ def test_a_question_that_nothing_answers_is_left_out(tmp_path, monkeypatch):
             contents.draw(small, name, of).save(*files)
     text = build_page(small)
     sections = re.findall('<details id="([^"]+)"', text)
-    assert sections == ["failures", "dataset-tiles", "cost", "provenance"]
+    assert sections == ["operating", "failures", "dataset-tiles", "cost", "provenance"]
     drawn = " ".join(Page(text).drawn)
     assert "ROC curves of tiles" in drawn
     assert "closed form" not in text
