@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test fuzz mutants lint bench peers
+.PHONY: demo test fuzz mutants lint bench peers docs
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,6 +15,13 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 peers: .venv/installed requirements-peers.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements-peers.lock -c requirements.lock
+
+# The site in site/; building it asks no server for anything.
+docs: .venv/installed requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-docs.lock -c requirements.lock
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+	@echo "The docs are in site/index.html; to search them: python -m http.server -d site"
 
 demo: .venv/installed
 	$(RUN) snakemake --cores all --configfile config/demo.yaml

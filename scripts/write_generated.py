@@ -1,7 +1,7 @@
 """Write what is generated: config.default.yaml, config.schema.json, and the lock files.
 
 The locks hold the exact installed versions of what pyproject.toml asks for: requirements.lock with
-the extra `dev`, requirements-peers.lock what `peers` adds, if it is installed (`make peers`).
+the extra `dev`, those of `docs` and `peers` what these add, if installed (`make docs peers`).
 """
 
 import importlib.metadata
@@ -36,18 +36,19 @@ def write_generated(given: dict[str, list[str]]) -> None:
 
 
 def write_locks() -> None:
-    """Write both lock files."""
+    """Write every lock file."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     base = closure(project["dependencies"] + extras["dev"])
     _write(Path("requirements.lock"), "with its extra `dev`", base)
-    try:
-        peers = closure(extras["peers"])
-    except importlib.metadata.PackageNotFoundError:
-        return
-    added = {name: version for name, version in peers.items() if name not in base}
-    what = "beside requirements.lock, with its extra `peers`"
-    _write(Path("requirements-peers.lock"), what, added)
+    for extra in ("docs", "peers"):
+        try:
+            needed = closure(extras[extra])
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        added = {name: version for name, version in needed.items() if name not in base}
+        what = f"beside requirements.lock, with its extra `{extra}`"
+        _write(Path(f"requirements-{extra}.lock"), what, added)
 
 
 def _write(path: Path, what: str, locked: dict[str, str]) -> None:

@@ -1,14 +1,20 @@
 """README and docs say what is so, as far as a machine can tell."""
 
 import ast
+import importlib.util
+import os
 import re
 import subprocess
+import sys
+from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from aeflow.report.contents import FIGURES, TABLES
+from aeflow.study.cards import DATASET_CARDS
 from aeflow.study.cells import CELL, PATHS, PAYLOAD, STEPS
 from aeflow.study.study import Study
 from tests.unit.test_layers import ROOMS
@@ -18,6 +24,7 @@ README = ROOT / "README.md"
 PUBLISHED = "docs/results"  # what an earlier version said of a study; its page is written by hand
 DOCS = [README, *sorted(ROOT.glob("docs/*.md"))]
 DOCS += [ROOT / folder / "README.md" for folder in (PUBLISHED, "results")]
+DOCS += [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 TOP = "aeflow|benchmarks|config|docs|profiles|scripts|tests|workflow"
 
 # Rules, scripts, functions and files that were once, each a word that means nothing else.
@@ -44,6 +51,11 @@ def listed(*patterns: str) -> list[str]:
 def blocks(text: str) -> list[str]:
     """Return what stands between fences."""
     return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def prose(doc: Path) -> str:
+    """Return a page without what stands between fences, where # begins a comment."""
+    return re.sub(r"^(`{3,}).*?^\1", "", doc.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def rows(text: str, head: str) -> list[list[str]]:
@@ -103,17 +115,76 @@ def test_what_a_page_names_is_there(doc: Path) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_link_leads_somewhere(doc: Path) -> None:
-    wrong = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", doc.read_text()):
+@pytest.mark.parametrize("name", listed("*.md"))
+def test_every_link_leads_somewhere(name: str) -> None:
+    doc, wrong = ROOT / name, []
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(doc))
+    links += re.findall(r'\b(?:src|srcset|href)="([^"]+)"', prose(doc))
+    for link in links:
         place, _, anchor = link.partition("#")
         target = doc.parent / place if place else doc
         if "://" in link or (target.exists() and not anchor):
             continue
-        heads = re.findall(r"^#+ (.+)$", target.read_text(), re.M) if target.is_file() else []
+        heads = re.findall(r"^#+ (.+)$", prose(target), re.M) if target.is_file() else []
         anchors = {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}
         wrong += [link] * (anchor not in anchors)
+    assert wrong == []
+
+
+class Links(HTMLParser):
+    """What a page of the site has: names that a link may lead to, and links.
+
+    Attributes:
+        names: of its elements.
+        links: what a reader may follow.
+        loaded: what a browser fetches by itself.
+    """
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.names, self.links, self.loaded = set[str](), list[str](), list[str]()
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key in ("id", "name"):
+                self.names.add(value or "")
+            elif key in ("href", "src"):
+                (self.links if tag == "a" else self.loaded).append(value or "")
+
+
+def test_the_site_has_no_dead_link_and_asks_no_other_server(tmp_path: Path) -> None:
+    for library in ("material", "mkdocstrings_handlers"):
+        if importlib.util.find_spec(library) is None:
+            pytest.skip("mkdocs-material is not installed: `make docs` installs it")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = {page: Links(page) for page in tmp_path.rglob("*.html")}
+    assert len(pages) > 40
+    wrong, away = [], re.compile(r"(?:[a-z]+:)?//|data:")
+    for page, found in pages.items():
+        name = page.relative_to(tmp_path)
+        wrong += [f"{name} loads {place}" for place in found.loaded if away.match(place)]
+        for link in (*found.links, *found.loaded):
+            place, _, anchor = unquote(link).partition("#")
+            # The page for what is not found may be shown anywhere: its links begin at the top.
+            top, place = (tmp_path, place[1:]) if place[:1] == "/" else (page.parent, place)
+            target = (top / place).resolve() if place else page
+            target = target / "index.html" if target.is_dir() else target
+            there = target.exists() and (not anchor or anchor in pages[target].names)
+            wrong += [f"{name} links to {link}"] * (not there and not away.match(link))
+    for style in tmp_path.rglob("*.css"):
+        loaded = re.findall(
+            r"""(?:url\(|@import )['"]?((?:https?:)?//[^'")]+)""", style.read_text()
+        )
+        wrong += [f"{style.name} loads {place}" for place in loaded]
     assert wrong == []
 
 
@@ -166,6 +237,19 @@ def test_docs_architecture_has_the_rooms_from_the_ground_up() -> None:
     above = [f"`{name}.py`" for name in ROOMS if name not in folders and name != "__main__"]
     places = [text.index(name) for name in above]
     assert places == sorted(places)
+
+
+def test_docs_datasets_has_every_card() -> None:
+    table = rows((ROOT / "docs/datasets.md").read_text(), "| card | licence |")
+    named = {name for card, *_ in table for name in quoted(card)}
+    assert named == {path.stem for path in (ROOT / DATASET_CARDS).glob("*.yaml")}
+
+
+def test_the_picture_of_the_datas_way_has_every_rule() -> None:
+    picture = (ROOT / "docs/way_of_the_data.svg").read_text()
+    drawn = set(re.findall(r">(\w+_\w+)</text>", picture))
+    rules = "".join(path.read_text() for path in ROOT.glob("workflow/rules/*.smk"))
+    assert drawn == set(re.findall(r"^rule (\w+):$", rules, re.MULTILINE))
 
 
 def test_docs_architecture_names_functions_where_they_are() -> None:
