@@ -55,6 +55,13 @@ can be imported from `aeflow` itself. Examples: [Use what was trained](../detect
       show_root_heading: false
       show_root_toc_entry: false
 """
+STUDY = """\
+# Every key of a study
+
+What is in no file has its default; an overlay says what differs. The same as a file:
+[config.default.yaml](../../config/config.default.yaml).
+
+"""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -62,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     written = {page: (ROOT / place).read_text("utf-8") for place, page in OF_ROOT.items()}
     written |= {
         "reference/commands.md": commands_page(),
-        "reference/configuration.md": "# Every key of a study\n\n" + keys_of(Study),
+        "reference/configuration.md": STUDY + keys_of(Study),
         "reference/cards.md": cards_page(),
         "reference/python.md": PYTHON,
     }
@@ -144,7 +151,7 @@ def keys_of(model: type[BaseModel]) -> str:
     told, waiting = [], [("", schema)]
     while waiting:
         name, section = waiting.pop(0)
-        rows = ["| key | default | value | what |", "|---|---|---|---|"]
+        rows = ["| key | what | default | value |", "|---|---|---|---|"]
         for key, field in section["properties"].items():
             path = f"{name}.{key}" if name else key
             inside = [part for part in _models(field) if "properties" in parts[part]]
@@ -152,7 +159,7 @@ def keys_of(model: type[BaseModel]) -> str:
             what = _plain(field.get("description", ""))
             what = what or " ".join(_title(parts[part]) for part in inside)
             default = "" if inside or key in section.get("required", []) else _value(field)
-            rows.append(f"| `{path}` | {default} | {_kind(field, parts)} | {what} |")
+            rows.append(f"| `{path}` | {what} | {default} | {_kind(field, parts)} |")
         head = f"### {name}\n\n{_title(section)}\n\n" if name else ""
         told.append(head + "\n".join(rows) + "\n")
     return "\n".join(told)
