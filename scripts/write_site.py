@@ -55,6 +55,7 @@ can be imported from `aeflow` itself. Examples: [Use what was trained](../detect
       show_root_heading: false
       show_root_toc_entry: false
 """
+ELSEWHERE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 STUDY = """\
 # Every key of a study
 
@@ -85,14 +86,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links between files of the repository lead to the pages of the site."""
+    """Let links between files of the repository lead to the pages of the site.
+
+    A picture on another server, such as a badge, is the text that stands for it.
+    """
     at = page.file.src_uri
 
     def lead(found: re.Match[str]) -> str:
         target = _page(_place(at, found["place"]))
         return found["before"] + posixpath.relpath(target, posixpath.dirname(at) or ".")
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(lead, ELSEWHERE.sub(r"\1", markdown))
 
 
 def _place(page: str, link: str) -> str:

@@ -158,7 +158,7 @@ def test_the_site_has_no_dead_link_and_asks_no_other_server(tmp_path: Path) -> N
         if importlib.util.find_spec(library) is None:
             pytest.skip("mkdocs-material is not installed: `make docs` installs it")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
