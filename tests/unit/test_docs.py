@@ -25,6 +25,7 @@ PUBLISHED = "docs/results"  # what an earlier version said of a study; its page 
 DOCS = [README, *sorted(ROOT.glob("docs/*.md"))]
 DOCS += [ROOT / folder / "README.md" for folder in (PUBLISHED, "results")]
 DOCS += [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+MARKDOWN = sorted({*DOCS, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 TOP = "aeflow|benchmarks|config|docs|profiles|scripts|tests|workflow"
 
 # Rules, scripts, functions and files that were once, each a word that means nothing else.
@@ -115,9 +116,9 @@ def test_what_a_page_names_is_there(doc: Path) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("name", listed("*.md"))
-def test_every_link_leads_somewhere(name: str) -> None:
-    doc, wrong = ROOT / name, []
+@pytest.mark.parametrize("doc", MARKDOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(doc: Path) -> None:
+    wrong = []
     links = re.findall(r"\]\(([^)\s]+)\)", prose(doc))
     links += re.findall(r'\b(?:src|srcset|href)="([^"]+)"', prose(doc))
     for link in links:
