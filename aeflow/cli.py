@@ -3,6 +3,7 @@
 Run it in the folder of the repository. Experiments themselves run by `snakemake`.
 """
 
+import glob
 import importlib.metadata
 import io
 import logging
@@ -32,6 +33,15 @@ Configs = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[CONFIG]...", help="Overlays, as for snakemake --configfile."),
 ]
+
+
+STUDY = "Its name, or its folder in results/."
+
+
+def _studies(begun: str) -> list[str]:
+    """Return the names of studies, for the completion of one."""
+    files = Path("results").glob(f"{glob.escape(begun)}*/study.json")
+    return sorted(file.parent.name for file in files)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,6 +133,38 @@ def plan(configs: Configs = None) -> None:
     plan_study(configs or [])
 
 
+@app.command("ls", epilog="Example: aeflow ls")
+def list_() -> int:
+    """List the studies in results/. Exit status 1: one cannot be read."""
+    from aeflow.commands.studies import list_studies
+
+    return list_studies()
+
+
+@app.command(epilog="Example: aeflow compare demo other")
+def compare(
+    first: Annotated[str, typer.Argument(help=STUDY, autocompletion=_studies)],
+    second: Annotated[str, typer.Argument(help=STUDY, autocompletion=_studies)],
+) -> None:
+    """Put two studies side by side: numbers with tests, settings that differ."""
+    from aeflow.commands.compare import compare_studies
+
+    compare_studies(first, second)
+
+
+@app.command("open", epilog="Example: aeflow open demo")
+def open_(
+    study: Annotated[
+        str | None,
+        typer.Argument(help=f"{STUDY} The newest, unless told.", autocompletion=_studies),
+    ] = None,
+) -> None:
+    """Open a study's report in the browser, and print where it is."""
+    from aeflow.commands.studies import open_report
+
+    open_report(study)
+
+
 @app.command(epilog="Example: aeflow doctor config/demo.yaml")
 def doctor(
     configs: Configs = None,
@@ -144,7 +186,7 @@ def doctor(
 
 @app.command(epilog="Example: aeflow pack demo demo_textures recommended --category brick")
 def pack(
-    study: Annotated[str, typer.Argument(help="Its name, or its folder in results/.")],
+    study: Annotated[str, typer.Argument(help=STUDY, autocompletion=_studies)],
     dataset: str,
     variant: Annotated[str, typer.Argument(help="Of a fusion its members are packed together.")],
     category: Annotated[str | None, typer.Option(help="Where the dataset has several.")] = None,
@@ -163,16 +205,13 @@ def pack(
     if ensemble and seed is not None:
         raise typer.BadParameter("is of all seeds, and --seed of one", param_hint="--ensemble")
 
+    from aeflow.commands.studies import find_study
     from aeflow.detector.pack import ensemble_of  # torch
     from aeflow.detector.pack import pack as write
-    from aeflow.study.cells import PATHS, find_cell
-    from aeflow.study.study import read_study
+    from aeflow.study.cells import find_cell
 
     logging.basicConfig(level=logging.WARNING, format="aeflow: %(message)s")
-    place = Path(study)
-    found = read_study(
-        place / "study.json" if place.is_dir() else Path(PATHS["study"].format(study=place.name))
-    )
+    found = find_study(study)
     if ensemble:
         found, variant = ensemble_of(found, variant)
     cell = find_cell(found, dataset, variant, category, seed)

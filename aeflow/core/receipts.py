@@ -135,4 +135,5 @@ def differences(found: Any, wanted: Any, key: str = "") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, dict | list) else repr(value)
+    text = repr(value)
+    return f"{len(value)} values" if isinstance(value, dict | list) and len(text) > 40 else text
