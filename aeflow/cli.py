@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         command = context.command_path if context else "aeflow"
         print(f"aeflow: {told} (see `{command} --help`)", file=sys.stderr)
         return error.exit_code
+    except typer.Abort:  # no answer to a question
+        print("aeflow: nothing was done, since nobody answered", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -150,6 +153,36 @@ def compare(
     from aeflow.commands.compare import compare_studies
 
     compare_studies(first, second)
+
+
+@app.command(epilog="Example: aeflow clean config/demo.yaml")
+def clean(
+    configs: Configs = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+) -> int:
+    """Remove from data/ and results/ what no study and no overlay needs; says what, and asks.
+
+    Kept: what git or DVC tracks, and all that no receipt proves to be made here. Overlays in this
+    folder, config/ and config/studies/ count by themselves; name those that lie elsewhere.
+    """
+    from aeflow.commands.clean import leftovers, remove
+    from aeflow.core.text import megabytes
+
+    found = leftovers(configs or [])
+    sizes = {file: file.stat().st_size for left in found for file in left.files}
+    for left in found:
+        for file in left.files:
+            print(f"{megabytes(sizes[file]):>12}  {printable(str(file))}  ({left.why})")
+    told = f"{len(sizes)} files, {megabytes(sum(sizes.values()))}"
+    if not found:
+        print("There is nothing to remove.")
+    elif yes or typer.confirm(f"Remove these {told}?"):
+        remove(found)
+        print(f"Removed: {told}.")
+    else:
+        print("Nothing was removed.")
+        return 1
+    return 0
 
 
 @app.command("open", epilog="Example: aeflow open demo")

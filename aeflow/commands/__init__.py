@@ -1,1 +1,1 @@
-"""What `aeflow` does where it is more than one call. No torch."""
+"""What `aeflow` does where it is more than one call."""

@@ -1,10 +1,12 @@
 """A study of one's own images, written from what they are (`aeflow init`)."""
 
+import os
+import shlex
 from pathlib import Path
 
 from aeflow.commands.datasets import check_own, dump, entry_of, name_of
 from aeflow.core.errors import ConfigError
-from aeflow.core.files import write_text
+from aeflow.core.files import check_writable, write_text
 from aeflow.core.text import printable
 from aeflow.data.archives import open_archive
 from aeflow.data.local_sources import NOWHERE
@@ -13,6 +15,7 @@ from aeflow.data.prepare import Level
 from aeflow.study.cards import DATASET_CARDS, DatasetCard, load_dataset_card
 
 RECOMMENDED = Path("config/studies/recommended.yaml")
+MOST_THREADS = 8  # of one training: others run beside it
 
 
 def init_study(source: str, out: Path | None) -> int:
@@ -20,9 +23,15 @@ def init_study(source: str, out: Path | None) -> int:
 
     It is that of config/studies/recommended.yaml. 1 if anything is wrong with the images.
     """
-    place = Path(source)
+    place, name = Path(source), name_of(source)
+    target = out or Path(f"{name}.yaml")
+    if not RECOMMENDED.is_file():
+        raise ConfigError(f"There is no {RECOMMENDED} here: go to the folder of the repository.")
     if not place.exists():
         raise ConfigError(f"{place} {NOWHERE}")
+    if target.exists():
+        raise ConfigError(f"{target} is there already: remove it, or give another --out.")
+    check_writable(target.parent)
     card = _fitting(place)
     print(f"This looks like {card.name}: {card.title}\n")
     said: list[tuple[Level, str]] = []
@@ -35,16 +44,14 @@ def init_study(source: str, out: Path | None) -> int:
     if wrong := sum(level == "error" for level, _ in said):
         print(f"Nothing was written. Errors: {wrong}.")
         return 1
-    name = name_of(source)
-    target = out or Path(f"{name}.yaml")
-    if target.exists():
-        raise ConfigError(f"{target} is there already: remove it, or give another --out.")
     deep = any("data.intensity" in text for _, text in said)
     recipe = RECOMMENDED.read_text(encoding="utf-8")
     recipe = recipe[recipe.index("\nencoder:") :]
+    run = f"snakemake --cores all --configfile {shlex.quote(str(target))}"
+    schema = Path(os.path.relpath("config/config.schema.json", target.parent)).as_posix()
     lines = [
-        "# yaml-language-server: $schema=config/config.schema.json",
-        f"# Written by `aeflow init`. To run it: snakemake --cores all --configfile {target}",
+        f"# yaml-language-server: $schema={schema}",
+        f"# Written by `aeflow init`. To run it: {run}",
         "# Every key and its default: config/config.default.yaml",
         f"study: {name}",
         "",
@@ -52,11 +59,12 @@ def init_study(source: str, out: Path | None) -> int:
     ]
     if deep:
         lines += ["# More than 8 bits, of which little is used.", "data: {intensity: percentiles}"]
+    lines += _machine()
     note = "\n# The recipe of config/studies/recommended.yaml: Gaussians of pretrained features.\n"
     write_text(target, "\n".join(lines) + note + recipe.lstrip("\n"))
     print(
         f"\n{target} is written. Now:\n"
-        f"  snakemake --cores all --configfile {target}    # to results/{name}/report.html\n"
+        f"  {run}    # to results/{name}/report.html\n"
         f"  aeflow pack {name} {name} recommended{' --category C' * (len(found) > 1)}"
         "    # then one file, for aeflow predict"
     )
@@ -77,3 +85,20 @@ def _fitting(place: Path) -> DatasetCard:
             f"{', '.join(names[:3])}. docs/datasets.md shows each."
         )
     return next(card for card in own if card.name == name)
+
+
+def _machine() -> list[str]:
+    """Return what this machine asks for in `training`."""
+    from aeflow.training.devices import choose_device  # torch
+
+    if (device := choose_device("auto").type) != "cpu":
+        return [
+            f"# Here is a GPU ({device}), and auto takes it. Where trainings are long,",
+            "# `precision: auto` may be faster there; it gives other digits.",
+            "training: {device: auto}",
+        ]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [
+        "# Here is no GPU. CPU threads are part of the result: another number, other digits.",
+        f"training: {{device: auto, threads: {min(cores or 1, MOST_THREADS)}}}",
+    ]

@@ -34,6 +34,7 @@ _REMEDIES = {
 _HOST = re.sub(r"\W", "_", platform.node())[:20] or "host"
 _NUMBERS = count()
 _DAY = 86_400
+_PART = re.compile(r"\.(.+)\.(?P<host>\w+)-(?P<pid>\d+)-\d+\.part((?:\.[^.]*)?)")
 
 
 @contextmanager
@@ -84,24 +85,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove the parts of `path` whose writers are dead.
+    """Remove the parts of `path` whose writers are dead."""
+    for entry in path.parent.iterdir():
+        if (found := _PART.fullmatch(entry.name)) and found[1] + found[4] == path.name:
+            with suppress(OSError):
+                if is_left(entry):
+                    entry.unlink()
+
+
+def is_left(file: Path) -> bool:
+    """Whether a file is what a killed process wrote of another, which nobody goes on with.
 
     Of another host that cannot be asked: what nobody has written to for a day is left.
     """
-    left = re.compile(
-        rf"\.{re.escape(path.stem)}\.(?P<host>\w+)-(?P<pid>\d+)-\d+\.part{re.escape(path.suffix)}"
-    )
-    for entry in path.parent.iterdir():
-        found = left.fullmatch(entry.name)
-        if found is None:
-            continue
-        with suppress(OSError):
-            if found["host"] == _HOST:
-                dead = not _lives(int(found["pid"]))
-            else:
-                dead = time.time() - entry.stat().st_mtime > _DAY
-            if dead:
-                entry.unlink()
+    found = _PART.fullmatch(file.name)
+    if found is None:
+        return False
+    if found["host"] == _HOST:
+        return not _lives(int(found["pid"]))
+    return time.time() - file.stat().st_mtime > _DAY
 
 
 def _lives(pid: int) -> bool:
