@@ -56,7 +56,10 @@ def check_writable(folder: Path) -> None:
     """Check that a file can be made in a folder, or where the folder itself is to be made."""
     with writing(folder):
         existing = next(place for place in (folder, *folder.parents) if place.exists())
-        TemporaryFile(dir=existing).close()
+        try:
+            TemporaryFile(dir=existing).close()
+        except FileNotFoundError as error:  # as /proc says it
+            raise DataError(f"Cannot write {folder}: {existing} takes no files.") from error
 
 
 @contextmanager

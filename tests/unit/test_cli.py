@@ -1,18 +1,23 @@
-"""`aeflow datasets` and `aeflow datasets check`."""
+"""The command `aeflow`: how it is called, its datasets, studies of one's own images."""
 
 import importlib
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 
-from aeflow.cli import main
+from aeflow.cli import app, main
 from aeflow.core.receipts import write_receipt
 from aeflow.core.schema import validate
 from aeflow.data.fetch import fetch_dataset
@@ -75,17 +80,112 @@ def write(archive: Path, facts: dict[str, object]) -> None:
     write_receipt(receipt, made=made, origin={}, settings={}, facts=facts)
 
 
-def test_every_card_of_the_repository_is_listed() -> None:
-    command = [AEFLOW[0], "-X", "importtime", *AEFLOW[1:]]
+def run(*words: str) -> tuple[str, set[str]]:
+    """Run `aeflow` in a process of its own; return what it printed and the modules it imported."""
+    command = [sys.executable, "-X", "importtime", "-m", "aeflow", *words]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
     )
-    out, err = done.stdout.decode(), done.stderr.decode()
+    lines = done.stderr.decode().splitlines()
+    return done.stdout.decode(), {line.rpartition("|")[2].strip() for line in lines}
+
+
+def commands(command: Any, *words: str) -> Iterator[str]:
+    """Yield the words of every command."""
+    yield " ".join(words)
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, *words, name)
+
+
+def parse(line: str) -> None:
+    """Read a line as the command does, without running it; typer.TyperException: it cannot."""
+    (program, *words), command = shlex.split(line), typer.main.get_command(app)
+    assert program == "aeflow"
+    while words and words[0] in getattr(command, "commands", {}):
+        command, *words = command.commands[words[0]], *words[1:]
+    command.make_context(line, words)
+
+
+def test_every_command_has_an_example_that_can_be_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = []
+    for words in commands(typer.main.get_command(app), "aeflow"):
+        assert main([*words.split()[1:], "--help"]) == 0
+        told = capsys.readouterr().out
+        example = " ".join(told.partition("Example: ")[2].split())
+        assert example.startswith(words)
+        parse(example)
+        names.append(words)
+    with pytest.raises(typer.TyperException):
+        parse("aeflow pack demo --sede 3")
+    page = (ROOT / "docs/commands.md").read_text()
+    typed = re.findall(r"^(aeflow [^-].+?)(?: +#.*)?$", page, re.MULTILINE)
+    for line in typed:
+        parse(line)
+    for words in names:
+        assert any(line.startswith(words) for line in typed), words
+
+
+def test_help_and_version_wait_for_no_library() -> None:
+    help_, imported = run("--help")
+    assert "compare" in help_
+    assert "typer" in imported
+    assert not {"torch", "numpy", "pandas", "pydantic"} & imported
+    version, imported = run("--version")
+    assert re.fullmatch(r"aeflow \S+, Python 3\.\S+, torch \d\S+\n", version)
+    assert not {"torch", "numpy", "pandas", "pydantic"} & imported
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("", "Missing command (see `aeflow --help`)"),
+        ("pac", "No such command 'pac'. Did you mean 'pack'? (see `aeflow --help`)"),
+        ("pack demo", "Missing argument 'dataset' (see `aeflow pack --help`)"),
+        ("pack a b c --seed x", "Invalid value for '--seed'"),
+        ("pack a b c d", "Got unexpected extra argument(s) (d)"),
+        ("datasets chek", "No such command 'chek'"),
+        (
+            "predict d i --out o --fpr 0.1 --threshold 1",
+            "--threshold and --fpr exclude one another",
+        ),
+        ("predict d i --out o --maps gif", "'gif' is not one of 'none', 'npy', 'tiff'"),
+        ("ls --al", "No such option: --al"),
+    ],
+)
+def test_what_cannot_be_typed_is_told_in_a_sentence(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("aeflow: ")
+    assert err.count("\n") == 1
+    assert told in err
+    assert out == ""
+
+
+def test_the_shell_completes_commands_and_studies(tmp_path: Path) -> None:
+    for name in ("screws", "small", "unfinished"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        if name != "unfinished":
+            (tmp_path / f"results/{name}/study.json").write_text("{}")
+    for words, wanted in (("aeflow comp", ["compare"]), ("aeflow pack s", ["screws", "small"])):
+        asked = {"_AEFLOW_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        asked |= {"COMP_CWORD": str(words.count(" ")), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", "from aeflow.cli import main; main()"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **asked}, capture_output=True, text=True
+        )
+        assert done.stdout.split() == wanted
+
+
+def test_every_card_of_the_repository_is_listed() -> None:
+    out, imported = run("datasets")
     titles = [line.partition(":")[0] for line in out.splitlines() if line[0] != " "]
     assert titles == sorted(path.stem for path in (ROOT / DATASET_CARDS).glob("*.yaml"))
     for words in ("1,235.5 MB", "CC BY 4.0", "Kermany, Zhang, Goldbaum", "has to be asked for"):
         assert words in out
-    imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
     assert "aeflow.study.cards" in imported
     assert not {"torch", "timm", "torchvision", "nibabel"} & imported
 
@@ -401,8 +501,37 @@ def test_a_study_of_own_images_is_written_for_each_layout(
     assert study.study == entry.name == "my_parts"
     assert (study.variants, study.encoder) == (recommended.variants, recommended.encoder)
     assert study.data.intensity == "percentiles"
-    assert main(["init", str(source), "--out", str(target)]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert study.training.threads == min(len(os.sched_getaffinity(0)), 8)
+    first, _, run, *_ = target.read_text().splitlines()[:1], *said.splitlines()[-3:]
+    schema = first[0].partition("$schema=")[2]
+    assert (target.parent / schema).resolve() == ROOT / "config/config.schema.json"
+    assert shlex.split(run.partition("#")[0])[-1] == str(target)
+    zipped = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", source))
+    assert main(["init", str(zipped), "--out", str(tmp_path / "from zip.yaml")]) == 0
+    (entry,) = load_study([tmp_path / "from zip.yaml"]).datasets
+    assert (entry.name, entry.card, entry.source) == ("zipped", card, str(zipped))
+
+
+def test_a_study_that_cannot_be_written_is_told_before_any_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    there = tmp_path / "there.yaml"
+    there.write_text("mine")
+    for out, told in (
+        (there, "there.yaml is there already"),
+        (there / "mine.yaml", "there is a file where a folder is needed"),
+        (Path("/proc/mine.yaml"), "Cannot write /proc"),
+        (Path("/sys/mine.yaml"), "Cannot write /sys"),
+    ):
+        assert main(["init", str(tmp_path), "--out", str(out)]) == 1
+        seen = capsys.readouterr()
+        assert told in seen.err
+        assert seen.out == ""
+    assert there.read_text() == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", str(tmp_path)]) == 1
+    assert "go to the folder of the repository" in capsys.readouterr().err
 
 
 def test_images_in_no_known_layout_are_told_of(
