@@ -20,6 +20,14 @@ from aeflow.study.study import Study
 
 # What differs in these alone is alike: it takes about as long, and as much space.
 ALIKE = {"study": "*", "category": "*", "seed": "*"}
+REASONS = {  # the status of an output, in the words of `snakemake -n`
+    "missing": "not there yet",
+    "updated input files": "an input has changed",
+    "set of input files changed": "reads other files",
+    "rule implementation changed": "code has changed",
+    "params changed": "settings or code have changed",
+    "ok": "what it reads is made again",
+}
 Known = list[float | None]  # None: nothing like it is here
 
 
@@ -67,7 +75,7 @@ def to_make(configs: Sequence[Path]) -> list[tuple[Path, str, str]]:
         raise DataError(f"snakemake cannot plan this: {said}")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return [
-        (Path(row[0]), row[2], "input will change" if row[4] == "ok" else row[4])
+        (Path(row[0]), row[2], REASONS.get(row[4], row[4]))
         for row in rows
         if row[5:] == ["update pending"]
     ]
