@@ -31,7 +31,7 @@ app.add_typer(datasets, name="datasets")
 
 Configs = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[CONFIG]...", help="Overlays, as for snakemake --configfile."),
+    typer.Argument(metavar="CONFIG", help="Overlays, as for snakemake --configfile."),
 ]
 
 
@@ -130,7 +130,7 @@ def init(
 
 @app.command(epilog="Example: aeflow plan config/demo.yaml")
 def plan(configs: Configs = None) -> None:
-    """Say what would run and why, how long it may take and what it leaves on the disk."""
+    """Say what would run and why, in what time, on how much disk."""
     from aeflow.commands.plan import plan_study
 
     plan_study(configs or [])
@@ -149,7 +149,7 @@ def compare(
     first: Annotated[str, typer.Argument(help=STUDY, autocompletion=_studies)],
     second: Annotated[str, typer.Argument(help=STUDY, autocompletion=_studies)],
 ) -> None:
-    """Put two studies side by side: numbers with tests, settings that differ."""
+    """Compare two studies: numbers with tests, other settings."""
     from aeflow.commands.compare import compare_studies
 
     compare_studies(first, second)
@@ -160,10 +160,11 @@ def clean(
     configs: Configs = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> int:
-    """Remove from data/ and results/ what no study and no overlay needs; says what, and asks.
+    """Remove what no study needs; shows it and asks first.
 
-    Kept: what git or DVC tracks, and all that no receipt proves to be made here. Overlays in this
-    folder, config/ and config/studies/ count by themselves; name those that lie elsewhere.
+    Kept: what an overlay needs, what git or DVC tracks, and all that no receipt proves to be made
+    here. Overlays in this folder, config/ and config/studies/ count by themselves; name those
+    that lie elsewhere.
     """
     from aeflow.commands.clean import leftovers, remove
     from aeflow.core.text import megabytes
