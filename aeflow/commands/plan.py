@@ -33,6 +33,7 @@ Known = list[float | None]  # None: nothing like it is here
 
 def plan_study(configs: Sequence[Path]) -> None:
     """Print a line for each rule that would run, and what all take together."""
+    _mean_of.cache_clear()  # of an earlier plan in this process
     study = load_study(configs)
     receipts = {path(study, STEPS[step].receipt, given): given for step, given in jobs_of(study)}
     waiting: dict[str, dict[Path, str]] = defaultdict(dict)
