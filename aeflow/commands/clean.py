@@ -100,9 +100,10 @@ def _studies(configs: Sequence[Path]) -> list[Study]:
             found.append(load_study(overlays))
         except AeflowError as error:
             told = " ".join(map(str, overlays)) or str(CONFIG)
+            hint = " If it is used with others, name all: `aeflow clean ONE OTHER`."
             raise ConfigError(
-                f"What {told} needs is not known, so nothing is removed: {error} An overlay that "
-                "is used with another: name both, `aeflow clean ONE OTHER`."
+                f"What {told} needs is not known, so nothing is removed: {error}"
+                f"{hint * (len(overlays) == 1)}"
             ) from error
     for file in study_files():
         try:

@@ -159,12 +159,12 @@ def test_what_git_or_dvc_has_stays(copy: Shared, clean: Clean) -> None:
     one_seed(copy.folder)
     before = files(copy.folder)
     assert any(name.endswith(".npy") for name in before)
-    assert clean(copy.folder, "--yes")[1] == "There is nothing to remove.\n"
+    assert clean(copy.folder, "--yes") == (0, "There is nothing to remove.\n", "")
     # Without the .dvc files git's receipts still keep their payload, and the other way round.
     for tracked in copy.folder.rglob("*.dvc"):
         if tracked.is_file():
             tracked.unlink()
-    assert clean(copy.folder, "--yes")[1] == "There is nothing to remove.\n"
+    assert clean(copy.folder, "--yes") == (0, "There is nothing to remove.\n", "")
     assert files(copy.folder) == {n for n in before if not n.endswith(".dvc")}
 
 
