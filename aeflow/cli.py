@@ -325,3 +325,24 @@ def predict(
         f"{found.unreadable} could not be used; {out / NAME}, {out / PAGE}"
     )
     return 3 if found.unreadable else 0
+
+
+@app.command(epilog="Example: aeflow export screws.safetensors --to onnx")
+def export(
+    detector: Annotated[Path, typer.Argument(help="What `aeflow pack` wrote.")],
+    to: Annotated[Literal["onnx", "openvino", "torch"], typer.Option(help="Who is to run it.")],
+    out: Annotated[
+        Path | None, typer.Option(help=".onnx, .xml or .pt2, beside the detector unless told.")
+    ] = None,
+) -> None:
+    """Make one graph of a detector, which runs without aeflow."""
+    from aeflow.detector.export import export as write  # torch
+
+    logging.basicConfig(level=logging.WARNING, format="aeflow: %(message)s")
+    written = write(detector, to, out)
+    size = sum(path.stat().st_size for path in written.paths) / 1e6
+    print(
+        f"{' and '.join(map(str, written.paths))}: {size:.1f} MB, image -> "
+        f"{', '.join(written.outputs)}; scores differ from the detector's by {written.apart:.1e} "
+        "of their range"
+    )

@@ -142,6 +142,15 @@ class Examined(NamedTuple):
     member_maps: list[NDArray[np.float32] | None]  # as each member makes them
 
 
+class Term(NamedTuple):
+    """What a component adds to a score: weight * (component - centre)."""
+
+    member: int
+    component: str
+    weight: float
+    centre: float
+
+
 class Detector:
     """Scores, p-values, verdicts and maps of new images; `load` reads one.
 
@@ -150,14 +159,16 @@ class Detector:
         threshold: fitted on the validation images by the rule it was trained with, or by the last
             `operate`. An image with a score at or above its value is anomalous.
         validation: labels and scores of the validation images.
+        scorers: of each member.
+        encoders: frozen ones by name, with what they made of the images under examination.
     """
 
     def __init__(self, facts: Packed, tensors: Mapping[str, Tensor]) -> None:
         side = facts.data.image_size
         self.facts = facts
         self._images = np.zeros((BATCH, side, side, 3), np.uint8)
-        self._encoders: list[tuple[FeatureSource, NDArray[np.void]]] = []
-        self._scorers = self._build(tensors)
+        self.encoders: dict[str, tuple[FeatureSource, NDArray[np.void]]] = {}
+        self.scorers = self._build(tensors)
         self._gradient: Scorer = detector_of(Method.GRADIENT)(self._images)
         gt_label = tensors["validation.gt_label"].numpy().astype(np.int64)
         names = [f"member{number}" for number in range(len(facts.members))]
@@ -230,7 +241,7 @@ class Detector:
                     encoder = self._encoder(tensors, name, sorted(frozen[name]), device)
                     whole = FeatureSource(self._images, device, None, encoder)
                     shared[name] = np.zeros(BATCH, row_type(whole))
-                    self._encoders.append((whole, shared[name]))
+                    self.encoders[name] = whole, shared[name]
                 cache = shared[name][list(map(str, wanted))]
                 features = FeatureSource(self._images, device, cache, None, normalise)
             learner = detector_of(method)(features, settings, method)
@@ -281,9 +292,9 @@ class Detector:
         rows = np.arange(len(images))
         self._images[rows] = images
         with torch.inference_mode():
-            for source, cache in self._encoders:
+            for source, cache in self.encoders.values():
                 cache[rows] = encode(source, rows)
-        scored = [scorer.score(rows) for scorer in self._scorers]
+        scored = [scorer.score(rows) for scorer in self.scorers]
         found = [pd.DataFrame(each.components) for each in scored]
         tables = [_with(known, new) for known, new in zip(self._known, found, strict=True)]
         complexity = self._complexity
@@ -324,6 +335,27 @@ class Detector:
         if self.facts.fused:
             table = fused_table(tables, [each.score for each in self.facts.members], complexity)
         return pred_score(table, judged.method, judged.score, complexity)
+
+    def weighted(self) -> tuple[float, list[Term]]:
+        """Return the score as a constant and a weighted sum, if no component is corrected.
+
+        Measured, not derived, since only `pred_score` knows how components become a score: the
+        score of the validation images' mean, and how far it moves with each component.
+        """
+        every = [(n, name) for n, table in enumerate(self._known) for name in components(table)]
+        known = np.array([self._known[n][name] for n, name in every])  # (components, N)
+        centre = known.mean(1)
+        step = np.maximum(known.std(1), 1e-6 * np.abs(centre))
+        step = np.where(np.isfinite(step) & (step > 0), step, 1.0)  # of one that is not read
+        moved = np.vstack([centre, centre + np.diag(step)])  # nothing, then each in turn
+        tables = []
+        for n, table in enumerate(self._known):
+            columns = {name: moved[:, k] for k, (m, name) in enumerate(every) if m == n}
+            tables.append(_with(table, pd.DataFrame(columns)))
+        first, *others = self._score(tables, None)[-len(moved) :]
+        weights = (np.array(others) - first) / step
+        terms = zip(every, weights.tolist(), centre.tolist(), strict=True)
+        return float(first), [Term(n, name, w, c) for (n, name), w, c in terms if w]
 
     def _prepared(self, images: Iterable[Picture]) -> Iterator[Pixels]:
         """Yield images as they are prepared for training, (B, S, S, 3)."""
