@@ -1,7 +1,7 @@
 """Write what is generated: config.default.yaml, config.schema.json, and the lock files.
 
 The locks hold the exact installed versions of what pyproject.toml asks for: requirements.lock with
-the extra `dev`, those of `docs` and `peers` what these add, if installed (`make docs peers`).
+the extras `dev` and `export`, those of `docs` and `peers` what these add, if installed (`make docs peers`).
 """
 
 import importlib.metadata
@@ -39,8 +39,8 @@ def write_locks() -> None:
     """Write every lock file."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    base = closure(project["dependencies"] + extras["dev"])
-    _write(Path("requirements.lock"), "with its extra `dev`", base)
+    base = closure(project["dependencies"] + extras["dev"] + extras["export"])
+    _write(Path("requirements.lock"), "with its extras `dev` and `export`", base)
     for extra in ("docs", "peers"):
         try:
             needed = closure(extras[extra])

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aeflow.core.errors import CheckpointError, ConfigError, DataError
-from aeflow.core.files import atomic_path, sha256_file
+from aeflow.core.errors import AeflowError, CheckpointError, ConfigError, DataError
+from aeflow.core.files import atomic_path, check_writable, sha256_file
 from aeflow.core.types import AnomalyMap, GradientScore, Method
 from aeflow.detector.detector import Detector
 from aeflow.detector.pack import TOLERANCE
@@ -228,12 +228,13 @@ def export(packed: Path, to: Target, out: Path | None = None) -> Exported:
     pixels = np.random.default_rng(0).integers(0, 256, (CHECKED, side, side, 3), np.uint8)
     wanted, known = detector.examine(pixels).table[SCORE].to_numpy(), detector.validation[1]
     metadata = _metadata(detector, packed)
-    program = _trace(Graph(detector), side)
-    image = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    graph = Graph(detector)
+    check_writable(path.parent)
+    image = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     paths = [path, *([path.with_suffix(".bin")] if to == "openvino" else [])]
     with ExitStack() as stack:
         parts = [stack.enter_context(atomic_path(each)) for each in paths]
-        found = WRITE[to](program, metadata, image, *parts)
+        found = _written(to, graph, metadata, image, *parts)
         spread = max(np.ptp(known), np.ptp(np.append(wanted, known.mean()))) or 1.0
         apart = float(np.abs(np.asarray(found[SCORE]) - wanted).max() / spread)
         if not apart <= TOLERANCE:
@@ -244,6 +245,19 @@ def export(packed: Path, to: Target, out: Path | None = None) -> Exported:
         if len(paths) > 1:  # an earlier .xml must not stand beside this .bin
             path.unlink(missing_ok=True)
     return Exported(paths, list(found), apart)
+
+
+def _written(to: Target, graph: Graph, metadata: Facts, image: Images, *parts: Path) -> Arrays:
+    """Write the files, and return what they say of images; `export` says what may be wrong."""
+    try:
+        return WRITE[to](_trace(graph, image.shape[3]), metadata, image, *parts)
+    except (AeflowError, OSError):
+        raise
+    except Exception as error:  # whatever is no graph to one of the libraries
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{metadata['variant']} cannot be written for {to} ({why}): choose another target."
+        ) from error
 
 
 def _trace(graph: Graph, side: int) -> torch.export.ExportedProgram:

@@ -98,7 +98,7 @@ def pictures() -> np.ndarray:
         Image.fromarray(draw.integers(0, 256, (7, 7, 3), np.uint8))
         .resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         .point(lambda level, n=n: int(90 + (level - 128) * (0.3 + n / 60)))
-        for n in range(48)
+        for n in draw.permutation(48)
     ]
     return np.stack([np.asarray(cloud) for cloud in clouds])
 
@@ -124,7 +124,11 @@ def pack(pictures: np.ndarray, tmp_path: Path, torch_as_it_was: None) -> Callabl
             settings = FitSettings.model_validate(fitted)
             share = [cell.score.top_share]
             computes = ScoreAsked(
-                method=method, settings=settings, fpr_limit=0.3, top_shares=share, maps=[]
+                method=method,
+                settings=settings,
+                fpr_limit=0.3,
+                top_shares=share,
+                maps=[cell.score.map],
             )
             if method == "gradient":
                 learner = detector_of(Method.GRADIENT)(pictures)
@@ -155,7 +159,7 @@ def pack(pictures: np.ndarray, tmp_path: Path, torch_as_it_was: None) -> Callabl
             "encoder": NAME,
             "map": one.score.map if alone and method != "gradient" else None,
             "score": one.score,
-            "threshold": {"rule": "normal_quantile", "quantile": 0.8},
+            "threshold": {"rule": "normal_quantile", "quantile": 0.5},
         }
         facts = Packed(
             study="small",
