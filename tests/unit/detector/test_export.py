@@ -17,7 +17,6 @@ from PIL import Image
 from aeflow.cli import main
 from aeflow.core.errors import CheckpointError, ConfigError
 from aeflow.core.files import sha256_file
-from aeflow.core.tensors import save_tensors
 from aeflow.core.types import Method
 from aeflow.detector.detector import Detector, Member, Packed
 from aeflow.detector.export import ENDINGS, NEEDED, WITHIN, Graph, export
@@ -176,7 +175,7 @@ def pack(pictures: np.ndarray, tmp_path: Path, torch_as_it_was: None) -> Callabl
             versions={"aeflow": "0"},
         )
         path = tmp_path / f"{name}.safetensors"
-        save_tensors(path, tensors, {"detector": facts.model_dump_json()})
+        Detector(facts, tensors).save(path, tensors)
         return path
 
     return write
