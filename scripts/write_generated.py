@@ -1,7 +1,8 @@
 """Write what is generated: config.default.yaml, config.schema.json, and the lock files.
 
 The locks hold the exact installed versions of what pyproject.toml asks for: requirements.lock with
-the extras `dev` and `export`, those of `docs` and `peers` what these add, if installed (`make docs peers`).
+the extras `dev` and `export`, those of `docs` and `peers` what these add, if installed (`make docs
+peers`).
 """
 
 import importlib.metadata

@@ -36,7 +36,7 @@ Target = Literal["onnx", "openvino", "torch"]
 Arrays = Mapping[str, Any]  # name -> (B,), of the map (B, S, S)
 Facts = dict[str, Any]
 Images = NDArray[np.float32]  # (B, 3, S, S)
-Found = tuple[dict[str, Tensor], dict[str, Tensor]]
+Found = tuple[dict[str, Tensor], Tensor | None]
 # What a target's file ends with, and the modules that write it and run it once.
 ENDINGS: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 NEEDED: dict[Target, tuple[str, ...]] = {
@@ -104,8 +104,7 @@ class Model(nn.Module):
             reconstruction = model.decoder.pixels(out.reconstruction)
             scores |= reconstruction_scores(image, reconstruction)
             maps[AnomalyMap.DIFFERENCE] = difference_map(image, reconstruction)
-        shown = {MAP: maps[self.wanted]} if self.wanted in maps else {}
-        return {str(name): each for name, each in scores.items()}, shown
+        return {str(name): each for name, each in scores.items()}, maps.get(str(self.wanted))
 
 
 class Whitened(nn.Module):
@@ -137,7 +136,7 @@ class Gradient(nn.Module):
         luma = (255 * image * self.luma).sum(1)
         gradient = luma.diff(dim=1).abs().mean((1, 2))
         low, high = str(GradientScore.LOW_GRADIENT), str(GradientScore.HIGH_GRADIENT)
-        return {high: gradient, low: -gradient}, {}
+        return {high: gradient, low: -gradient}, None
 
 
 class Graph(nn.Module):
@@ -167,7 +166,9 @@ class Graph(nn.Module):
             )
         self.constant, self.terms = detector.weighted()
         self.limit = detector.threshold.value
-        name = facts.judged.map if len(facts.members) == 1 else None
+        # Of a fusion each map on the scale of its validation normals, as Detector.examine has it.
+        scales = [each.map_scale for each in facts.members] if facts.fused else [(0.0, 1.0)]
+        self.scales = [scale and (scale[0], scale[1] - scale[0] or 1.0) for scale in scales]
         self.encoders, self.members = nn.ModuleDict(), nn.ModuleList()
         self.read = {name: list(source.shapes) for name, (source, _) in detector.encoders.items()}
         for encoder, (source, _) in detector.encoders.items():
@@ -178,7 +179,7 @@ class Graph(nn.Module):
             computes = each.computes
             fitted = computes.method != Method.GRADIENT
             self.members.append(
-                Model(scorer.module, computes, name) if fitted else Gradient()  # type: ignore[attr-defined]
+                Model(scorer.module, computes, each.map) if fitted else Gradient()  # type: ignore[attr-defined]
             )
         self.to("cpu").to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
@@ -201,7 +202,13 @@ class Graph(nn.Module):
         limit = torch.inf if self.limit is None else self.limit
         known = score.isfinite() & (self.limit is not None)
         label = torch.where(known, (score >= limit).long(), NONE)
-        return {SCORE: score, **found[0][1], LABEL: label}
+        scaled = [
+            (each - scale[0]) / scale[1]
+            for (_, each), scale in zip(found, self.scales, strict=True)
+            if each is not None and scale is not None
+        ]
+        shown = {MAP: torch.stack(scaled).mean(0)} if scaled else {}
+        return {SCORE: score, **shown, LABEL: label}
 
 
 def export(packed: Path, to: Target, out: Path | None = None) -> Exported:

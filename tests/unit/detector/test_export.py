@@ -17,6 +17,7 @@ from PIL import Image
 from aeflow.cli import main
 from aeflow.core.errors import CheckpointError, ConfigError
 from aeflow.core.files import sha256_file
+from aeflow.core.tensors import save_tensors
 from aeflow.core.types import Method
 from aeflow.detector.detector import Detector, Member, Packed
 from aeflow.detector.export import ENDINGS, NEEDED, WITHIN, Graph, export
@@ -149,15 +150,17 @@ def pack(pictures: np.ndarray, tmp_path: Path, torch_as_it_was: None) -> Callabl
             place = f"validation.member{number}"
             tensors |= {f"{place}.{k}": torch.from_numpy(v) for k, v in found.items()}
             asked = MemberAsked(name=f"seed{number}", method=method, score=cell.score)
-            members.append(Member(computes=computes, score=asked))
+            shown = None if method == "gradient" else cell.score.map
+            scale = shown and (-0.1 * number, 1.0 + number)
+            members.append(Member(computes=computes, score=asked, map=shown, map_scale=scale))
         alone = len(members) == 1
         one = members[0].score
         variant = {
             "method": one.method if alone else "fusion",
             "encoder": NAME,
-            "map": one.score.map if alone and method != "gradient" else None,
+            "map": members[0].map if alone else None,
             "score": one.score,
-            "threshold": {"rule": "normal_quantile", "quantile": 0.5},
+            "threshold": {"rule": "specificity", "specificity": 0.5},
         }
         facts = Packed(
             study="small",
@@ -175,7 +178,7 @@ def pack(pictures: np.ndarray, tmp_path: Path, torch_as_it_was: None) -> Callabl
             versions={"aeflow": "0"},
         )
         path = tmp_path / f"{name}.safetensors"
-        Detector(facts, tensors).save(path, tensors)
+        save_tensors(path, tensors, {"detector": facts.model_dump_json()})
         return path
 
     return write
@@ -274,7 +277,7 @@ def test_every_method_is_the_same_elsewhere_whatever_the_number_of_images(
     packed = pack(name)
     detector, pixels = Detector.load(packed), pictures[32:]
     ((path,), outputs, _) = export(packed, "onnx")
-    shown = [] if name in ("gradient", "ensemble") else ["anomaly_map"]
+    shown = [] if name == "gradient" else ["anomaly_map"]
     assert outputs == ["pred_score", *shown, "pred_label"]
     assert_same(of_onnx(path)[0], detector, pixels, 2e-4)
     assert_same(of_openvino(path)[0], detector, pixels, WITHIN["openvino"])
@@ -300,7 +303,7 @@ def test_each_target_runs_alone_and_says_where_it_comes_from(
         assert main(["export", str(packed), "--to", to, "--out", str(out)]) == 0
         said = capsys.readouterr().out
         assert f"{out}" in said
-        assert "image -> pred_score, pred_label; scores differ" in said
+        assert "image -> pred_score, anomaly_map, pred_label; scores differ" in said
         run, told = (
             of_torch(out, tmp_path)
             if to == "torch"
@@ -325,7 +328,7 @@ def test_each_target_runs_alone_and_says_where_it_comes_from(
             "64",
             "squash",
             "null",
-            "normal_quantile",
+            "specificity",
         ]
     assert {path.name for path in out.parent.iterdir()} == {
         "onnx.onnx",
