@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
 from aeflow.scoring.combine import pred_score
-from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.gallery import read_pictures
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study import cells
 from aeflow.study.asked import JudgeAsked
@@ -87,9 +87,9 @@ class Results:
     def gallery(
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Return the example images of a cell: see `aeflow.scoring.gallery.read_gallery`."""
+        """Return the test images of a cell: see `aeflow.scoring.gallery.read_pictures`."""
         cell = find_cell(self.study, dataset, variant, category, seed)
-        return read_gallery(self._path("gallery", cells.table_of(self.study, cell)))
+        return read_pictures(self._path("gallery", cells.table_of(self.study, cell)))
 
     def detector(
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None

@@ -23,6 +23,7 @@ def score_images(
     from aeflow.data.prepared import open_prepared
     from aeflow.methods.method import Scorer, detector_of
     from aeflow.scoring import score_images as scoring
+    from aeflow.scoring.gallery import write_gallery
     from aeflow.scoring.score_tables import write_scores
 
     prepared = open_prepared(images, index, masks)
@@ -34,10 +35,10 @@ def score_images(
         scorer = load_learner(asked, prepared.images, *files)
     else:
         scorer = detector_of(asked.method)(prepared.images)
-    table, pixel = scoring.score_images(prepared, scorer, asked.fpr_limit)
-    write_scores(scores, table)
-    scoring.save_gallery(gallery, prepared, scorer, table)
-    return {"pixel": pixel}
+    scored = scoring.score_images(prepared, scorer, asked.fpr_limit)
+    write_scores(scores, scored.table)
+    write_gallery(gallery, scored.gallery)
+    return {"pixel": scored.pixel}
 
 
 if __name__ == "__main__":

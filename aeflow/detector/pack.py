@@ -19,6 +19,7 @@ from aeflow.data.prepared import Prepared, open_prepared
 from aeflow.detector.detector import BATCH, Detector, EncoderFacts, Kind, Member, Packed
 from aeflow.methods.method import Rows
 from aeflow.scoring.combine import components
+from aeflow.scoring.score_images import MapScale
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study import cells
 from aeflow.study.asked import FuseAsked, JudgeAsked, MemberAsked, ScoreAsked
@@ -28,7 +29,6 @@ from aeflow.study.study import Study
 from aeflow.training.checkpoints import check_checkpoint
 
 logger = logging.getLogger(__name__)
-MAP_QUANTILE = 0.95
 # Of a score, between a study and its detector: sums in batches of another size, and a table's 7
 # digits.
 TOLERANCE = 1e-3
@@ -242,24 +242,16 @@ def _scan(
     Those of the detector's own maps, and of each member's.
     """
     found = np.empty(len(rows))
-    levels: list[list[Pair]] = [[] for _ in (None, *detector.facts.members)]
+    scales = [MapScale() for _ in (None, *detector.facts.members)]
     for first in range(0, len(rows), BATCH):
         batch = slice(first, first + BATCH)
         examined = detector.examine(prepared.images[rows[batch]])
         found[batch] = examined.table["pred_score"]
-        for each, known in zip((examined.maps, *examined.member_maps), levels, strict=True):
+        for each, scale in zip((examined.maps, *examined.member_maps), scales, strict=True):
             for one in () if each is None else each[gt_label[batch] == NORMAL]:
-                known.append((float(np.median(one)), float(one.max())))
-    own, *of_members = [_scale(each) for each in levels]
+                scale.update(one)
+    own, *of_members = [scale.compute() for scale in scales]
     return found, own, of_members
-
-
-def _scale(levels: list[Pair]) -> Scale:
-    """Return the scale of maps of which the median and the highest value are known."""
-    if not levels:
-        return None
-    medians, highest = np.array(levels).T
-    return float(np.median(medians)), float(np.quantile(highest, MAP_QUANTILE))
 
 
 def _validation(study: Study, cell: Cell, made_from: dict[str, str]) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from aeflow.core.errors import DataError
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
 from aeflow.display.figure import Caption, Drawing, nothing_to_draw
 from aeflow.questions.source import Source
@@ -62,46 +61,41 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     has no column.
 
     Raises:
-        DataError: the gallery shows an image that the score table lacks.
+        DataError: the gallery lacks an image of the score table.
     """
     (cell,), (run,) = source.cells, source.runs()
-    gallery, threshold = source.gallery(cell), run["threshold"]
+    threshold = run["threshold"]
     title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
-    if not len(gallery["image_id"]):
-        return nothing_to_draw(dataset, title, "There are no test images to show.")
     test = source.predictions(Split.TEST).get(dataset, {}).get(variant, {}).get(category)
     if test is None:
         return nothing_to_draw(dataset, title, str(run["reasons"]["image_auroc"]))
-    by_image = dict(zip(test.images["image_id"], test.score[:, 0], strict=True))
-    unknown = [name for name in gallery["image_id"] if name not in by_image]
-    if unknown:
-        raise DataError(
-            f"The score table lacks {unknown[0]}, which is in the gallery: run score_images again."
-        )
-    pred_score = np.array([by_image[name] for name in gallery["image_id"]])
-    cases = choose_cases(gallery["gt_label"], pred_score, threshold)
-    rows = [index for index, _ in cases]
+    gt_label, pred_score = test.labelled[0], test.score[:, 0]
+    cases = choose_cases(gt_label, pred_score, threshold)
+    if not cases:
+        return nothing_to_draw(dataset, title, "There are no test images to show.")
+    images = test.images.iloc[[row for row, _ in cases]].reset_index(drop=True)
+    gallery = source.gallery(cell, images["image_id"].tolist())
     judged = f"{source.study.map_of(dataset, variant)}_map"
     maps = {"difference": gallery.get("difference"), "anomaly map": gallery.get(judged)}
     shown = {title: values for title, values in maps.items() if values is not None}
-    scales = {title: scale_of(values[rows]) for title, values in shown.items()}
+    scales = {title: scale_of(values) for title, values in shown.items()}
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in shown else []
     titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
-    titles += ["mask"] if gallery["has_mask"][rows].any() else []
+    titles += ["mask"] if gallery["has_mask"].any() else []
     size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
     tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=size, layout=tight, dpi=_DPI)
     grid = figure.subplots(len(cases), len(titles), squeeze=False)
-    for axes, (index, why) in zip(grid, cases, strict=True):
+    for index, (axes, (row, why)) in enumerate(zip(grid, cases, strict=True)):
         _draw_row(dict(zip(titles, axes, strict=True)), gallery, shown, index, scales)
-        score = f"score {pred_score[index]:.4g}"
+        score = f"score {pred_score[row]:.4g}"
         if threshold is not None:
-            score += f" {'≥' if pred_score[index] >= threshold else '<'} {threshold:.4g}"
-        name = str(gallery["image_id"][index]).rsplit("/", 1)[-1]
+            score += f" {'≥' if pred_score[row] >= threshold else '<'} {threshold:.4g}"
+        name = images["image_id"][index].rsplit("/", 1)[-1]
         name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-        label = "\n".join([why, gallery["defect"][index], name, score.replace("-", "−")])
-        look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gallery["gt_label"][index])]}
+        label = "\n".join([why, images["defect"][index], name, score.replace("-", "−")])
+        look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gt_label[row])]}
         axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
     for axes, name in zip(grid[0], titles, strict=True):
         axes.set_title(name, loc="center", fontsize=9)
@@ -112,7 +106,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         bar.locator = MaxNLocator(2)  # a column has no space for three of five signs
         bar.ax.tick_params(labelsize=7)
     text = "".join(_EXPLAINED[name] for name in scales) + (
-        "One scale for all rows. Chosen by their score from the test images kept at scoring, "
+        "One scale for all rows. Chosen by their score, "
         "up to two of each kind; a score at or above the threshold calls an image anomalous."
     )
     return Drawing(figure, Caption(dataset, title, text))

@@ -15,7 +15,7 @@ from aeflow.core.types import Split
 from aeflow.display.table import METRICS, read_table
 from aeflow.judging.metrics import READINGS
 from aeflow.judging.over_seeds import over_seeds
-from aeflow.scoring.gallery import read_gallery
+from aeflow.scoring.gallery import read_pictures
 from aeflow.scoring.predictions import Predictions, read_predictions
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study.cards import PUBLISHED
@@ -165,10 +165,10 @@ class Source:
         self._declared("scores", [cell])
         return read_scores(self._path("scores", cell))
 
-    def gallery(self, cell: Cell) -> dict[str, Any]:
-        """Return the example images of a cell (aeflow.scoring.gallery)."""
+    def gallery(self, cell: Cell, images: Sequence[str]) -> dict[str, Any]:
+        """Return pictures of some test images of a cell (aeflow.scoring.gallery)."""
         self._declared("galleries", [cell])
-        return read_gallery(self._path("gallery", cell))
+        return read_pictures(self._path("gallery", cell), images)
 
     def trainings(self, cells: Sequence[Cell] | None = None) -> list[dict[str, Any]]:
         """Return what is known of trainings, of cells that have a result.

@@ -1,54 +1,27 @@
-"""The gallery: a few telling test images with reconstruction and maps.
+"""The gallery: small pictures of every test image of a cell, its reconstruction and its maps.
 
-Panels are drawn from it, so that they need neither checkpoint nor images nor torch.
+Panels are drawn from it and the page to browse is made from it, so that they need neither
+checkpoint nor images nor torch.
 """
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from aeflow.core.errors import DataError
 from aeflow.core.files import atomic_path
-from aeflow.core.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS
 
 SIDE, MAP_SIDE = 128, 64  # pixels of a picture and of a map, at most
-QUALITY = 90
-# JPEG strips: the pictures of all images one below the other. `difference` is gray, in 1/255.
-STRIPS = ("image", "reconstruction", "difference")
-
-
-def choose_images(test: pd.DataFrame) -> tuple[list[int], list[str]]:
-    """Return positions in the table of test scores, and why each was chosen.
-
-    For every score component: the two highest and the two lowest images of each class, and the
-    one of each class that is nearest to the middle between the classes' medians. Whatever the
-    weighting of the score, its extremes are then among them or close to them; the choice does
-    not depend on beta, so an edit of beta needs no new scoring. Nothing where there is no test.
-    """
-    reasons: dict[int, str] = {}
-    if test.empty:
-        return [], []
-    for name in test.columns.difference(list(SCORE_TABLE_COLUMNS), sort=False):
-        values = test[name].to_numpy(dtype=float)
-        classes = [np.flatnonzero(test["gt_label"] == label) for label in (NORMAL, ANOMALOUS)]
-        present = [rows for rows in classes if len(rows)]
-        middle = np.mean([np.median(values[rows]) for rows in present])
-        for rows in present:
-            order = rows[np.argsort(values[rows], kind="stable")]
-            nearest = rows[np.argmin(np.abs(values[rows] - middle))]
-            for position in order[:2]:
-                reasons.setdefault(int(position), f"lowest {name}")
-            for position in order[-2:]:
-                reasons.setdefault(int(position), f"highest {name}")
-            reasons.setdefault(int(nearest), f"borderline {name}")
-    positions = sorted(reasons)
-    return positions, [reasons[position] for position in positions]
+QUALITY = 85
+# Kept as files, JPEG or, of masks, PNG of one bit. `difference` is gray, in 1/255.
+FILES = ("image", "reconstruction", "difference", "mask")
+Arrays = dict[str, NDArray[Any]]
 
 
 def shrink(pictures: NDArray[Any], side: int = SIDE) -> NDArray[Any]:
@@ -64,29 +37,41 @@ def in_bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     return (255 * pictures.astype(np.float32)).round().astype(np.uint8)
 
 
-def write_gallery(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a gallery of K images; the same arrays give the same bytes.
+def as_file(picture: NDArray[Any]) -> bytes:
+    """Return a picture, (s, s, 3) or (s, s) in bytes, as JPEG; a mask of bool as PNG."""
+    file, image = io.BytesIO(), Image.fromarray(picture)
+    if image.mode == "1":
+        image.save(file, "PNG")
+    else:
+        image.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def write_gallery(path: Path, gallery: Mapping[str, Any]) -> None:
+    """Write a gallery of K images; the same content gives the same bytes.
 
     Args:
         path: an .npz file.
-        arrays: `image` uint8 (K, s, s, 3), `mask` bool (K, s, s), and any further arrays of
-            length K. With a decoder `reconstruction` uint8 (K, s, s, 3) and `difference` uint8
-            (K, s, s); other maps are `<name>_map`, float (K, h, w) in a resolution of their own.
+        gallery: `image_id` (K,), and of each name in `FILES` that there is K pictures `as_file`;
+            an empty file is a mask that is not known. Other maps are `<name>_map`, (K, h, w) in a
+            resolution of their own, kept in half precision. `<name>_scale`, also of the
+            difference: the median of the validation normals' maps, and what 95 % of them are
+            nowhere above; absent where there are no such normals.
     """
-    packed: dict[str, NDArray[Any]] = {}
-    for name, values in arrays.items():
-        if name in STRIPS and len(values):  # no JPEG has no rows
-            strip, jpeg = Image.fromarray(values.reshape(-1, *values.shape[2:])), io.BytesIO()
-            strip.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
-            packed[f"{name}_jpeg"] = np.frombuffer(jpeg.getvalue(), dtype=np.uint8)
+    packed: Arrays = {}
+    for name, values in gallery.items():
+        if name in FILES:
+            packed[name] = np.frombuffer(b"".join(values), dtype=np.uint8)
+            packed[f"{name}_ends"] = np.cumsum([len(file) for file in values], dtype=np.int64)
         else:
+            values = np.asarray(values)
             packed[name] = values.astype(np.float16) if name.endswith("_map") else values
     with atomic_path(path) as part:
         np.savez_compressed(part, allow_pickle=False, **packed)
 
 
-def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a gallery: as written, `difference` and each `<name>_map` as float, (K, s, s).
+def read_gallery(path: Path) -> dict[str, Any]:
+    """Read what `write_gallery` was given.
 
     Raises:
         DataError: the file is missing, or no gallery.
@@ -94,18 +79,65 @@ def read_gallery(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        for name in [name for name in STRIPS if f"{name}_jpeg" in arrays]:
-            strip = np.asarray(Image.open(io.BytesIO(arrays.pop(f"{name}_jpeg").tobytes())))
-            arrays[name] = strip.reshape(-1, strip.shape[1], *strip.shape[1:])
+        found: dict[str, Any] = {}
+        for name, values in arrays.items():
+            if name in FILES:
+                content, ends = values.tobytes(), arrays[f"{name}_ends"].tolist()
+                pairs = zip([0, *ends[:-1]], ends, strict=True) if ends else ()
+                found[name] = [content[start:end] for start, end in pairs]
+            elif not name.endswith("_ends"):
+                found[name] = values
+        known = len(found["image_id"])
+        wrong = [n for n, each in found.items() if n[-6:] != "_scale" and len(each) != known]
+        if wrong:
+            raise ValueError(f"{wrong[0]} has another length")
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: `dvc pull {path}`, or score again.") from error
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} is no gallery: score the images again.") from error
-    if "difference" in arrays:
-        arrays["difference"] = arrays["difference"] / 255
-    size = (arrays["image"].shape[1],) * 2
-    for name in [name for name in arrays if name.endswith("_map")]:
-        maps = [Image.fromarray(values) for values in arrays[name].astype(np.float32)]
-        large = [np.asarray(each.resize(size, Image.Resampling.BILINEAR)) for each in maps]
-        arrays[name] = np.stack(large)
-    return arrays
+    return found
+
+
+def read_pictures(path: Path, images: Sequence[str] | None = None) -> Arrays:
+    """Return the pictures of some images, or of all, as arrays of K, in the images' order.
+
+    Returns:
+        `image_id`; `image` and with a decoder `reconstruction`, uint8 (K, s, s, 3); with it
+        `difference`, and each `<name>_map`, float (K, s, s); `mask`, bool (K, s, s), and
+        `has_mask`, whether it is known.
+
+    Raises:
+        DataError: the file is missing, or no gallery; it lacks an image.
+    """
+    gallery = read_gallery(path)
+    known = {str(name): row for row, name in enumerate(gallery["image_id"])}
+    if lacking := [name for name in images or () if name not in known]:
+        raise DataError(f"{path} lacks {lacking[0]}: score the images again.")
+    rows = list(known.values()) if images is None else [known[name] for name in images]
+    found: Arrays = {"image_id": gallery["image_id"][rows]}
+    try:
+        for name in [name for name in FILES if name in gallery and name != "mask"]:
+            found[name] = _stacked([_decoded(gallery[name][row]) for row in rows])
+        side = found["image"].shape[1]
+        masks = [gallery["mask"][row] for row in rows]
+        empty = np.zeros((side, side), bool)
+        found["mask"] = _stacked([_decoded(mask) if mask else empty for mask in masks])
+        found["has_mask"] = np.array([bool(mask) for mask in masks], bool)
+        for name in [name for name in gallery if name.endswith("_map")]:
+            maps = [Image.fromarray(values) for values in gallery[name][rows].astype(np.float32)]
+            large = [each.resize((side, side), Image.Resampling.BILINEAR) for each in maps]
+            found[name] = _stacked([np.asarray(each) for each in large])
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(f"{path} is no gallery: score the images again.") from error
+    if "difference" in found:
+        found["difference"] = found["difference"] / 255
+    return found
+
+
+def _decoded(file: bytes) -> NDArray[Any]:
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image)
+
+
+def _stacked(pictures: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(pictures) if pictures else np.zeros((0, 1, 1), np.uint8)

@@ -13,7 +13,7 @@ from aeflow.judging.evaluation import judge_table
 from aeflow.report import contents
 from aeflow.scoring.combine import fused_table
 from aeflow.scoring.complexity import MEASURES
-from aeflow.scoring.gallery import write_gallery
+from aeflow.scoring.gallery import as_file, write_gallery
 from aeflow.scoring.score_tables import read_scores, write_scores
 from aeflow.study.cells import Cell, asked, path, reads, score_tables, trainings_of
 from aeflow.study.study import Study
@@ -69,7 +69,7 @@ def _write_cell(study: Study, cell: Cell) -> None:
         write_scores(scores, table)
         gallery = path(study, "gallery", cell)
         gallery.parent.mkdir(parents=True, exist_ok=True)
-        write_gallery(gallery, _gallery(table[table["split"] == "test"].iloc[::5]))
+        write_gallery(gallery, _gallery(table[table["split"] == "test"]))
     trainings = [_train(study, training) for training in trainings_of(study, cell)]
     _write(study, "scored", cell, None, {"pixel": {}})
     question = asked(study, "evaluate_scores", cell._asdict())
@@ -96,12 +96,13 @@ def _scores(cell: Cell, components: list[str]) -> pd.DataFrame:
 
 
 def _gallery(shown: pd.DataFrame) -> dict[str, Any]:
-    shape = (len(shown), 8, 8)
+    picture = as_file(np.zeros((8, 8, 3), np.uint8))
     return {
-        **{name: shown[name].to_numpy().astype(str) for name in ("image_id", "defect")},
-        **{"gt_label": shown["gt_label"].to_numpy(), "has_mask": np.zeros(len(shown), bool)},
-        **{"image": np.zeros((*shape, 3), np.uint8), "mask": np.zeros(shape, bool)},
-        "flow_map": np.random.default_rng(0).random(shape),
+        "image_id": shown["image_id"].to_numpy(dtype=str),
+        "image": [picture] * len(shown),
+        "mask": [b""] * len(shown),
+        "flow_map": np.random.default_rng(0).random((len(shown), 8, 8)),
+        "flow_scale": (0.5, 0.9),
     }
 
 

@@ -114,6 +114,8 @@ class FigureMemory(Memory):
             categories[category] = SeedScores(own[[*SCORE_TABLE_COLUMNS]], score)
         return found
 
-    def gallery(self, cell: Cell) -> Any:
+    def gallery(self, cell: Cell, images: Sequence[str]) -> Any:
         assert cell in self.cells
-        return self._gallery
+        known = list(self._gallery["image_id"])
+        rows = [known.index(name) for name in images]
+        return {name: values[rows] for name, values in self._gallery.items()}

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from matplotlib.image import AxesImage
 
-from aeflow.core.errors import DataError
 from aeflow.questions.panels import choose_cases, plot_panels
 from tests.unit.questions.memory import FigureMemory, make_run
 
@@ -51,10 +50,13 @@ def gallery():
 
 
 def source_of(gallery, threshold=0.5):
-    """The scores of the gallery's images, and of others before and after them."""
-    names = [f"tiles/{index:03d}" for index in (*range(-9, 12), *range(50, 60))]
-    table = pd.DataFrame({"image_id": names, "split": "test", "gt_label": 0, "defect": "good"})
-    table["score"] = np.random.default_rng(2).normal(size=len(names)).round(3)
+    """The scores of the gallery's images, in another order, after validation images."""
+    shuffled = np.random.default_rng(3).permutation(12)
+    columns = {name: gallery[name][shuffled] for name in ("image_id", "gt_label", "defect")}
+    table = pd.DataFrame({"split": "test"} | columns)
+    table["score"] = np.random.default_rng(2).normal(size=12).round(3)
+    others = table.assign(split="validation", image_id="tiles/x" + table["image_id"])
+    table = pd.concat([others, table], ignore_index=True)
     table.loc[table["image_id"] == "tiles/004", "score"] = 0.5
     return FigureMemory(make_run(threshold=threshold), scores=[table], gallery=gallery)
 
@@ -115,9 +117,3 @@ def test_what_there_is_not_has_no_column(gallery):
     assert [axes.get_title() for axes in grid[0]] == ["input", "anomaly map", "overlay"]
     figure = plot_panels(source_of(gallery, None), *COLUMN).figure
     assert all("≥" not in axes.get_ylabel() for axes in figure.axes)
-
-
-def test_an_image_without_scores_is_named(gallery):
-    gallery["image_id"][5] = "tiles/012"
-    with pytest.raises(DataError, match="lacks tiles/012"):
-        plot_panels(source_of(gallery), *COLUMN)

@@ -17,8 +17,8 @@ from aeflow.encoder.features import FeatureSource
 from aeflow.methods.aeflow import Detector
 from aeflow.models.losses import flow_nll
 from aeflow.scoring import score_images as scoring
-from aeflow.scoring.gallery import read_gallery
-from aeflow.scoring.score_images import save_gallery, score_images
+from aeflow.scoring.gallery import read_gallery, read_pictures, write_gallery
+from aeflow.scoring.score_images import Scored, score_images
 from tests.unit.tiny import SHARES, TinyStudy, tiny_settings
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def detector_on(tiny: TinyStudy) -> Detector:
     return detector
 
 
-def score(tiny: TinyStudy) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
+def score(tiny: TinyStudy) -> Scored:
     detector = detector_on(tiny)
     return score_images(tiny.prepared, detector, 0.3)
 
@@ -48,7 +48,7 @@ def score(tiny: TinyStudy) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
 def test_a_row_per_validation_and_test_image_with_its_own_scores(tiny: TinyStudy) -> None:
     detector = detector_on(tiny)
     before = {name: tensor.clone() for name, tensor in detector.module.state_dict().items()}
-    table, _ = score_images(tiny.prepared, detector, 0.3)
+    table = score_images(tiny.prepared, detector, 0.3).table
     assert all(torch.equal(before[name], t) for name, t in detector.module.state_dict().items())
     assert list(table.columns) == COLUMNS
     kept = [(number, row) for number, row in enumerate(tiny.rows) if row["split"] != "train"]
@@ -76,9 +76,9 @@ def test_a_row_per_validation_and_test_image_with_its_own_scores(tiny: TinyStudy
 def test_a_score_does_not_depend_on_the_batch(
     tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    whole, pixel = score(tiny)
+    whole, pixel, _ = score(tiny)
     monkeypatch.setattr(scoring, "BATCH", batch)
-    parts, pixel_parts = score(tiny)
+    parts, pixel_parts, _ = score(tiny)
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-5, atol=1e-8)
     for name, metrics in pixel.items():
         assert pixel_parts[name] == pytest.approx(metrics, rel=1e-5)
@@ -87,7 +87,7 @@ def test_a_score_does_not_depend_on_the_batch(
 def test_pixel_metrics_are_those_of_test_images_whose_mask_is_known(tiny: TinyStudy) -> None:
     """Three anomalous images have a mask; normal test images have an empty one."""
     detector = detector_on(tiny)
-    _, pixel = score_images(tiny.prepared, detector, 0.3)
+    pixel = score_images(tiny.prepared, detector, 0.3).pixel
     rows, truth = [], []
     for number, row in enumerate(tiny.rows):
         if row["split"] == "test" and (mask := tiny.mask(number)) is not None:
@@ -113,15 +113,15 @@ def test_pixel_metrics_are_those_of_test_images_whose_mask_is_known(tiny: TinySt
 
 
 def test_other_images_never_enter_the_pixel_metrics(tiny: TinyStudy) -> None:
-    _, before = score(tiny)
+    before = score(tiny).pixel
     draw = np.random.default_rng(4)
     for number, row in enumerate(tiny.rows):
         if row["split"] != "test" or row["defect"] == "NA":
             tiny.features[number] = draw.normal(size=tiny.features[number].shape) * 9
             tiny.images[number] = 255 - tiny.images[number]
-    assert score(tiny)[1] == before
+    assert score(tiny).pixel == before
     tiny.masks = tiny.masks[:0]
-    assert score(tiny)[1] == {}
+    assert score(tiny).pixel == {}
 
 
 @pytest.mark.parametrize("side", [32, 256])
@@ -131,12 +131,11 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
     tiny.masks = np.roll(tiny.masks.repeat(side // 32, 1).repeat(side // 32, 2), 1, axis=2)
     tiny.features = tiny.features.repeat(side // 32, 1).repeat(side // 32, 2)
     detector, prepared = detector_on(tiny), tiny.prepared
-    table, _ = score_images(prepared, detector, 0.3)
-    save_gallery(tmp_path / "g.npz", prepared, detector, table)
-    gallery = read_gallery(tmp_path / "g.npz")
+    scored = score_images(prepared, detector, 0.3)
+    write_gallery(tmp_path / "g.npz", scored.gallery)
+    gallery = read_pictures(tmp_path / "g.npz")
     rows = prepared.rows(Split.TEST)
     assert list(gallery["image_id"]) == list(prepared.index["image_id"].iloc[rows])
-    assert list(gallery["score_nll"]) == list(table["nll"][table["split"] == "test"])
     shown, step = min(side, 128), max(side // 128, 1)
     with torch.no_grad():
         images = detector._source.images(rows)
@@ -149,11 +148,19 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
     difference = (images - out.reconstruction).abs().mean(1, keepdim=True)
     for name, expected in (("image", images), ("reconstruction", out.reconstruction)):
         assert gallery[name].shape == (7, shown, shown, 3)
-        assert np.abs(gallery[name] / 255 - small(expected)).mean() < 0.03  # JPEG
+        assert np.abs(gallery[name] / 255 - small(expected)).mean() < 0.05  # JPEG
     assert np.abs(gallery["difference"] - small(difference)[..., 0]).mean() < 0.03
     for name in ("flow_map", "energy_map", "nll_map"):
         assert gallery[name].shape == (7, shown, shown)
     assert (gallery["nll_map"] != gallery["energy_map"]).any()
+    # Of validation normals: the median of their maps, and what 95 % of them are nowhere above.
+    normals = prepared.validation_normals
+    with torch.no_grad():
+        z = detector.module([detector._source.features(normals)[2]]).z[0]
+    energy = (z**2).mean(1).numpy() / 2
+    expected_scale = np.median(np.median(energy, (1, 2))), np.quantile(energy.max((1, 2)), 0.95)
+    scale = read_gallery(tmp_path / "g.npz")["energy_scale"]
+    assert scale == pytest.approx(expected_scale, rel=1e-4)
     for row, mask, known in zip(rows, gallery["mask"], gallery["has_mask"], strict=True):
         whole = prepared.mask(int(row))
         assert known == (whole is not None)
