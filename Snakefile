@@ -48,6 +48,7 @@ localrules:
     make_table,
     plot_figure,
     build_report,
+    build_browse,
 
 
 # Every small result by name: a job that failed is then missing, not forgotten.
@@ -67,3 +68,4 @@ rule all:
             ending=["svg", "png"],
         ),
         report=pattern("report"),
+        browse=pattern("browse"),

@@ -19,7 +19,7 @@ from aeflow.core.job import script
 # One `.dvc` per dataset and kind: DVC is slow with many.
 PAYLOAD = re.compile(
     r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+"
-    r"|results/[^/]+/(models|galleries)/[^/]+"
+    r"|results/[^/]+/(models|galleries)/[^/]+|results/[^/]+/browse/data"
 )
 RECORDS = Path(".snakemake/metadata")
 

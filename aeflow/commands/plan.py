@@ -85,7 +85,7 @@ def to_make(configs: Sequence[Path]) -> list[tuple[Path, str, str]]:
 def _benchmark(rule: str) -> str:
     """Return the pattern of a rule's benchmarks, which are called as its receipts."""
     if rule not in STEPS:
-        return f"results/*/benchmarks/{rule}{'' if rule == 'build_report' else '/*'}.tsv"
+        return f"results/*/benchmarks/{rule}{'' if rule.startswith('build_') else '/*'}.tsv"
     receipt = PATHS[STEPS[rule].receipt]
     folder = "results" if receipt.startswith("data/") else "results/{study}"
     return f"{folder}/benchmarks/{rule}/{receipt.split('/', 3)[3].removesuffix('json')}tsv"

@@ -34,14 +34,17 @@ from aeflow.data.image_files import ImageFacts
 from aeflow.data.intensity import Levels
 from aeflow.data.not_used import IMAGE, TABLE
 from aeflow.detector.detector import BATCH, Detector, Pixels
+from aeflow.display.browse import Cell, Group, Page, heat, write_page, write_pictures
+from aeflow.scoring.gallery import MAP_SIDE, as_file, shrink
 from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 Maps = Literal["none", "npy", "tiff"]
 NAME, STARTED, PAGE = "predictions.csv", ".predictions.part.csv", "predictions.html"
+BROWSED = "browse"  # the page's pictures
 COLUMNS = ("path", "pred_score", "p_value", "pred_label", "verdict")
 VERDICTS = {-1: "no threshold", 0: "normal", 1: "anomalous"}
-MOST, MOST_ON_PAGE = 640, 20_000  # pixels of a picture's longer side; images
+MOST = 640  # pixels of a picture's longer side
 HEAT, CONTOUR = np.array([255, 90, 0], np.float32), np.array([255, 255, 0], np.uint8)
 _FAR = 3.0  # ranges of the validation normals' scores beyond the highest
 
@@ -165,6 +168,7 @@ def predict(
     check_writable(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    browsed = out / BROWSED
     asked = {
         "detector": sha256_file(packed),
         "threshold": detector.threshold.value,
@@ -174,9 +178,13 @@ def predict(
     part, about = out / STARTED, out / ".predictions.json"
     header = [*COLUMNS, *detector.components, "warnings", "error"]
     done = _resume(part, about, asked, header)
-    left = [(n, image) for n, image in enumerate(images) if image.path not in done]
+    left = [image for image in images if image.path not in done]
     if done:
         logger.info("%d of %d images are there from an earlier call", len(done), len(images))
+    else:
+        with writing(browsed):
+            for left_over in browsed.glob("*.js"):
+                left_over.unlink()
     batches = [left[first : first + BATCH] for first in range(0, len(left), BATCH)]
     facts, levels = detector.facts, detector.facts.levels and Levels(*detector.facts.levels)
     write_json(about, asked)
@@ -190,19 +198,21 @@ def predict(
         if not done:
             table.writeheader()
         look = partial(_look, data=facts.data, levels=levels, pictures=pictures)
-        waiting = [pool.submit(look, image) for _, image in (batches[0] if batches else [])]
+        waiting = [pool.submit(look, image) for image in (batches[0] if batches else [])]
         for number, batch in enumerate(batches):
             looked = [future.result() for future in waiting]
+            first = len(done) + number * BATCH  # its place in the table
             after = batches[number + 1] if number + 1 < len(batches) else []
-            waiting = [pool.submit(look, image) for _, image in after]
-            rows: list[dict[str, Any]] = [{"path": guarded(image.path)} for _, image in batch]
-            drawn = []
+            waiting = [pool.submit(look, image) for image in after]
+            rows: list[dict[str, Any]] = [{"path": guarded(image.path)} for image in batch]
+            drawn, small = [], _Small(len(batch))
             for n, (values, one) in _examined(detector, looked):
                 seen = looked[n]
                 if isinstance(seen, str):
                     continue
+                small.add(n, seen.pixels, one, detector.facts.map_scale)
                 rows[n] |= _row(values, detector, seen.facts)
-                place = _place(batch[n][0] + 1, batch[n][1].path)
+                place = _place(first + n + 1, batch[n].path)
                 if one is not None and maps != "none":
                     _write_map(out / "maps" / f"{place}.{maps}", one)
                 if seen.shown is not None:
@@ -211,6 +221,8 @@ def predict(
                 if isinstance(why, str):
                     rows[n]["error"] = why
             list(pool.map(lambda given: _draw(detector, *given), drawn))
+            if pictures:
+                small.write(browsed, first)
             table.writerows(rows)
             file.flush()
             bar.update(len(batch))
@@ -350,48 +362,81 @@ def _draw(
     page = Image.new("RGB", (len(shown) * (width + 4) - 4, height + 18), "white")
     for place, each in enumerate(shown):
         page.paste(each, (place * (width + 4), 0))
-    told = f"{row['verdict']}  score {float(row['pred_score']):.4g}  p {float(row['p_value']):.3g}"
+    # No verdict: the page has a slider for the threshold.
+    told = f"score {float(row['pred_score']):.4g}  p {float(row['p_value']):.3g}"
     ImageDraw.Draw(page).text((2, height + 2), told, fill="black")
     with atomic_path(path) as part:
         page.save(part)
 
 
+class _Small:
+    """The small pictures of a batch of images, for the page."""
+
+    def __init__(self, count: int) -> None:
+        self._files: dict[str, list[bytes | None]] = {
+            kind: [None] * count for kind in ("image", "map")
+        }
+
+    def add(
+        self,
+        n: int,
+        pixels: Pixels,
+        anomaly_map: NDArray[np.float32] | None,
+        scale: tuple[float, float] | None,
+    ) -> None:
+        """Add an image, (S, S, 3), and its map, (S, S)."""
+        self._files["image"][n] = as_file(shrink(pixels[None])[0])
+        if anomaly_map is not None and scale is not None:
+            self._files["map"][n] = heat(shrink(anomaly_map[None], MAP_SIDE)[0], scale)
+
+    def write(self, folder: Path, first: int) -> None:
+        """Write them, of images from number `first` on."""
+        for kind, files in self._files.items():
+            write_pictures(folder, f"{kind}s", first, {kind: files})
+
+
 def _write_page(detector: Detector, table: Path, out: Path) -> None:
-    """Write a page to look at, which needs nothing but itself and `out`/overlays."""
+    """Write a page to look at, which needs nothing but itself and folders beside it."""
     facts, (gt_label, known) = detector.facts, detector.validation
-    rows: list[dict[str, Any]] = []
+    content: dict[str, list[Any]] = {name: [] for name in ("path", "warnings", "errors", "detail")}
+    scores: list[float | None] = []
     with table.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=1):
-            if number > MOST_ON_PAGE:
-                logger.info("no page to look at: it would have more than %d images", MOST_ON_PAGE)
-                return
             path = unguarded(row["path"])
             picture = f"overlays/{_place(number, path)}.png"
-            rows.append(
-                {
-                    "path": path,
-                    "score": float(row["pred_score"]) if row["pred_score"] else None,
-                    "p": float(row["p_value"]) if row["p_value"] else None,
-                    "warnings": row["warnings"],
-                    "error": row["error"],
-                    "overlay": picture if (out / picture).is_file() else None,
-                }
-            )
-    data = {
-        "variant": facts.variant,
-        "dataset": facts.dataset + ("" if facts.category == "all" else f", {facts.category}"),
-        "about": f"Study {facts.study}; {detector.told()}. The yellow line surrounds what is "
-        "higher than anywhere in the maps of 95 % of the validation normals. p: the share of the "
-        "validation normals that are as high.",
+            detail = picture if (out / picture).is_file() else None
+            for name, value in zip(
+                content, (path, row["warnings"], row["error"], detail), strict=True
+            ):
+                content[name].append(value)
+            scores.append(float(row["pred_score"]) if row["pred_score"] else None)
+    # A call that went on where another was ended began a file in the middle of a batch.
+    chunks = sorted(int(file.stem.rpartition("-")[2]) for file in (out / BROWSED).glob("images-*"))
+    label = facts.dataset + ("" if facts.category == "all" else f", {facts.category}")
+    images = ["image"] if chunks else []
+    maps = ["map"] if chunks and facts.map_scale is not None else []
+    judged = {
+        "test": [scores],
+        "validation": [known.tolist()],
+        "labels": gt_label.tolist(),
+        "beta": None,
         "threshold": detector.threshold.value,
-        "normals": known[gt_label == NORMAL].tolist(),
-        "anomalies": known[gt_label != NORMAL].tolist(),
-        "overlays": any(row["overlay"] for row in rows),
-        "rows": rows,
+        "reason": detector.threshold.reason,
     }
-    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
-    write_text(out / PAGE, page.replace("{{ data }}", text))
+    group = Group(facts.dataset, facts.category, label, "images", images, chunks, content)
+    cell = Cell(0, facts.variant, None, facts.variant, "maps", maps, judged)
+    page = Page(
+        title=f"{len(scores)} images, judged by {facts.variant} of {label}",
+        about=f"Study {facts.study}; {detector.told()}. Maps are orange where they are higher "
+        "than usual, yellow where they are higher than anywhere in the maps of 95 % of the normal "
+        "validation images. p: the share of the validation normals that are as high.",
+        id="path",
+        noun="Detector",
+        absent=f"The folder {BROWSED} with the pictures of this page is not beside it.",
+        groups=[group],
+        cells=[cell],
+    )
+    write_page(out / PAGE, out / BROWSED, page)
 
 
 def _summary(path: Path) -> Summary:

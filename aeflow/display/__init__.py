@@ -1,1 +1,1 @@
-"""How any table and any figure looks. No torch."""
+"""How any table, any figure and any page of images looks. No torch."""

@@ -165,8 +165,8 @@ class Source:
         self._declared("scores", [cell])
         return read_scores(self._path("scores", cell))
 
-    def gallery(self, cell: Cell, images: Sequence[str]) -> dict[str, Any]:
-        """Return pictures of some test images of a cell (aeflow.scoring.gallery)."""
+    def gallery(self, cell: Cell, images: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return pictures of some test images of a cell, or of all (aeflow.scoring.gallery)."""
         self._declared("galleries", [cell])
         return read_pictures(self._path("gallery", cell), images)
 

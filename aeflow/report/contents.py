@@ -15,7 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aeflow.core.files import read_json
 from aeflow.core.schema import load_yaml
+from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS, PUBLISHED
 from aeflow.study.cells import (
     STEPS,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from aeflow.questions.source import Source
 
 TEMPLATES = (Path("aeflow/report/report.html"), Path("aeflow/report/report.js"))
+BROWSER = Path("aeflow/display/browse.html")
 Missing = Mapping[Cell, str]
 Make = Callable[[str], "pd.DataFrame"]
 
@@ -251,6 +254,7 @@ PER_DATASET = (
     Entry("scores", "curves", ("metrics", "scores"), _first_seed, each=_columns),
     Entry("training", "curves", ("train",), _column, each=_columns),
 )
+BROWSE = Entry("browse", "", ("metrics", "scores", "galleries"))
 _ENTRIES = [*FIRST, *(e for question in QUESTIONS for e in question.entries), *PER_DATASET]
 TABLES = {entry.name: entry for entry in _ENTRIES if entry.each is None}
 FIGURES = {entry.name: entry for entry in _ENTRIES if entry.each is not None}
@@ -268,10 +272,18 @@ def inputs(study: Study, name: str, of: str = "") -> list[Path]:
     nothing to do.
     """
     entry = FIGURES[name] if of else TABLES[name]
-    cells = entry.cells(study, of)
-    found = [file for read in entry.reads for file in _files(study, read, cells)]
     style = [Path("aeflow/display/style.mplstyle")] if of else []
-    return list(dict.fromkeys([*found, *style]))
+    return list(dict.fromkeys([*_read(study, entry, of), *style]))
+
+
+def browse_inputs(study: Study) -> list[Path]:
+    """Return what the page of all test images is made from, galleries by their receipts."""
+    return list(dict.fromkeys([*_read(study, BROWSE), BROWSER]))
+
+
+def _read(study: Study, entry: Entry, of: str = "") -> list[Path]:
+    cells = entry.cells(study, of)
+    return [file for read in entry.reads for file in _files(study, read, cells)]
 
 
 def page_inputs(study: Study) -> list[Path]:
@@ -310,12 +322,23 @@ def _files(study: Study, read: str, cells: list[Cell]) -> list[Path]:
 
 
 def galleries(study: Study, name: str, of: str = "") -> list[Path]:
-    """Return the galleries that a figure, or the `page`, shows, whose receipts are its inputs."""
+    """Return the galleries that a figure, the `page` or `browse` shows, by receipts its inputs."""
     cells = example_cells(study)
     if name != "page":
-        entry = FIGURES[name]
+        entry = FIGURES.get(name, BROWSE)
         cells = entry.cells(study, of) if "galleries" in entry.reads else []
-    return list(dict.fromkeys(path(study, "gallery", table_of(study, cell)) for cell in cells))
+    own = [cell for cell in cells if study.variant(cell.variant).method != Method.FUSION]
+    return list(dict.fromkeys(path(study, "gallery", table_of(study, cell)) for cell in own))
+
+
+def missing_cells(study: Study, failures: Path) -> Missing:
+    """Return the cells without a result and why, of a list of failures."""
+    known, reasons = read_json(failures), {}
+    for absent in known["missing"]:
+        behind = dict.fromkeys(known["jobs"][number]["reason"] for number in absent["failed"])
+        reasons[Cell(*absent["table"])] = " ".join(behind) or "Not run."
+    cells = {cell: table_of(study, cell) for cell in study_cells(study)}
+    return {cell: reasons[table] for cell, table in cells.items() if table in reasons}
 
 
 def code_of(name: str) -> list[Path]:

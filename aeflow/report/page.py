@@ -36,7 +36,7 @@ from aeflow.report import contents
 from aeflow.report.answer import Answer, answers, question
 from aeflow.report.examples import KINDS, examples
 from aeflow.report.warned import Warned, warnings_of
-from aeflow.study.cells import Cell, jobs_of, path, study_cells, table_of
+from aeflow.study.cells import jobs_of, path, study_cells
 from aeflow.study.study import Study
 
 # A page of more has its largest figures beside it, as they lie in the study's folder.
@@ -187,13 +187,8 @@ def write_incomplete(study: Study, failures: Path) -> None:
             `warnings`, what the others warned of (`Warned`).
     """
     known = read_json(failures)
-    jobs = known["jobs"]
-    reasons = {}
-    for absent in known["missing"]:
-        behind = dict.fromkeys(jobs[number]["reason"] for number in absent["failed"])
-        reasons[Cell(*absent["table"])] = " ".join(behind) or "Not run."
-    cells = {cell: table_of(study, cell) for cell in study_cells(study)}
-    missing = {cell: reasons[table] for cell, table in cells.items() if table in reasons}
+    jobs, cells = known["jobs"], study_cells(study)
+    missing = contents.missing_cells(study, failures)
     make = contents.maker(study, missing)
     for name in contents.TABLES:
         files = (failures.with_name(f"{name}.{ending}") for ending in ("csv", "md", "tex"))

@@ -85,20 +85,37 @@ def pred_score(
     Raises:
         DataError: a component is missing, not finite, or cannot be standardised or corrected.
     """
+    total = np.zeros(len(table))
+    for weight, values in score_parts(table, method, score, statistics):
+        total += weight * values
+    return total
+
+
+def score_parts(
+    table: pd.DataFrame,
+    method: Method,
+    score: ScoreSettings,
+    statistics: pd.DataFrame | None = None,
+) -> list[tuple[float, Scores]]:
+    """Return what `pred_score` is the weighted sum of: the weight and the values, (N,), of each.
+
+    Two where beta weighs S_flow and S_recon, in that order, else one. Arguments and errors are
+    those of `pred_score`.
+    """
     if method == Method.FUSION:
-        return np.asarray(standardised_members(table, score, statistics).mean(axis=1))
+        return [(1.0, np.asarray(standardised_members(table, score, statistics).mean(axis=1)))]
     if method.peer or method == Method.GRADIENT:
         name = score.gradient if method == Method.GRADIENT else method.value
-        return _read(table, [name], score, statistics)[0]
+        return [(1.0, _read(table, [name], score, statistics)[0])]
     beta = score.beta if method == Method.AEFLOW else float(method.has_flow)
     weights = {_column(score.flow, score): beta, _column(score.reconstruction, score): 1 - beta}
     names = [name for name, weight in weights.items() if weight]
-    total = np.zeros(len(table))
+    parts = []
     for name, values in zip(names, _read(table, names, score, statistics), strict=True):
         if score.scaling == "standardised":
             values = standardise(values, values[_validation_normals(table)], name)
-        total += weights[name] * values
-    return total
+        parts.append((weights[name], values))
+    return parts
 
 
 def _column(name: str, score: ScoreSettings) -> str:

@@ -117,11 +117,11 @@ def read_pictures(path: Path, images: Sequence[str] | None = None) -> Arrays:
     found: Arrays = {"image_id": gallery["image_id"][rows]}
     try:
         for name in [name for name in FILES if name in gallery and name != "mask"]:
-            found[name] = _stacked([_decoded(gallery[name][row]) for row in rows])
+            found[name] = _stacked([as_array(gallery[name][row]) for row in rows])
         side = found["image"].shape[1]
         masks = [gallery["mask"][row] for row in rows]
         empty = np.zeros((side, side), bool)
-        found["mask"] = _stacked([_decoded(mask) if mask else empty for mask in masks])
+        found["mask"] = _stacked([as_array(mask) if mask else empty for mask in masks])
         found["has_mask"] = np.array([bool(mask) for mask in masks], bool)
         for name in [name for name in gallery if name.endswith("_map")]:
             maps = [Image.fromarray(values) for values in gallery[name][rows].astype(np.float32)]
@@ -134,7 +134,8 @@ def read_pictures(path: Path, images: Sequence[str] | None = None) -> Arrays:
     return found
 
 
-def _decoded(file: bytes) -> NDArray[Any]:
+def as_array(file: bytes) -> NDArray[Any]:
+    """Return the picture of a file of a gallery."""
     with Image.open(io.BytesIO(file)) as image:
         return np.asarray(image)
 

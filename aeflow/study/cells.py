@@ -58,6 +58,8 @@ PATHS = {
     "png": "results/{study}/figures/{figure}-{of}.png",
     "report": "results/{study}/report.html",
     "headline": "results/{study}/metrics.json",
+    "browse": "results/{study}/browse/index.html",
+    "browsed": "results/{study}/browse/data",
 }
 # What goes to DVC; everything else goes to git.
 PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")

@@ -11,8 +11,8 @@ from pathlib import Path
 ROOMS = (
     *("core", "study", "data", "encoder", "models", "methods", "training", "scoring", "judging"),
     *(
-        "detector",
         "display",
+        "detector",
         "questions",
         "report",
         "cluster",

@@ -54,7 +54,7 @@ def test_kind_12_a_study_of_many_categories_and_variants_has_short_plain_command
     said = many.snakemake("--dry-run", "--printshellcmds", overlay="many.json").stdout
     commands = re.findall(r"^Shell command: (python .*)$", said, re.MULTILINE)
     rules = {Path(command.split()[1]).stem for command in commands}
-    assert rules == {*STEPS, "make_table", "plot_figure", "build_report"}
+    assert rules == {*STEPS, "make_table", "plot_figure", "build_browse", "build_report"}
     (total,) = set(re.findall(r"^total +(\d+)$", said, re.MULTILINE))
     assert len(commands) == int(total) - 1, "of every job but `all`"
     trained = sum("train_model" in command for command in commands)

@@ -34,6 +34,8 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     assert "aeflow" not in results["image_auroc"].dropna().index
     main = (incomplete / "main.md").read_text()
     assert "Not all results are there of demo_textures/aeflow" in main
+    browsed = (incomplete / "browse/index.html").read_text()
+    assert '"demo_textures/brick/aeflow/seed0: ' in browsed
     page = (incomplete / "report.html").read_text()
     assert page.count("this machine has no mps; use auto") >= 2  # of the job, and of the cell
     assert "train_model" in page

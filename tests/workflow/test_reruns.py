@@ -13,7 +13,8 @@ from tests.workflow.conftest import CELL, Repository, digest
 
 Edit = Callable[[str, str, str], None]
 MODEL, SCORES = f"models/{CELL}.safetensors", f"scores/{CELL}.csv"
-AFTER_SCORING = {"fuse_scores", "evaluate_scores", "make_table", "plot_figure", "build_report"}
+AFTER_SCORING = {"fuse_scores", "evaluate_scores", "make_table", "plot_figure"}
+AFTER_SCORING |= {"build_browse", "build_report"}
 # Two categories, two seeds.
 OF_AEFLOW = {"train_model": 4, "score_images": 4}
 

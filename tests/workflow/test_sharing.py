@@ -116,6 +116,7 @@ def test_dvc_repro_runs_and_metrics_and_plots_show_the_study(copy: Shared) -> No
 def test_studies_that_are_not_tracked_never_show(copy: Shared) -> None:
     for name in (
         "results/demo/report.html",
+        "results/demo/browse/data/images0-0.js",
         "results/demo/models/demo_textures/brick/aeflow/seed0.safetensors",
         "results/demo/galleries/demo_textures/brick/aeflow/seed0.npz",
         "data/receipts/raw/other.json",

@@ -133,8 +133,9 @@ def report_incomplete(failed, described, warnings):
     except AeflowError as error:
         print(f"There is no report of what failed: {error}", file=sys.stderr)
         return None
-    command = [sys.executable, "scripts/build_report.py", "--study", str(STUDY_FILE)]
-    done = subprocess.run([*command, "--failures", str(failures)], check=False)
+    for rule in ("build_browse", "build_report"):
+        command = [sys.executable, f"scripts/{rule}.py", "--study", str(STUDY_FILE)]
+        done = subprocess.run([*command, "--failures", str(failures)], check=False)
     return str(failures.with_name("report.html")) if done.returncode == 0 else None
 
 
@@ -149,7 +150,7 @@ def failed_before(job, failed):
 
 
 def check_galleries():
-    """Check that the example images of figures and page are here, or that a job makes them.
+    """Check that the images of figures and pages are here, or that a job makes them.
 
     A gallery is no rule's input: Snakemake makes an absent input again with all it rests on, and a
     clone that judges again would train.
@@ -161,14 +162,15 @@ def check_galleries():
         shown = []
         if job.rule.name == "plot_figure":
             shown = contents.galleries(STUDY, job.wildcards.figure, job.wildcards.of)
-        elif job.rule.name == "build_report":
-            shown = contents.galleries(STUDY, "page")
+        elif job.rule.name in ("build_report", "build_browse"):
+            page = {"build_report": "page", "build_browse": "browse"}[job.rule.name]
+            shown = contents.galleries(STUDY, page)
         for path in shown:
             if str(path) not in made and not path.exists():
                 absent.add(str(path.parents[2]))
     if absent:
         raise DataError(
-            f"Example images are needed that are not here: `dvc pull {' '.join(sorted(absent))}` "
+            f"Pictures of test images are needed that are not here: `dvc pull {' '.join(sorted(absent))}` "
             "brings those of a study that was shared. To make them again instead, delete the "
             "receipts of their score tables (`.json`) and run the same."
         )

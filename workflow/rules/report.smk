@@ -1,4 +1,4 @@
-# The page of all that a study shows.
+# The page of all that a study shows, and the page of its test images.
 
 
 rule build_report:
@@ -21,3 +21,25 @@ rule build_report:
         "Build the report"
     shell:
         run("build_report")
+
+
+rule build_browse:
+    input:
+        strings(contents.browse_inputs(STUDY)),
+    output:
+        browse=pattern("browse"),
+        browsed=directory(pattern("browsed")),
+    log:
+        f"{RESULTS}/logs/build_browse.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/build_browse.tsv"
+    resources:
+        study=str(STUDY_FILE),
+    params:
+        code=code("build_browse"),
+        asked=SHOWN,
+        of="",
+    message:
+        "Build the page of all test images"
+    shell:
+        run("build_browse")

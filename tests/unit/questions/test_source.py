@@ -39,7 +39,7 @@ def test_what_an_entry_does_not_declare_is_refused(small):
         lambda: bare.metrics_of(CELL),
         lambda: bare.predictions(Split.TEST),
         lambda: bare.trainings(),
-        lambda: bare.gallery(CELL, []),
+        lambda: bare.gallery(CELL),
         lambda: bare.published(),
         lambda: bare.table("main"),
     ):
