@@ -146,6 +146,14 @@ class Examined(NamedTuple):
 class Detector:
     """Scores, p-values, verdicts and maps of new images; `load` reads one.
 
+    >>> folder = "results/demo/detectors"
+    >>> brick = Detector.load(f"{folder}/demo_textures-brick-recommended-seed0.safetensors")
+    >>> black = np.zeros((200, 300), np.uint8)  # a path or an image of PIL is as good
+    >>> brick.predictions([black])[["pred_label"]].to_dict("records")
+    [{'pred_label': 1}]
+    >>> brick.map(black).shape
+    (128, 128)
+
     Attributes:
         facts: where it comes from, and how it treats images.
         threshold: fitted on the validation images by the rule it was trained with, or by the last
@@ -272,7 +280,15 @@ class Detector:
         return component if alone else f"{member.score.name}.{component}"
 
     def operate(self, rule: ThresholdSettings) -> Threshold:
-        """Fit the threshold on the validation images again, by another rule."""
+        """Fit the threshold on the validation images again, by another rule.
+
+        >>> import aeflow
+        >>> demo = aeflow.load("results/demo")
+        >>> brick = demo.detector("demo_textures", "recommended", "brick")
+        >>> rule = ThresholdSettings(rule="normal_quantile", quantile=0.5)
+        >>> brick.operate(rule).value == np.quantile(brick.validation[1], 0.5)
+        True
+        """
         self.threshold = fit_threshold(*self.validation, rule)
         return self.threshold
 
