@@ -17,6 +17,7 @@
 # Here from the demo (`make demo`), whose detector of brick `aeflow pack` writes as one file.
 
 # %%
+# %matplotlib inline
 import os
 from pathlib import Path
 from zipfile import ZipFile
@@ -34,7 +35,7 @@ here = Path.cwd()
 os.chdir(next(place for place in (here, *here.parents) if (place / "Snakefile").exists()))
 packed = Path("results/demo/detectors/brick.safetensors")
 demo = aeflow.load("results/demo")
-pack(demo.study, Cell("demo_textures", "brick", "recommended", 0), packed)
+pack(demo.study, Cell("demo_textures", "brick", "recommended", 0), packed).told()
 
 # %% [markdown]
 # From here on the file is enough.
@@ -85,7 +86,7 @@ plt.show()
 # %%
 detector.operate(ThresholdSettings(rule="normal_quantile", quantile=0.9))
 print(detector.told())
-detector.predictions(photographs.values())["pred_label"].mean()
+detector.predictions(photographs.values())["pred_label"].tolist()
 
 # %% [markdown]
 # ## As scikit-learn's outlier detectors have it

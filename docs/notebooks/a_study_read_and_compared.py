@@ -18,6 +18,7 @@
 # is.
 
 # %%
+# %matplotlib inline
 import os
 from pathlib import Path
 
@@ -96,4 +97,4 @@ scores = brick["recommended"][test]
 normal, anomalous = (scores.loc[scores["gt_label"] == label, "pred_score"] for label in (0, 1))
 wins = (anomalous.to_numpy()[:, None] > normal.to_numpy()).mean()
 assert np.isclose(wins, results.loc[("recommended", "brick"), "image_auroc"].item(), atol=1e-6)
-wins
+float(wins)
