@@ -71,6 +71,7 @@ def pack_random(path: Path, method: str) -> None:
     settings = FitSettings.model_validate({"encoder": encoder, "training": training})
     score = {"flow": "local_energy_top", "map": "energy"}
     alone = {"method": method, "score": score}
+    member = {"score": alone | {"name": method}, "map": "energy"}
     facts = {"library": "timm", "architecture": BACKBONE}
     facts |= {"mean": str(list(IMAGENET_MEAN)), "sd": str(list(IMAGENET_SD))}
     weights = timm.create_model(BACKBONE).state_dict()
@@ -88,7 +89,7 @@ def pack_random(path: Path, method: str) -> None:
         {
             **dict.fromkeys(("study", "dataset", "category", "variant"), "bench"),
             "judged": alone | {"encoder": None, "map": "energy", "threshold": {}},
-            "members": [{"computes": computes, "score": alone | {"name": method}}],
+            "members": [member | {"computes": computes}],
             "encoders": {BACKBONE: facts},
             "data": {"image_size": SIDE},
             "levels": None,

@@ -285,9 +285,9 @@ class Detector:
         >>> import aeflow
         >>> demo = aeflow.load("results/demo")
         >>> brick = demo.detector("demo_textures", "recommended", "brick")
-        >>> rule = ThresholdSettings(rule="normal_quantile", quantile=0.5)
+        >>> rule = ThresholdSettings(rule="specificity", specificity=0.5)
         >>> brick.operate(rule)
-        Threshold(value=..., rule='normal_quantile', ...)
+        Threshold(value=..., rule='specificity', ...)
         """
         self.threshold = fit_threshold(*self.validation, rule)
         return self.threshold

@@ -35,7 +35,7 @@ here = Path.cwd()
 os.chdir(next(place for place in (here, *here.parents) if (place / "Snakefile").exists()))
 packed = Path("results/demo/detectors/brick.safetensors")
 demo = aeflow.load("results/demo")
-pack(demo.study, Cell("demo_textures", "brick", "recommended", 0), packed).told()
+pack(demo.study, Cell("demo_textures", "brick", "recommended", 0), packed).detector.told()
 
 # %% [markdown]
 # From here on the file is enough.
@@ -84,7 +84,7 @@ plt.show()
 # The threshold is fitted on the validation images. Here: nine of ten normal images are to pass.
 
 # %%
-detector.operate(ThresholdSettings(rule="normal_quantile", quantile=0.9))
+detector.operate(ThresholdSettings(rule="specificity", specificity=0.9))
 print(detector.told())
 detector.predictions(photographs.values())["pred_label"].tolist()
 

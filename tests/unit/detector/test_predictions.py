@@ -45,12 +45,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             encoder=None,
             map=None,
             score=score,
-            threshold=ThresholdSettings(rule="normal_quantile"),
+            threshold=ThresholdSettings(rule="specificity"),
         ),
         members=[
             {
                 "computes": computes,
                 "score": MemberAsked(name="gradient", method="gradient", score=score),
+                "map": None,
             }
         ],
         encoders={},
