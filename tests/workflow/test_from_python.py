@@ -65,7 +65,7 @@ def test_the_code_of_the_page_runs(packed: Path) -> None:
 def test_a_figure_that_is_not_there_is_told(packed: Path) -> None:
     study = aeflow.load("results/demo")
     assert isinstance(study.plot("roc", "demo_textures"), Figure)
-    with pytest.raises(DataError, match=r"has no figure 'rock', but variants, .*, roc, "):
+    with pytest.raises(DataError, match=r"has no figure 'rock', but .*roc"):
         study.plot("rock")
     with pytest.raises(DataError, match="'panels' is there of: demo_textures, brick, aeflow"):
         study.plot("panels", "demo_textures")
