@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aeflow.core.errors import DataError
+from aeflow.report import contents
 from aeflow.scoring.combine import pred_score
 from aeflow.scoring.gallery import read_pictures
 from aeflow.scoring.score_tables import read_scores
@@ -16,6 +17,8 @@ from aeflow.study.cells import Cell, find_cell
 from aeflow.study.study import Study, read_study
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aeflow.detector.detector import Detector
 
 
@@ -29,7 +32,11 @@ def load(folder: Path | str) -> "Results":
 
 
 class Results:
-    """Tables, scores, pictures and detectors of a study. Paths are seen from its repository.
+    """Tables, scores, figures and detectors of a study. Paths are seen from its repository.
+
+    >>> demo = load("results/demo")
+    >>> demo.tables
+    ['ablations', 'categories', ..., 'weighting']
 
     Attributes:
         study: the validated configuration.
@@ -49,6 +56,10 @@ class Results:
     def table(self, name: str) -> pd.DataFrame:
         """Return a table of the report, such as `main` or `comparison`, shares between 0 and 1.
 
+        >>> main = load("results/demo").table("main")
+        >>> main.loc[main["variant"] == "recommended", "image_auroc_mean"].item() > 0.8
+        True
+
         Raises:
             DataError: there is no such table.
         """
@@ -60,6 +71,10 @@ class Results:
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
     ) -> pd.DataFrame:
         """Return the validation and test images of a cell: identity, components, `pred_score`.
+
+        >>> scores = load("results/demo").scores("demo_textures", "recommended", "brick")
+        >>> scores.groupby("split")["gt_label"].max().to_dict()
+        {'test': 1, 'validation': 0}
 
         Args:
             dataset: its name in the study.
@@ -91,10 +106,45 @@ class Results:
         cell = find_cell(self.study, dataset, variant, category, seed)
         return read_pictures(self._path("gallery", cells.table_of(self.study, cell)))
 
+    def plot(self, name: str, *of: str) -> "Figure":
+        """Return a figure of the report, drawn from the study's files.
+
+        >>> roc = load("results/demo").plot("roc")
+        >>> panels = load("results/demo").plot("panels", "demo_textures", "brick", "aeflow")
+        >>> panels.savefig("panels.pdf")
+
+        Args:
+            name: such as `roc`, `panels`, `scores` or `training`.
+            of: a dataset; of some figures a dataset, a category and a variant. Not needed where
+                there is only one.
+
+        Raises:
+            DataError: the study has no such figure, or what it is made from is missing.
+        """
+        there = [words for figure, words in contents.figures(self.study) if figure == name]
+        if not there:
+            known = ", ".join(dict.fromkeys(figure for figure, _ in contents.figures(self.study)))
+            raise DataError(f"The study {self.study.study} has no figure '{name}', but {known}.")
+        wanted = "+".join(of) or (there[0] if len(there) == 1 else "")
+        if wanted not in there:
+            known = "; ".join(words.replace("+", ", ") for words in there)
+            raise DataError(f"The figure '{name}' is there of: {known}.")
+        return contents.draw(self.study, name, wanted).figure
+
     def detector(
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
     ) -> "Detector":
-        """Return what was trained, for new images; `aeflow pack` makes a file of the same."""
+        """Return what was trained, for new images; `aeflow pack` makes a file of the same.
+
+        >>> import numpy as np
+        >>> detector = load("results/demo").detector("demo_textures", "recommended", "brick")
+        >>> detector.predict([np.zeros((200, 300), np.uint8)])  # black, which no brick is
+        array([-1])
+
+        Raises:
+            ConfigError: there is no such cell.
+            DataError, CheckpointError: something that it needs is not here (`dvc pull`).
+        """
         from aeflow.detector.detector import Detector  # torch
         from aeflow.detector.pack import collect
 

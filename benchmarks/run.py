@@ -16,7 +16,7 @@ import pandas as pd
 from aeflow.core.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPICS = ("startup", "preparation", "tensors", "evaluation", "grid")
+TOPICS = ("startup", "preparation", "tensors", "evaluation", "grid", "detector")
 PACKAGES = ("aeflow", "FrEIA", "numpy", "pillow", "scikit-learn", "timm", "torch")
 HEADERS = ("benchmark", "ours", "reference", "ratio", "lowest", "highest", "share of peak")
 NOTES = """\

@@ -1,5 +1,6 @@
 """A detector: one file with all that a new image needs, and what it says of images."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from io import BytesIO
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from aeflow.core.errors import AeflowError, DataError
 from aeflow.core.schema import Strict
-from aeflow.core.tensors import read_facts, read_tensors
+from aeflow.core.tensors import read_facts, read_tensors, save_tensors
 from aeflow.core.text import one_line
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.decode import decode_image
@@ -154,6 +155,14 @@ class Term(NamedTuple):
 class Detector:
     """Scores, p-values, verdicts and maps of new images; `load` reads one.
 
+    >>> folder = "results/demo/detectors"
+    >>> brick = Detector.load(f"{folder}/demo_textures-brick-recommended-seed0.safetensors")
+    >>> black = np.zeros((200, 300), np.uint8)  # a path or an image of PIL is as good
+    >>> brick.predictions([black])[["pred_label"]].to_dict("records")
+    [{'pred_label': 1}]
+    >>> brick.map(black).shape
+    (128, 128)
+
     Attributes:
         facts: where it comes from, and how it treats images.
         threshold: fitted on the validation images by the rule it was trained with, or by the last
@@ -189,7 +198,8 @@ class Detector:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path} is missing: `aeflow pack` makes a detector.")
-        told = read_facts(path).get("detector")
+        written = read_facts(path)
+        told = written.get("detector")
         if told is None:
             raise DataError(f"{path} is no detector: `aeflow pack` makes one of a variant.")
         try:
@@ -202,8 +212,11 @@ class Detector:
                 f"{path} was packed by another version of aeflow, or changed ({why}): pack it "
                 "again."
             ) from error
+        tensors = read_tensors(path)
+        if (known := written.get("sha256")) and known != digest_of(told, tensors):
+            raise DataError(f"{path} is not as it was packed: copy it again, or pack it again.")
         try:
-            detector = cls(facts, read_tensors(path))
+            detector = cls(facts, tensors)
             # Parts that do not fit are told now, not amid images.
             made = set(detector.examine(detector._images[:1]).table.columns)
             if lacking := made ^ {"pred_score", "p_value", "pred_label", *detector.components}:
@@ -214,6 +227,11 @@ class Detector:
         except Exception as error:  # torch and the encoders' libraries raise whatever they do
             why = one_line(f"{type(error).__name__}: {error}")[:200]
             raise DataError(f"{path} is no whole detector ({why}): pack it again.") from error
+
+    def save(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Write what `load` reads, of the tensors that it was made of."""
+        told = self.facts.model_dump_json()
+        save_tensors(path, dict(tensors), {"detector": told, "sha256": digest_of(told, tensors)})
 
     def _build(self, tensors: Mapping[str, Tensor]) -> list[Scorer]:
         """Build what scores the images of `_images`; one pass of an encoder serves all members."""
@@ -273,7 +291,15 @@ class Detector:
         return component if alone else f"{member.score.name}.{component}"
 
     def operate(self, rule: ThresholdSettings) -> Threshold:
-        """Fit the threshold on the validation images again, by another rule."""
+        """Fit the threshold on the validation images again, by another rule.
+
+        >>> import aeflow
+        >>> demo = aeflow.load("results/demo")
+        >>> brick = demo.detector("demo_textures", "recommended", "brick")
+        >>> rule = ThresholdSettings(rule="specificity", specificity=0.5)
+        >>> brick.operate(rule)
+        Threshold(value=..., rule='specificity', ...)
+        """
         self.threshold = fit_threshold(*self.validation, rule)
         return self.threshold
 
@@ -410,6 +436,16 @@ class Detector:
             DataError: there is no threshold.
         """
         return np.where(self.decision_function(images) <= 0, -1, 1)
+
+
+def digest_of(told: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a detector's content: of a flipped bit nothing else would tell."""
+    digest = hashlib.sha256(told.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _here(settings: FitSettings) -> FitSettings:

@@ -13,7 +13,7 @@ from torch import Tensor
 from aeflow.core.errors import CheckpointError, ConfigError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import check_made, read_receipt, versions
-from aeflow.core.tensors import read_facts, read_tensors, save_tensors
+from aeflow.core.tensors import read_facts, read_tensors
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.prepared import Prepared, open_prepared
 from aeflow.detector.detector import BATCH, Detector, EncoderFacts, Kind, Member, Packed
@@ -113,7 +113,7 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Packing:
             "%s is not here (`dvc pull`): the scores were not compared with the study's, and %s.",
             *(arrays, lacks),
         )
-    save_tensors(target, tensors, {"detector": detector.facts.model_dump_json()})
+    detector.save(target, tensors)
     return Packing(detector, images, apart)
 
 

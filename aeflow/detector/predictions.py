@@ -1,20 +1,23 @@
 """Any number of images through a detector: a table, pictures and maps in a folder."""
 
 import csv
-import io
+import hashlib
 import json
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
+from fcntl import LOCK_EX, LOCK_NB, flock
+from io import SEEK_END, TextIOWrapper
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import tqdm
 
 from aeflow.core.errors import ConfigError, DataError
@@ -23,20 +26,16 @@ from aeflow.core.files import (
     check_writable,
     sha256_file,
     write_json,
-    write_text,
     writing,
 )
 from aeflow.core.text import guarded, one_line, unguarded
 from aeflow.core.types import NORMAL
-from aeflow.data.archives import is_hidden, open_zip, read_member
-from aeflow.data.decode import decode_image, on_image, show_image
 from aeflow.data.image_files import ImageFacts
-from aeflow.data.intensity import Levels
-from aeflow.data.not_used import IMAGE, TABLE
-from aeflow.detector.detector import BATCH, Detector, Pixels
+from aeflow.detector.detector import Detector, Pixels
+from aeflow.detector.new_images import Found, Looked, find_images, look_ahead
+from aeflow.detector.overlays import draw_overlay
 from aeflow.display.browse import Cell, Group, Page, heat, write_page, write_pictures
 from aeflow.scoring.gallery import MAP_SIDE, as_file, shrink
-from aeflow.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
 Maps = Literal["none", "npy", "tiff"]
@@ -44,16 +43,8 @@ NAME, STARTED, PAGE = "predictions.csv", ".predictions.part.csv", "predictions.h
 BROWSED = "browse"  # the page's pictures
 COLUMNS = ("path", "pred_score", "p_value", "pred_label", "verdict")
 VERDICTS = {-1: "no threshold", 0: "normal", 1: "anomalous"}
-MOST = 640  # pixels of a picture's longer side
-HEAT, CONTOUR = np.array([255, 90, 0], np.float32), np.array([255, 255, 0], np.uint8)
+LINE_EVERY = 30.0  # seconds
 _FAR = 3.0  # ranges of the validation normals' scores beyond the highest
-
-
-class Found(NamedTuple):
-    """An image that was asked for."""
-
-    path: str  # as it stands in the table
-    read: Callable[[], bytes]
 
 
 class Summary(NamedTuple):
@@ -62,86 +53,6 @@ class Summary(NamedTuple):
     images: int
     anomalous: int
     unreadable: int
-
-
-def find_images(places: Sequence[str]) -> list[Found]:
-    """Return the images of files, folders, patterns, zip archives and tables, in their order.
-
-    Of folders and archives those with the ending of an image, or with none; of a table (.csv,
-    .tsv) those in its column `path`, seen from the table's folder.
-
-    Raises:
-        DataError: a place is not there, cannot be read, or has no images.
-    """
-    found: dict[str, Found] = {}
-    for place in places:
-        there = list(_of_place(place))
-        if not there:
-            raise DataError(
-                f"{place} has no images: nothing there ends like one (.png, .dcm, ...)."
-            )
-        found |= {image.path: image for image in there}
-    return list(found.values())
-
-
-def _of_place(place: str) -> Iterator[Found]:
-    path = Path(place)
-    if path.is_dir():
-        names = []
-        for parent, folders, files in os.walk(path):
-            folders[:] = [name for name in folders if not is_hidden(name)]
-            names += [Path(parent, name) for name in files if not is_hidden(name)]
-        yield from (_file(file) for file in sorted(names) if _is_image(file.name))
-    elif not path.exists():
-        wild, anchor = re.search(r"[*?[]", place), path.anchor
-        pattern = place.removeprefix(anchor)
-        matching = sorted(map(str, Path(anchor or ".").glob(pattern))) if wild else []
-        if not matching:
-            raise DataError(
-                f"{place} is not there: give images, folders, patterns, a zip or a csv."
-            )
-        for name in matching:
-            yield from _of_place(name)
-    elif TABLE.fullmatch(place):
-        yield from _listed(path)
-    elif place.lower().endswith(".zip"):
-        archive = open_zip(path)  # held open for as long as its images are read
-        for member in archive.infolist():
-            if (
-                not member.is_dir()
-                and not is_hidden(member.filename)
-                and _is_image(member.filename)
-            ):
-                yield Found(
-                    f"{place}/{member.filename}", partial(read_member, archive, member.filename)
-                )
-    else:
-        yield _file(path)
-
-
-def _file(path: Path) -> Found:
-    return Found(path.as_posix(), path.read_bytes)
-
-
-def _is_image(name: str) -> bool:
-    return IMAGE.fullmatch(name) is not None or "." not in name.rpartition("/")[2]
-
-
-def _listed(path: Path) -> Iterator[Found]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = csv.DictReader(io.StringIO(text), delimiter=separator)
-        if "path" not in (table.fieldnames or []):
-            raise DataError(
-                f"{path} has no column 'path', but {', '.join(table.fieldnames or ['nothing'])}."
-            )
-        for row in table:
-            name = unguarded((row["path"] or "").strip())
-            if name:
-                yield _file(path.parent / name)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.") from error
 
 
 def predict(
@@ -162,70 +73,45 @@ def predict(
 
     Raises:
         DataError: there are no images, or `out` cannot be written.
-        ConfigError: `out` was begun with another detector or another threshold.
+        ConfigError: `out` was begun with another detector, another threshold or other images.
     """
     images = find_images(places)
     check_writable(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    browsed = out / BROWSED
+    paths = "\n".join(image.path for image in images)
     asked = {
         "detector": sha256_file(packed),
         "threshold": detector.threshold.value,
         "maps": maps,
         "pictures": pictures,
+        "images": hashlib.sha256(paths.encode()).hexdigest(),
     }
     part, about = out / STARTED, out / ".predictions.json"
     header = [*COLUMNS, *detector.components, "warnings", "error"]
-    done = _resume(part, about, asked, header)
-    left = [image for image in images if image.path not in done]
-    if done:
-        logger.info("%d of %d images are there from an earlier call", len(done), len(images))
-    else:
-        with writing(browsed):
-            for left_over in browsed.glob("*.js"):
-                left_over.unlink()
-    batches = [left[first : first + BATCH] for first in range(0, len(left), BATCH)]
-    facts, levels = detector.facts, detector.facts.levels and Levels(*detector.facts.levels)
-    write_json(about, asked)
     with (
         writing(part),
-        part.open("a", encoding="utf-8", newline="") as file,
+        part.open("a+b") as begun,
+        TextIOWrapper(begun, encoding="utf-8", newline="") as file,
         ThreadPoolExecutor(2) as pool,
-        tqdm(total=len(images), initial=len(done), disable=None, unit="image") as bar,
     ):
+        done = _resume(begun, about, asked, header)
         table = csv.DictWriter(file, header, lineterminator="\n")
-        if not done:
+        if begun.tell():
+            logger.info("%d of %d images are there from an earlier call", done, len(images))
+        else:
             table.writeheader()
-        look = partial(_look, data=facts.data, levels=levels, pictures=pictures)
-        waiting = [pool.submit(look, image) for image in (batches[0] if batches else [])]
-        for number, batch in enumerate(batches):
-            looked = [future.result() for future in waiting]
-            first = len(done) + number * BATCH  # its place in the table
-            after = batches[number + 1] if number + 1 < len(batches) else []
-            waiting = [pool.submit(look, image) for image in after]
-            rows: list[dict[str, Any]] = [{"path": guarded(image.path)} for image in batch]
-            drawn, small = [], _Small(len(batch))
-            for n, (values, one) in _examined(detector, looked):
-                seen = looked[n]
-                if isinstance(seen, str):
-                    continue
-                small.add(n, seen.pixels, one, detector.facts.map_scale)
-                rows[n] |= _row(values, detector, seen.facts)
-                place = _place(first + n + 1, batch[n].path)
-                if one is not None and maps != "none":
-                    _write_map(out / "maps" / f"{place}.{maps}", one)
-                if seen.shown is not None:
-                    drawn.append((out / "overlays" / f"{place}.png", seen.shown, rows[n], one))
-            for n, why in enumerate(looked):
-                if isinstance(why, str):
-                    rows[n]["error"] = why
-            list(pool.map(lambda given: _draw(detector, *given), drawn))
-            if pictures:
-                small.write(browsed, first)
-            table.writerows(rows)
-            file.flush()
-            bar.update(len(batch))
+            with writing(out / BROWSED):
+                for left_over in (out / BROWSED).glob("*.js"):
+                    left_over.unlink()
+        with closing(_Progress(len(images), done)) as progress:
+            for batch in look_ahead(images[done:], detector.facts, pictures, pool):
+                rows, small = _judge(detector, batch, progress.done + 1, out, maps, pool)
+                if pictures:
+                    small.write(out / BROWSED, progress.done)
+                table.writerows(rows)
+                file.flush()
+                progress.add(len(batch))
     _write_page(detector, part, out)
     with writing(out / NAME):
         part.replace(out / NAME)
@@ -233,14 +119,71 @@ def predict(
     return _summary(out / NAME)
 
 
-def _examined(
-    detector: Detector, looked: list["_Looked | str"]
-) -> Iterator[tuple[int, tuple[dict[str, Any], NDArray[np.float32] | None]]]:
-    """Yield position, row and map of each image that can be used.
+class _Progress:
+    """How many images are done: a bar on a terminal, in a log a line now and then."""
 
-    Why another cannot is put in its place. One without a score must not take its batch with it.
+    def __init__(self, total: int, done: int) -> None:
+        self.done, self._begun, self._total = done, done, total
+        self._bar = tqdm(total=total, initial=done, disable=None, unit="image")
+        self._start = self._told = time.monotonic()
+
+    def add(self, images: int) -> None:
+        self.done += images
+        self._bar.update(images)
+        now = time.monotonic()
+        if self._bar.disable and now - self._told >= LINE_EVERY and self.done < self._total:
+            self._told = now
+            rate = (self.done - self._begun) / (now - self._start)
+            left = tqdm.format_interval((self._total - self.done) / rate)
+            told = "%d of %d images, %.1f per second, %s left"
+            logger.info(told, self.done, self._total, rate, left)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _judge(
+    detector: Detector,
+    batch: list[tuple[Found, Looked | str]],
+    first: int,
+    out: Path,
+    maps: Maps,
+    pool: Executor,
+) -> "tuple[list[dict[str, Any]], _Small]":
+    """Return rows and small pictures of a batch, its first row `first`; write maps, overlays."""
+    rows: list[dict[str, Any]] = []
+    small = _Small(len(batch))
+    drawn: list[Future[None]] = []
+    said = _examined(detector, [looked for _, looked in batch])
+    for number, (image, looked), found in zip(count(first), batch, said, strict=False):
+        rows.append({"path": guarded(image.path)})
+        if isinstance(looked, str) or isinstance(found, str):
+            rows[-1]["error"] = found
+            continue
+        values, anomaly_map = found
+        small.add(len(rows) - 1, looked.pixels, anomaly_map, detector.facts.map_scale)
+        rows[-1] |= _row(values, detector, looked.facts)
+        place = _place(number, image.path)
+        if anomaly_map is not None and maps != "none":
+            _write_map(out / "maps" / f"{place}.{maps}", anomaly_map)
+        if looked.shown is not None:
+            picture = out / "overlays" / f"{place}.png"
+            given = (picture, looked.shown, anomaly_map, detector.facts, rows[-1])
+            drawn.append(pool.submit(draw_overlay, *given))
+    for each in drawn:
+        each.result()
+    return rows, small
+
+
+def _examined(
+    detector: Detector, looked: list[Looked | str]
+) -> list[tuple[dict[str, Any], NDArray[np.float32] | None] | str]:
+    """Return values and map of each image, or why it has none.
+
+    One without a score must not take its batch with it.
     """
     pixels = {n: each.pixels for n, each in enumerate(looked) if not isinstance(each, str)}
+    found: dict[int, tuple[dict[str, Any], NDArray[np.float32] | None] | str] = {}
     groups = [list(pixels)] if pixels else []
     while groups:
         group = groups.pop()
@@ -248,55 +191,43 @@ def _examined(
             table, maps, _ = detector.examine(np.stack([pixels[n] for n in group]))
         except DataError as error:
             if len(group) > 1:
-                groups += [[n] for n in reversed(group)]
+                groups += [[n] for n in group]
             else:
-                looked[group[0]] = one_line(str(error))
+                found[group[0]] = one_line(str(error))
             continue
         for position, n in enumerate(group):
             values = {str(name): value for name, value in table.iloc[position].items()}
-            yield n, (values, None if maps is None else maps[position])
+            found[n] = values, None if maps is None else maps[position]
+    return [found[n] if n in found else str(each) for n, each in enumerate(looked)]
 
 
-def _resume(part: Path, about: Path, asked: dict[str, Any], header: list[str]) -> set[str]:
-    """Return the paths of the images whose rows are there, of an earlier call that was ended."""
-    if not part.is_file():
-        return set()
-    if not about.is_file() or json.loads(about.read_text()) != asked:
-        raise ConfigError(
-            f"{part.parent} holds the begun predictions of another detector, threshold or kind of "
-            f"maps: give another --out, or remove {part}."
-        )
-    lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    rows = list(csv.DictReader(whole))
-    if not rows or list(rows[0]) != header:
-        part.unlink()
-        return set()
-    if len(whole) < len(lines):  # the last row was cut
-        write_text(part, "".join(whole))
-    return {unguarded(row["path"]) for row in rows}
+def _resume(begun: BinaryIO, about: Path, asked: dict[str, Any], header: list[str]) -> int:
+    """Return of how many images there are whole rows, of an earlier call that was ended.
 
-
-class _Looked(NamedTuple):
-    pixels: Pixels
-    facts: ImageFacts
-    shown: Image.Image | None  # in its own proportion, where a picture is wanted
-
-
-def _look(
-    image: Found, data: DataSettings, levels: Levels | None, pictures: bool
-) -> _Looked | str:
-    """Return an image as the detector and as people see it, or why it cannot be used."""
+    What is left of a row that was cut is taken away. Then the file is ours, and `about` says what
+    it is of.
+    """
     try:
-        content = image.read()
-        pixels, facts = decode_image(content, data, levels)
-        return _Looked(
-            pixels, facts, show_image(content, data, levels, MOST) if pictures else None
+        flock(begun, LOCK_EX | LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"Another process writes its predictions to {about.parent} now: wait for it, or give "
+            "another --out."
+        ) from error
+    begun.seek(0)
+    content = begun.read()
+    if content and (not about.is_file() or json.loads(about.read_text()) != asked):
+        raise ConfigError(
+            f"{about.parent} holds the begun predictions of another detector, threshold, kind of "
+            f"maps or list of images: give another --out, or remove {about.parent / STARTED}."
         )
-    except DataError as error:
-        return one_line(str(error))
-    except OSError as error:
-        return one_line(error.strerror or str(error))
+    whole = content[: content.rfind(b"\n") + 1].decode().splitlines()
+    if next(csv.reader(whole), None) != header:
+        whole = []
+    begun.truncate(content.rfind(b"\n") + 1 if whole else 0)
+    begun.seek(0, SEEK_END)
+    write_json(about, asked)
+    return max(0, len(whole) - 1)
 
 
 def _row(values: dict[str, Any], detector: Detector, facts: ImageFacts) -> dict[str, Any]:
@@ -334,39 +265,6 @@ def _write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
             np.save(part, anomaly_map, allow_pickle=False)
         else:
             Image.fromarray(anomaly_map).save(part)
-
-
-def _draw(
-    detector: Detector,
-    path: Path,
-    plain: Image.Image,
-    row: dict[str, Any],
-    anomaly_map: NDArray[np.float32] | None,
-) -> None:
-    """Write an image and, beside it, itself under its map, with the contour of what is high."""
-    facts = detector.facts
-    shown = [plain]
-    if anomaly_map is not None and facts.map_scale is not None:
-        low, limit = facts.map_scale
-        values = np.nan_to_num(on_image(anomaly_map, plain.size, facts.data), nan=low)
-        high = values > limit
-        # Half as strong at the limit as where the map is highest.
-        opacity = np.clip((values - low) / (2 * (limit - low) or 1.0), 0, 1)[..., None] * 0.6
-        pixels = (1 - opacity) * np.asarray(plain, np.float32) + opacity * HEAT
-        pixels = pixels.round().astype(np.uint8)
-        edge = np.pad(high, 1)
-        inner = edge[:-2, 1:-1] & edge[2:, 1:-1] & edge[1:-1, :-2] & edge[1:-1, 2:]
-        pixels[high & ~inner] = CONTOUR
-        shown.append(Image.fromarray(pixels))
-    width, height = plain.size
-    page = Image.new("RGB", (len(shown) * (width + 4) - 4, height + 18), "white")
-    for place, each in enumerate(shown):
-        page.paste(each, (place * (width + 4), 0))
-    # No verdict: the page has a slider for the threshold.
-    told = f"score {float(row['pred_score']):.4g}  p {float(row['p_value']):.3g}"
-    ImageDraw.Draw(page).text((2, height + 2), told, fill="black")
-    with atomic_path(path) as part:
-        page.save(part)
 
 
 class _Small:

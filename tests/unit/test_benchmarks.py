@@ -141,7 +141,11 @@ def check(topic: str, file: Path, printed: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("topic", "units"),
-    [("tensors", {"images/s"}), ("preparation", {"images/s", "MiB"})],
+    [
+        ("tensors", {"images/s"}),
+        ("preparation", {"images/s", "MiB"}),
+        ("detector", {"images/s", "MiB", "s"}),
+    ],
 )
 def test_a_topic_is_measured(
     topic: str,

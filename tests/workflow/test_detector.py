@@ -3,9 +3,7 @@
 import csv
 import json
 import re
-from base64 import b64decode
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -189,26 +187,19 @@ def test_maps_and_pictures_are_of_the_images(say: Say, images: Path, tmp_path: P
         assert Image.open(picture).size == (2 * width + 4, height + 18)
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(
+def test_what_cannot_be_used_is_told_by_the_exit_status(
     say: Say, images: Path, tmp_path: Path
 ) -> None:
-    detector = pack(say, tmp_path, "gradient")
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "a.png").write_bytes((images / "good/000.png").read_bytes())
-    (mine / "=broken.png").write_bytes(b"\x89PNG no more")
-    (mine / "notes.txt").write_text("no image")
-    status, said = say("predict", detector, mine, "--out", tmp_path / "out")
+    detector, archive = pack(say, tmp_path, "gradient"), tmp_path / "mine.zip"
+    with ZipFile(archive, "w") as file:
+        file.write(images / "good/000.png", "mine/a.png")
+        file.writestr("mine/broken.png", b"\x89PNG no more")
+    status, said = say("predict", detector, archive, "--out", tmp_path / "out")
     assert status == 3
     assert "1 could not be used" in said
-    broken, good = sorted(rows(tmp_path / "out"), key=lambda row: "a.png" in row["path"])
-    assert broken["error"]
-    assert not broken["pred_score"]
+    good, broken = rows(tmp_path / "out")
     assert good["verdict"] in ("normal", "anomalous")
-    table = tmp_path / "list.csv"
-    table.write_text(f"path;who\n{mine}/a.png;me\nmine/gone.png;me\n")
-    assert say("predict", detector, table, "--out", tmp_path / "of_list")[0] == 3
-    assert [bool(row["error"]) for row in rows(tmp_path / "of_list")] == [False, True]
+    assert (bool(broken["error"]), broken["pred_score"]) == (True, "")
 
 
 def test_the_page_of_predictions_shows_them_in_a_browser(
@@ -253,41 +244,6 @@ def test_the_page_of_predictions_shows_them_in_a_browser(
     )
     assert maps.first.get_attribute("src").startswith("data:image/jpeg")
     check_accessible(page)
-
-
-def test_a_call_that_was_ended_goes_on(say: Say, images: Path, tmp_path: Path) -> None:
-    detector, out = pack(say, tmp_path, "gradient"), tmp_path / "out"
-    given = ("predict", detector, images, "--out", out)
-    say(*given)
-    whole = (out / "predictions.csv").read_text()
-    # As if ended in the middle of the sixth row.
-    lines = whole.splitlines(keepends=True)
-    part = out / ".predictions.part.csv"
-    part.write_text("".join(lines[:6]).replace(",normal,", ",kept,") + lines[6][:9])
-    threshold = Detector.load(detector).threshold.value
-    asked = {"detector": _sha256(detector), "threshold": threshold}
-    begun = out / ".predictions.json"
-    begun.write_text(json.dumps(asked | {"maps": "none", "pictures": True}))
-    status, said = say(*given, "--threshold", 1e9)
-    assert status == 1
-    assert "another detector, threshold or kind of maps" in said
-    assert say(*given)[0] == 0
-    again = (out / "predictions.csv").read_text()
-    assert again.replace(",kept,", ",normal,") == whole
-    page = (out / "predictions.html").read_text()
-    chunks = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["groups"][0]
-    assert chunks["chunks"][:2] == [0, 5]
-    pictures = re.findall(r"/9j/[^\"]+", (out / "browse/images-5.js").read_text())
-    third = sorted(images.rglob("*.png"))[7]
-    seen = np.asarray(Image.open(BytesIO(b64decode(pictures[2]))), float)
-    assert np.abs(seen - np.asarray(Image.open(third).convert("RGB").resize((64, 64)))).mean() < 12
-    assert not part.exists()
-
-
-def _sha256(path: Path) -> str:
-    from aeflow.core.files import sha256_file
-
-    return sha256_file(path)
 
 
 def test_the_operating_point_is_that_of_the_validation_images(
