@@ -15,6 +15,7 @@ def test_small_files_are_in_git_and_payload_in_dvc(author: Shared) -> None:
     tracked = author.call("git", "ls-files").stdout.splitlines()
     expected = {
         *(f"{folder}/demo_textures.dvc" for folder in ("data/prepared", MODELS, GALLERIES)),
+        "results/tiny/browse/data.dvc",
         *(f"{name}.dvc" for name in ("data/raw/demo_textures.zip", FEATURES, WEIGHTS)),
     }
     assert {name for name in tracked if name.endswith(".dvc")} == expected
