@@ -133,8 +133,8 @@ def report_incomplete(failed, described, warnings):
     except AeflowError as error:
         print(f"There is no report of what failed: {error}", file=sys.stderr)
         return None
-    for rule in ("build_browse", "build_report"):
-        command = [sys.executable, f"scripts/{rule}.py", "--study", str(STUDY_FILE)]
+    for step in ("build_browse", "build_report"):
+        command = [sys.executable, f"scripts/{step}.py", "--study", str(STUDY_FILE)]
         done = subprocess.run([*command, "--failures", str(failures)], check=False)
     return str(failures.with_name("report.html")) if done.returncode == 0 else None
 
