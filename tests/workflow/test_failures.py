@@ -36,9 +36,9 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     assert "Not all results are there of demo_textures/aeflow" in main
     browsed = (incomplete / "browse/index.html").read_text()
     assert '"demo_textures/brick/aeflow/seed0: ' in browsed
-    page = (incomplete / "report.html").read_text()
+    page = (incomplete / "report.html").read_text().replace("<wbr>", "")
     assert page.count("this machine has no mps; use auto") >= 2  # of the job, and of the cell
-    assert "train_<wbr>model" in page
+    assert "train_model" in page
     about = page[page.index(FEW) : page.index('id="main"')]
     assert "demo_textures/brick/beta_half, seed 0" in about
     assert "demo_textures/brick/aeflow" not in about
@@ -53,7 +53,7 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     assert "demo_textures/brick/aeflow, seed 0;" in " ".join(told.split())
     assert told.splitlines()[-1].endswith("results/tiny/report.html")
     page = complete.read_text()
-    assert page.index('<section id="warnings">') < page.index(FEW) < page.index('id="main"')
+    assert page.index('id="warnings"') < page.index(FEW) < page.index('id="main"')
     assert page.count(FEW) == 1
     again = tiny.snakemake()
     assert "Nothing to be done" in again.stdout + again.stderr
