@@ -48,13 +48,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def planned_jobs(overlay: Path) -> dict[str, int]:
     """Return rule -> number of jobs of a study of which nothing is there yet."""
-    command = ["snakemake", "--dry-run", "--forceall", "--quiet", "rules", "reason"]
-    command += ["--configfile", str(overlay)]
+    command = ["snakemake", "--dry-run", "--forceall", "--configfile", str(overlay)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
-    return {rule: int(count) for rule, count in jobs.items() if rule not in ("all", "total")}
+    jobs = dict(re.findall(r"^(\w+_\w+) +(\d+) +\S", done.stdout, re.MULTILINE))
+    return {rule: int(count) for rule, count in jobs.items()}
 
 
 def measured_jobs(results: Path) -> pd.DataFrame:

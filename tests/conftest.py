@@ -11,6 +11,15 @@ import pytest
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait for a condition of a page; playwright's own way evaluates text, which a CSP forbids."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never: {expression}")
+
+
 @pytest.fixture(scope="module")  # a session's would leave an event loop running for other tests
 def chromium() -> Iterator[Any]:
     """The system's Chromium, headless."""

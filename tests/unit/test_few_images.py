@@ -26,7 +26,7 @@ SITUATIONS = {
     "no test": ({"train": 12, "val_normal": 4}, [FOUR]),
     "no test, but anomalies to validate on": (
         {"train": 12, "val_normal": 4, "val_anomalous": 3},
-        ["The threshold has the highest F1 on 4 normal and 3 anomalous"],
+        ["The threshold (highest F1) was fitted to 4 normal and 3 anomalous"],
     ),
     "no anomalies": (
         {"train": 12, "val_normal": 4, "test_normal": 5},
@@ -54,7 +54,7 @@ SITUATIONS = {
     ),
     "one of each to validate on": (
         {"train": 5, "val_normal": 1, "val_anomalous": 1, "test_normal": 2, "test_anomalous": 2},
-        ["The threshold has the highest F1 on 1 normal and 1 anomalous", NO_SCALE],
+        ["The threshold (highest F1) was fitted to 1 normal and 1 anomalous", NO_SCALE],
     ),
 }
 # One of each kind of lack in the test: figures and page know of no other. Without an anomaly, that

@@ -21,6 +21,7 @@ from aeflow.scoring.combine import pred_score
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study import cells
 from aeflow.study.study import read_study
+from tests.conftest import until
 from tests.workflow.conftest import Repository
 
 Say = Callable[..., tuple[int, str]]
@@ -234,14 +235,12 @@ def test_the_page_of_predictions_shows_them_in_a_browser(
             assert one == pytest.approx(other, rel=1e-5, nan_ok=True)
     # The slider's verdict is the only one, and the overlay is beside it.
     page.locator(".A .limit").press("Home")
-    page.wait_for_function("document.querySelectorAll('.card b.anomalous').length === 3")
+    until(page, "document.querySelectorAll('.card b.anomalous').length === 3")
     page.locator(".card b.anomalous").first.click()
-    page.wait_for_function("document.querySelector('.detail').naturalWidth > 0")
+    until(page, "document.querySelector('.detail').naturalWidth > 0")
     assert page.locator("#large .scores b").inner_text() == "anomalous"
     maps = page.locator("#large .map img")
-    page.wait_for_function(
-        "document.querySelector('#large .map img:last-child').naturalWidth === 64"
-    )
+    until(page, "document.querySelector('#large .map img:last-child').naturalWidth === 64")
     assert maps.first.get_attribute("src").startswith("data:image/jpeg")
     check_accessible(page)
 

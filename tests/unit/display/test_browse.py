@@ -13,6 +13,7 @@ from PIL import Image
 
 from aeflow.display.browse import CHUNK, Cell, Group, Page, heat, write_page, write_pictures
 from aeflow.scoring.gallery import as_file
+from tests.conftest import until
 
 HOSTILE = [
     "</script><script>window.hurt = 1</script>.png",
@@ -61,7 +62,7 @@ def test_ten_thousand_images_are_few_elements(
     assert page.locator(".A .metrics td").inner_text() == f"{count - 3} of {count}"
     for place in (0.5, 1.0):
         page.evaluate(f"scrollTo(0, {place} * document.body.scrollHeight)")
-        page.wait_for_function("scrollY > 1000")
+        until(page, "scrollY > 1000")
         page.wait_for_timeout(300)
         assert 5 < page.locator(".card").count() < 150
         assert page.locator("*").count() < 3000
@@ -94,6 +95,12 @@ def test_names_never_become_markup_script_or_a_formula(
     assert page.evaluate("window.hurt") is None
 
 
+IN_ORDER = (
+    "[...document.querySelectorAll('.item')].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)"
+    ".map(item => item.innerText.trim())"
+)
+
+
 def test_an_image_without_a_score_comes_last_and_says_why(
     open_page: Callable[..., Any], check_accessible: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -101,13 +108,10 @@ def test_an_image_without_a_score_comes_last_and_says_why(
     page = open_page(write(tmp_path, ["x/a", "x/b", "x/c"], [2.0, None, 3.0], **errors))
     for order, names in (("high", ["c", "a", "b"]), ("low", ["a", "c", "b"])):
         page.locator("#order").select_option(order)
-        page.wait_for_function(
-            f"document.querySelector('[aria-posinset=\"1\"]').textContent.includes('{names[0]}')"
+        until(
+            page, f"{IN_ORDER}.map(text => text.split('\\n').pop()).join() === '{','.join(names)}'"
         )
-        placed = page.locator(".item").evaluate_all(
-            "items => items.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map(i => i.innerText)"
-        )
-        assert [text.strip().splitlines()[-1] for text in placed] == names
+    placed = page.evaluate(IN_ORDER)
     assert "It is cut off." in placed[-1]
     assert "could not be used" in placed[-1]
     assert "12 bits, not 8" in placed[0]
@@ -115,7 +119,7 @@ def test_an_image_without_a_score_comes_last_and_says_why(
         "Of the validation images 1 of 4 normal would be called anomalous."
     )
     page.locator("#show").select_option("error")
-    page.wait_for_function("document.querySelectorAll('.card').length === 1")
+    until(page, "document.querySelectorAll('.card').length === 1")
     check_accessible(page)
 
 

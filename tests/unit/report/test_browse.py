@@ -17,6 +17,7 @@ from aeflow.report.browse import write_browse
 from aeflow.scoring.combine import pred_score
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study.cells import Cell, path, table_of
+from tests.conftest import until
 from tests.unit.small_results import STRANGE
 
 AEFLOW = Cell("tiles", "01", "aeflow", 1)
@@ -226,7 +227,7 @@ def test_it_can_be_read_and_fits(write, open_page, check_accessible, width, dark
         "tiles, 02",
     ]
     page.locator("#group").select_option("0")
-    page.wait_for_function("location.hash.includes('chest_xray')")
+    until(page, "location.hash.includes('chest_xray')")
     check_accessible(page)
 
 
