@@ -158,7 +158,7 @@ class Run:
         known = {rule: seconds for rule, seconds in times.items() if seconds is not None}
         work = sum(rest[rule] * seconds for rule, seconds in known.items())
         work -= sum(min(job.seconds, known.get(job.rule, 0)) for job in self.running.values())
-        if work <= 0:
+        if work < 1:
             return ""
         spent = sum(map(sum, self._spent.values())) + sum(j.seconds for j in self.running.values())
         beside = max(1.0, spent / max(time.monotonic() - self._started, 1e-9))
