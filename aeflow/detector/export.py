@@ -72,12 +72,9 @@ class Model(nn.Module):
         self.read, self.stages = settings.stages_of(method), settings.encoder.stages
         self.target = settings.target_stage if method.has_decoder else None
         self.normalise = settings.features.normalise
-        for flow in model.each_flow:
-            if isinstance(flow.standardisation, Whitening) and flow.standardisation.side > 1:
-                flow.standardisation = Whitened(flow.standardisation)  # type: ignore[assignment]
         for module in model.modules():
-            if isinstance(module, Whitening) and module.side > 1:
-                module.factor = module.factor[:, :0, :0]
+            if isinstance(module, Whitening):  # only the inverse needs it
+                module.factor = module.factor[:, :0]
 
     def forward(self, image: Tensor, features: dict[int, Tensor]) -> Found:
         """Return components, (B,), and the wanted map, (B, S, S), of images (B, 3, S, S)."""
@@ -105,21 +102,6 @@ class Model(nn.Module):
             scores |= reconstruction_scores(image, reconstruction)
             maps[AnomalyMap.DIFFERENCE] = difference_map(image, reconstruction)
         return {str(name): each for name, each in scores.items()}, maps.get(str(self.wanted))
-
-
-class Whitened(nn.Module):
-    """A whitening whose log-determinant is a number: its factor is as large as all the rest."""
-
-    log_det: Tensor
-
-    def __init__(self, whitening: Whitening) -> None:
-        super().__init__()
-        self.whitening = whitening
-        self.register_buffer("log_det", whitening(torch.zeros_like(whitening.mean)[None])[1])
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (z', log_det), as the whitening does."""
-        return self.whitening(z)[0], self.log_det.expand(z.shape[0], -1, -1)
 
 
 class Gradient(nn.Module):

@@ -16,10 +16,6 @@ from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import BatchScores, Learner, Rows, batches, one_score
 from aeflow.study.settings import FitSettings
 
-# Share of the training positions that is kept. anomalib's 0.1 takes ten times as long (hours on
-# a CPU, for a thousand images); the paper reports both.
-CORESET = 0.01
-
 
 class Detector(Learner):
     """A memory of the training positions' features, on the source's device.
@@ -30,6 +26,7 @@ class Detector(Learner):
 
     def __init__(self, source: FeatureSource, settings: FitSettings, method: Method) -> None:
         self._source, self._batch, self.name = source, settings.training.batch_size, method.value
+        self._kept = settings.patchcore.coreset
         model = PatchcoreModel(["layer1"], backbone="resnet18", pre_trained=False)
         self.module = model.to(source.device).eval()
         self._map = self.module.anomaly_map_generator
@@ -46,16 +43,16 @@ class Detector(Learner):
     def fit(self, train: Rows) -> None:
         """Choose the memory; TrainingError: it would have fewer than two positions."""
         embedding = torch.cat([self.embedding(rows) for rows in batches(train, self._batch)])
-        if int(len(embedding) * CORESET) < 2:
+        if int(len(embedding) * self._kept) < 2:
             each = len(embedding) // len(train)
-            enough = math.ceil(2 / CORESET / each)
+            enough = math.ceil(2 / self._kept / each)
             raise TrainingError(
-                f"PatchCore keeps {CORESET:.0%} of the positions and needs to keep two, but "
+                f"PatchCore keeps {self._kept:.0%} of the positions and needs to keep two, but "
                 f"{len(train)} training normals have {each} each: use {enough} "
                 "normal images or more, or an earlier stage in encoder.stages."
             )
         # With a third axis, distances are those of the features themselves.
-        coreset = KCenterGreedy(embedding[..., None], CORESET)
+        coreset = KCenterGreedy(embedding[..., None], self._kept)
         # Its progress bar does not know a log from a terminal.
         with redirect_stderr(sys.stderr if sys.stderr.isatty() else StringIO()):
             self.module.memory_bank = embedding[coreset.select_coreset_idxs()]

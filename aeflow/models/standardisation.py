@@ -94,8 +94,9 @@ class Whitening(nn.Module):
     """
 
     mean: Tensor
-    factor: Tensor
+    factor: Tensor  # of L the lower triangle, row after row: half the size in files
     inverse_factor: Tensor
+    log_det: Tensor
 
     MAX_GIB = 0.5
 
@@ -110,15 +111,18 @@ class Whitening(nn.Module):
             )
         self.side, self.ridge = side, ridge
         self.register_buffer("mean", torch.zeros(channels, side, side))
-        self.register_buffer("factor", torch.eye(channels).repeat(shape[0], 1, 1))
-        self.register_buffer("inverse_factor", self.factor.clone(), persistent=False)
+        one = torch.eye(channels)
+        self._triangle = torch.tril_indices(channels, channels).unbind()
+        self.register_buffer("factor", one[self._triangle].repeat(shape[0], 1))
+        self.register_buffer("inverse_factor", one.repeat(shape[0], 1, 1), persistent=False)
+        self.register_buffer("log_det", torch.zeros(()), persistent=False)
         self._sums: _Sums | None = None
 
     def add(self, batch: Tensor) -> None:
         """Take a batch of features, (B, C, h, w), into account; each is seen once."""
         z = self._columns(batch).cpu().double()  # as above
         if self._sums is None:
-            zeros = torch.zeros(self.factor.shape, dtype=torch.float64)
+            zeros = torch.zeros(self.inverse_factor.shape, dtype=torch.float64)
             self._sums = _Sums(zeros[..., :1].clone(), zeros)
         self._sums.count += z.shape[2]
         self._sums.total += z.sum(2, keepdim=True)
@@ -150,22 +154,31 @@ class Whitening(nn.Module):
         covariance.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
         self.mean.copy_(mean[..., 0].T.reshape(self.mean.shape))
         for position in range(len(covariance)):  # the matrices together are too large for copies
-            self.factor[position] = torch.linalg.cholesky(covariance[position])
+            self.factor[position] = torch.linalg.cholesky(covariance[position])[self._triangle]
         self._invert()
 
     def _invert(self) -> None:
-        one = torch.eye(self.factor.shape[1], dtype=torch.float64)
-        for factor, inverse in zip(self.factor, self.inverse_factor, strict=True):
+        one = torch.eye(len(self.mean), dtype=torch.float64)
+        for factor, inverse in zip(self._lower(), self.inverse_factor, strict=True):
             exact = torch.linalg.solve_triangular(factor.cpu().double(), one, upper=False)
             inverse.copy_(exact)
+        rows, columns = self._triangle
+        total = -self.factor[:, rows == columns].log().sum()
+        self.log_det.copy_(total / len(self.factor))
+
+    def _lower(self) -> Tensor:
+        """Return L of each position, (positions, C, C)."""
+        rows, columns = self._triangle
+        lower = torch.zeros_like(self.inverse_factor)
+        lower[:, rows, columns] = self.factor
+        return lower
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
         self._invert()
 
     def _log_det(self, z: Tensor) -> Tensor:
-        total = -self.factor.diagonal(dim1=1, dim2=2).log().sum()
-        return _spread(total * z[0, 0].numel() / len(self.factor), z)
+        return self.log_det.expand(z.shape[0], *z.shape[2:])
 
     def _columns(self, z: Tensor) -> Tensor:
         """(B, C, h, w) -> (h * w, C, B): the vectors of each position, or (1, C, B * h * w)."""
@@ -186,7 +199,7 @@ class Whitening(nn.Module):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z, -log_det)."""
-        return self._times(self.factor, z) + self.mean, -self._log_det(z)
+        return self._times(self._lower(), z) + self.mean, -self._log_det(z)
 
 
 def _spread(total: Tensor, z: Tensor) -> Tensor:

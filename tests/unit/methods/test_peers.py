@@ -16,6 +16,7 @@ from aeflow.core.receipts import read_receipt
 from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import Learner, detector_of
+from aeflow.study.settings import FitSettings, PatchcoreSettings
 from aeflow.training.state import State
 from aeflow.training.trainer import Trained, Trainer
 from tests.unit.tiny import TinyStudy, cache_of, score_tiny, tiny_settings
@@ -57,8 +58,8 @@ def source() -> FeatureSource:
     return make_source()
 
 
-def make(method: str, source: FeatureSource) -> Learner:
-    return detector_of(Method(method))(source, SETTINGS, Method(method))
+def make(method: str, source: FeatureSource, settings: FitSettings = SETTINGS) -> Learner:
+    return detector_of(Method(method))(source, settings, Method(method))
 
 
 def fit(peer: Learner, folder: Path) -> Trained:
@@ -223,8 +224,13 @@ def test_patchcore_is_the_distance_to_the_nearest_of_a_coreset(
 
 
 def test_patchcore_refuses_too_few_positions(source: FeatureSource) -> None:
+    """And keeps more of them if asked."""
     with pytest.raises(TrainingError, match="12 training normals have 16 each: use 13"):
         make("patchcore", source).fit(TRAIN[:12])
+    larger = SETTINGS.model_copy(update={"patchcore": PatchcoreSettings(coreset=0.1)})
+    more = make("patchcore", source, larger)
+    more.fit(TRAIN[:12])
+    assert more.module.memory_bank.shape == (19, 6)
 
 
 def test_padim_refuses_a_single_image(source: FeatureSource) -> None:
