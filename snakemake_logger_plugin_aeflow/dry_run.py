@@ -7,19 +7,9 @@ from typing import TextIO
 from snakemake_interface_logger_plugins.common import LogEvent
 from tabulate import tabulate
 
+from aeflow.study.runs import why
 from snakemake_logger_plugin_aeflow.run import event_of, is_news
 
-# How Snakemake's sentence begins, and what it means to somebody who waits for results.
-_REASONS = {
-    "Forced execution": "forced",
-    "Missing output files": "not there yet",
-    "Incomplete output files": "broken off",
-    "Updated input files": "an input has changed",
-    "Set of input files has changed": "reads other files",
-    "Code has changed": "code has changed",
-    "Params have changed": "settings or code have changed",
-    "Input files updated by another job": "what it reads is made again",
-}
 _MOST = 4  # names of a kind that are told
 
 
@@ -39,7 +29,7 @@ class DryRun(logging.Handler):
             self._counts = {rule: n for rule, n in said["stats"].items() if rule != "total"}
         elif event == LogEvent.JOB_INFO:
             rule = said["rule_name"]
-            self._why.setdefault(rule, Counter())[_why(said["reason"])] += 1
+            self._why.setdefault(rule, Counter())[why(said["reason"]) or "always"] += 1
             of = self._of.setdefault(rule, {})
             for name, value in (said["wildcards"] or {}).items():
                 of.setdefault(name, {})[str(value)] = None
@@ -60,11 +50,6 @@ class DryRun(logging.Handler):
             total = sum(row[1] for row in rows)
             print(f"{total} jobs. Nothing was run; -n -p shows each command.", file=self._stream)
         super().close()
-
-
-def _why(reason: str) -> str:
-    """Return the first reason of a job that has one of its own."""
-    return next((why for start, why in _REASONS.items() if start in reason), "always")
 
 
 def _told(whys: Counter[str]) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
 
 from snakemake.logging import show_logs
@@ -15,6 +16,8 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from aeflow.core.job import SILENT, why_failed
+from aeflow.core.text import span
+from aeflow.study.runs import Earlier
 
 _EPOCH = re.compile(r"epoch (\d+)(?: of (\d+))?(.*)")
 _LOSS = re.compile(r"(\w+_loss) (\S+)")
@@ -55,14 +58,6 @@ def is_news(record: logging.LogRecord) -> bool:
     if event_of(record) not in (None, LogEvent.ERROR) or not record.msg:
         return False
     return record.levelno >= logging.WARNING or not str(record.msg).startswith(_NO_NEWS)
-
-
-def span(seconds: float) -> str:
-    """Return a time in words: 42 s, 12 min, 3 h 5 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass
@@ -107,7 +102,7 @@ class Run:
         self.done: Counter[str] = Counter()
         self.running: dict[int, Job] = {}
         self._spent: dict[str, list[float]] = {}  # seconds of the jobs done, per rule
-        self._earlier: dict[str, float | None] = {}  # mean seconds in other runs, per rule
+        self._earlier = Earlier()
         self._started = time.monotonic()
 
     @property
@@ -154,7 +149,10 @@ class Run:
         by side.
         """
         rest = Counter(self.stages) - self.done
-        times = {rule: self._mean(rule) for rule in rest}
+        times = {
+            rule: fmean(own) if (own := self._spent.get(rule)) else self._earlier.seconds(rule)
+            for rule in rest
+        }
         known = {rule: seconds for rule, seconds in times.items() if seconds is not None}
         work = sum(rest[rule] * seconds for rule, seconds in known.items())
         work -= sum(min(job.seconds, known.get(job.rule, 0)) for job in self.running.values())
@@ -163,24 +161,6 @@ class Run:
         spent = sum(map(sum, self._spent.values())) + sum(j.seconds for j in self.running.values())
         beside = max(1.0, spent / max(time.monotonic() - self._started, 1e-9))
         return f"; {'about' if known == times else 'more than'} {span(work / beside)} left"
-
-    def _mean(self, rule: str) -> float | None:
-        if own := self._spent.get(rule):
-            return sum(own) / len(own)
-        if rule not in self._earlier:
-            place = f"results/*/benchmarks/{rule}"
-            files = [*Path().glob(f"{place}/**/*.tsv"), *Path().glob(f"{place}.tsv")]
-            times = [seconds for seconds in map(_seconds, files) if seconds is not None]
-            self._earlier[rule] = sum(times) / len(times) if times else None
-        return self._earlier[rule]
-
-
-def _seconds(path: Path) -> float | None:
-    """Return the seconds in a benchmark of Snakemake's, None if there are none."""
-    try:
-        return float(path.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 class Lines(logging.Handler):

@@ -5,40 +5,27 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from statistics import fmean
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from aeflow.core.errors import DataError
-from aeflow.core.text import megabytes
-from aeflow.study.cells import PATHS, PAYLOAD, STEPS, Given, jobs_of, path
+from aeflow.core.text import megabytes, span
+from aeflow.study.cells import PAYLOAD, STEPS, Given, jobs_of, path
 from aeflow.study.defaults import load_study
+from aeflow.study.runs import Earlier, why
 from aeflow.study.study import Study
 
-# What differs in these alone is alike: it takes about as long, and as much space.
-ALIKE = {"study": "*", "category": "*", "seed": "*"}
-REASONS = {  # the status of an output, in the words of `snakemake -n`
-    "missing": "not there yet",
-    "updated input files": "an input has changed",
-    "set of input files changed": "reads other files",
-    "rule implementation changed": "code has changed",
-    "params changed": "settings or code have changed",
-    "ok": "what it reads is made again",
-}
 Known = list[float | None]  # None: nothing like it is here
 
 
 def plan_study(configs: Sequence[Path]) -> None:
     """Print a line for each rule that would run, and what all take together."""
-    _mean_of.cache_clear()  # of an earlier plan in this process
-    study = load_study(configs)
+    study, earlier = load_study(configs), Earlier()
     receipts = {path(study, STEPS[step].receipt, given): given for step, given in jobs_of(study)}
     waiting: dict[str, dict[Path, str]] = defaultdict(dict)
-    for file, rule, why in to_make(configs):
-        waiting[rule][file] = why
+    for file, rule, reason in to_make(configs):
+        waiting[rule][file] = reason
     if not waiting:
         print(f"{study.study}: nothing to be done")
         return
@@ -49,18 +36,18 @@ def plan_study(configs: Sequence[Path]) -> None:
         jobs = [receipts[file] for file in files if file in receipts] or [
             {} for file in files if file.suffix == ending
         ]
-        took = [_mean(_benchmark(rule), job, _seconds) for job in jobs]
-        takes = [size for job in jobs for size in _new_bytes(study, rule, job)]
-        why = Counter(files.values()).most_common(1)[0][0]
+        took = [earlier.seconds(rule, job) for job in jobs]
+        takes = [size for job in jobs for size in _new_bytes(study, rule, job, earlier)]
+        reason = Counter(files.values()).most_common(1)[0][0]
         disk = _sum(takes, megabytes) if takes else ""
-        lines.append((rule, len(jobs), why, _sum(took, tqdm.format_interval), disk))
+        lines.append((rule, len(jobs), reason, _sum(took, span), disk))
         times, sizes = times + took, sizes + takes
     heads = ("step", "jobs", "most because", "time", "new payload")
     aligned = ("left", "right", "left", "right", "right")
     print(tabulate(lines, heads, disable_numparse=True, colalign=aligned))
     print(
         f"\n{study.study}: {len(times)} jobs; one after another: "
-        f"{_sum(times, tqdm.format_interval)}; new payload: {_sum(sizes, megabytes)}; free: "
+        f"{_sum(times, span)}; new payload: {_sum(sizes, megabytes)}; free: "
         f"{megabytes(shutil.disk_usage('.').free)}.\nMeans of the same step, dataset and variant "
         "in any study here, whatever its settings; `+`: some have none yet."
     )
@@ -76,47 +63,17 @@ def to_make(configs: Sequence[Path]) -> list[tuple[Path, str, str]]:
         raise DataError(f"snakemake cannot plan this: {said}")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return [
-        (Path(row[0]), row[2], REASONS.get(row[4], row[4]))
+        (Path(row[0]), row[2], why(row[4]) or row[4])
         for row in rows
         if row[5:] == ["update pending"]
     ]
 
 
-def _benchmark(rule: str) -> str:
-    """Return the pattern of a rule's benchmarks, which are called as its receipts."""
-    if rule not in STEPS:
-        return f"results/*/benchmarks/{rule}{'' if rule.startswith('build_') else '/*'}.tsv"
-    receipt = PATHS[STEPS[rule].receipt]
-    folder = "results" if receipt.startswith("data/") else "results/{study}"
-    return f"{folder}/benchmarks/{rule}/{receipt.split('/', 3)[3].removesuffix('json')}tsv"
-
-
-def _mean(pattern: str, given: Given, read: Callable[[Path], float]) -> float | None:
-    return _mean_of(pattern.format_map({**given, **ALIKE}), read)
-
-
-@cache
-def _mean_of(pattern: str, read: Callable[[Path], float]) -> float | None:
-    found = [read(file) for file in Path().glob(pattern)]
-    return fmean(found) if found else None
-
-
-def _seconds(benchmark: Path) -> float:
-    try:
-        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
-    except (ValueError, IndexError) as error:
-        raise DataError(f"{benchmark} is no benchmark of Snakemake: delete it.") from error
-
-
-def _size(file: Path) -> float:
-    return file.stat().st_size
-
-
-def _new_bytes(study: Study, rule: str, job: Given) -> Known:
+def _new_bytes(study: Study, rule: str, job: Given, earlier: Earlier) -> Known:
     """Return the size of each payload of a job that is not here yet."""
     names = [name for name in STEPS[rule].makes if name in PAYLOAD] if rule in STEPS else []
     names = [name for name in names if not path(study, name, job).exists()]
-    sizes = [_mean(PATHS[name], job, _size) for name in names]
+    sizes = [earlier.size(name, job) for name in names]
     if names == ["archive"] and sizes == [None]:  # what the card says, if the source is its own
         entry = study.entry_of(job["archive"])
         told = [] if entry.source else [file.size_bytes for file in study.card(entry.name).files]

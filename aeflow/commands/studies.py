@@ -2,7 +2,6 @@
 
 import sys
 import webbrowser
-from collections.abc import Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,8 +10,6 @@ from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.text import megabytes, one_line
 from aeflow.study.cells import PATHS, path, score_tables
 from aeflow.study.study import Study, read_study
-
-BEST = 3  # variants of a dataset that `ls` names
 
 
 def study_files() -> list[Path]:
@@ -48,6 +45,8 @@ def list_studies() -> int:
     """Print a line for each study and dataset; 1 if a study cannot be read."""
     from tabulate import tabulate
 
+    from aeflow.report.headline import highest
+
     files = study_files()
     if not files:
         print("There are no studies in results/ yet: `snakemake --cores all` makes one.")
@@ -59,14 +58,14 @@ def list_studies() -> int:
         try:
             study = find_study(name)
             state = _state(study)
-            aurocs = dict(_aurocs(study))
+            best = {entry.name: highest(study, entry.name) for entry in study.datasets}
         except AeflowError as error:
             print(f"aeflow: {name}: {one_line(str(error))}", file=sys.stderr)
             lines.append([*head, "cannot be read", "", ""])
             status = 1
             continue
         for entry in study.datasets:
-            lines.append([*head, state, entry.name, aurocs.get(entry.name, "")])
+            lines.append([*head, state, entry.name, best[entry.name]])
             head, state = [""] * len(head), ""
     if lines:
         heads = ["study", "when", "size", "state", "dataset", "highest AUROC in %"]
@@ -87,24 +86,6 @@ def _state(study: Study) -> str:
     if absent:
         return f"lacks {absent} of {len(cells)} cells"
     return "complete" if path(study, "report", {}).exists() else "lacks the report"
-
-
-def _aurocs(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield each dataset and the named variants with the highest test AUROC there."""
-    from aeflow.display.table import percent, read_table
-
-    table = path(study, "csv", {"table": "main"})
-    if not table.exists():
-        return
-    main = read_table(table)
-    named = main[main["variant"].isin(study.named) & main["image_auroc_mean"].notna()]
-    for dataset, rows in named.groupby("dataset"):
-        first = rows.sort_values("image_auroc_mean", ascending=False, kind="stable")[:BEST]
-        told = [
-            f"{variant} {percent(auroc)}"
-            for variant, auroc in zip(first["variant"], first["image_auroc_mean"], strict=True)
-        ]
-        yield str(dataset), ", ".join(told) + (", ..." if len(rows) > BEST else "")
 
 
 def open_report(name: str | None) -> None:

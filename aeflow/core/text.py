@@ -29,6 +29,14 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
+def span(seconds: float) -> str:
+    """Return a time in words: 42 s, 12 min, 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def guarded(text: str) -> str:
     """Return text for a table: an apostrophe before what a spreadsheet would take for a formula.
 

@@ -15,20 +15,11 @@ from torch import Tensor, nn
 
 from aeflow.core.errors import AeflowError, CheckpointError, ConfigError, DataError
 from aeflow.core.files import atomic_path, check_writable, sha256_file
-from aeflow.core.types import AnomalyMap, GradientScore, Method
+from aeflow.core.types import GradientScore
 from aeflow.detector.detector import Detector
 from aeflow.encoder.features import normalised
+from aeflow.methods.aeflow import Detector as Ours
 from aeflow.methods.gradient import LUMA
-from aeflow.models.aeflow import AEFlow
-from aeflow.models.components import (
-    difference_map,
-    enlarge,
-    flow_scores,
-    local_energy,
-    reconstruction_scores,
-    residual_scores,
-)
-from aeflow.models.decoder import Decoder, FeatureDecoder
 from aeflow.models.standardisation import Whitening
 from aeflow.study.asked import ScoreAsked
 
@@ -63,14 +54,14 @@ class Exported(NamedTuple):
 
 
 class Model(nn.Module):
-    """Components and map of a model of ours: `score` of aeflow/methods/aeflow.py, of tensors."""
+    """Components and map of a model of ours, as its `scores` gives them to `predict` too."""
 
-    def __init__(self, model: AEFlow, computes: ScoreAsked, wanted: str | None) -> None:
+    def __init__(self, scorer: Ours, computes: ScoreAsked, wanted: str | None) -> None:
         super().__init__()
-        settings, method = computes.settings, computes.method
-        self.model, self.shares, self.wanted = model, computes.top_shares, wanted
-        self.read, self.stages = settings.stages_of(method), settings.encoder.stages
-        self.target = settings.target_stage if method.has_decoder else None
+        model, settings = scorer.module, computes.settings
+        self.model, self.shares, self.wanted = model, scorer.top_shares, wanted
+        self.stages, self.target = scorer.stages, scorer.target
+        self.read = settings.stages_of(computes.method)
         self.normalise = settings.features.normalise
         for module in model.modules():
             if isinstance(module, Whitening):  # only the inverse needs it
@@ -78,30 +69,13 @@ class Model(nn.Module):
 
     def forward(self, image: Tensor, features: dict[int, Tensor]) -> Found:
         """Return components, (B,), and the wanted map, (B, S, S), of images (B, 3, S, S)."""
-        model = self.model
-        if model.encoder is not None:
-            features = dict(zip(self.read, model.encoder(image), strict=True))
+        if self.model.encoder is not None:
+            features = dict(zip(self.read, self.model.encoder(image), strict=True))
         z = {stage: normalised(features[stage], self.normalise) for stage in self.read}
-        out = model([z[stage] for stage in self.stages])
-        scores: dict[str, Tensor] = {}
-        maps: dict[str, Tensor] = {}
-        if model.each_flow:
-            energy, nll = model.maps(out)
-            scores |= flow_scores(energy, nll, self.shares)
-            maps = {AnomalyMap.FLOW: -torch.exp(-energy), AnomalyMap.ENERGY: energy}
-            maps[AnomalyMap.NLL] = nll
-        if isinstance(model.decoder, FeatureDecoder):
-            assert self.target is not None
-            difference = model.decoder.target(z[self.target]) - out.reconstruction
-            residual = local_energy(model.decoder.residual(difference)[0])
-            scores |= residual_scores(residual, self.shares)
-            maps[AnomalyMap.RESIDUAL] = residual
-        maps = {name: enlarge(each, image.shape[3]) for name, each in maps.items()}
-        if isinstance(model.decoder, Decoder):
-            reconstruction = model.decoder.pixels(out.reconstruction)
-            scores |= reconstruction_scores(image, reconstruction)
-            maps[AnomalyMap.DIFFERENCE] = difference_map(image, reconstruction)
-        return {str(name): each for name, each in scores.items()}, maps.get(str(self.wanted))
+        target = z[self.target] if self.target else None
+        found = self.model.scores([z[n] for n in self.stages], target, image, self.shares)
+        maps = found.maps([str(self.wanted)], image.shape[3])
+        return found.components, maps.get(str(self.wanted))
 
 
 class Gradient(nn.Module):
@@ -158,10 +132,8 @@ class Graph(nn.Module):
             self.encoders[encoder] = source.encoder
         self.names = [each.computes.settings.encoder.name for each in facts.members]
         for each, scorer in zip(facts.members, detector.scorers, strict=True):
-            computes = each.computes
-            fitted = computes.method != Method.GRADIENT
             self.members.append(
-                Model(scorer.module, computes, each.map) if fitted else Gradient()  # type: ignore[attr-defined]
+                Model(scorer, each.computes, each.map) if isinstance(scorer, Ours) else Gradient()
             )
         self.to("cpu").to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 

@@ -28,7 +28,7 @@ from aeflow.core.files import (
     write_json,
     writing,
 )
-from aeflow.core.text import guarded, one_line, unguarded
+from aeflow.core.text import guarded, one_line, span, unguarded
 from aeflow.core.types import NORMAL
 from aeflow.data.image_files import ImageFacts
 from aeflow.detector.detector import Detector, Pixels
@@ -134,7 +134,7 @@ class _Progress:
         if self._bar.disable and now - self._told >= LINE_EVERY and self.done < self._total:
             self._told = now
             rate = (self.done - self._begun) / (now - self._start)
-            left = tqdm.format_interval((self._total - self.done) / rate)
+            left = span((self._total - self.done) / rate)
             told = "%d of %d images, %.1f per second, %s left"
             logger.info(told, self.done, self._total, rate, left)
 

@@ -6,25 +6,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from aeflow.core.types import AnomalyMap, Method
+from aeflow.core.types import Method
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import BatchScores, Learner, Rows, Update, batches
 from aeflow.models.aeflow import AEFlow, AEFlowOutput
-from aeflow.models.components import (
-    difference_map,
-    enlarge,
-    flow_scores,
-    local_energy,
-    reconstruction_scores,
-    residual_scores,
-)
 from aeflow.models.decoder import Decoder, FeatureDecoder
 from aeflow.models.losses import flow_nll, reconstruction_loss, total_loss
 from aeflow.study.settings import FitSettings
 
 
 class Detector(Learner):
-    """The model, on the source's device; `method` says which parts it has."""
+    """The model, on the source's device; `method` says which parts it has.
+
+    Attributes:
+        stages: of z.
+        target: the stage that a decoder of features reconstructs, None: there is none.
+    """
 
     module: AEFlow
 
@@ -35,14 +32,15 @@ class Detector(Learner):
         encoder, flow = settings.encoder, settings.flow
         if method == Method.GAUSSIAN:
             flow = flow.model_copy(update={"steps": 0, "standardise": "whiten"})
-        self._target = settings.target_stage if method.has_decoder else None
+        self.stages = encoder.stages
+        self.target = settings.target_stage if method.has_decoder else None
         model = AEFlow(
             [source.shapes[stage] for stage in encoder.stages],
             flow if method.has_flow else None,
             settings.gaussian,
             settings.maps,
             settings.decoder if method.has_decoder else None,
-            source.shapes[self._target] if self._target else None,
+            source.shapes[self.target] if self.target else None,
             source.encoder if encoder.finetune else None,
         )
         self.module = model.to(source.device).to(memory_format=torch.channels_last)
@@ -69,8 +67,8 @@ class Detector(Learner):
 
     def _features(self, rows: Rows, images: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         found = self._source.features(rows, images)
-        z = [found[stage] for stage in self._settings.encoder.stages]
-        return z, found[self._target] if self._target else None
+        z = [found[stage] for stage in self.stages]
+        return z, found[self.target] if self.target else None
 
     @torch.no_grad()
     def fit(self, train: Rows) -> None:
@@ -96,7 +94,7 @@ class Detector(Learner):
         model = self.module
         if isinstance(model.decoder, FeatureDecoder):
             for z, features in self._batches(train):
-                model.decoder.residual.add(self._residual(model(z), features))
+                model.decoder.residual.add(model.residual(model(z), features))
             model.decoder.residual.fit()
         if model.scales:
             for z, _ in self._batches(validation):
@@ -104,12 +102,6 @@ class Detector(Learner):
                     scale.add(maps)  # type: ignore[operator]
             for scale in model.scales:
                 scale.fit()  # type: ignore[operator]
-
-    def _residual(self, out: AEFlowOutput, features: Tensor | None) -> Tensor:
-        assert isinstance(self.module.decoder, FeatureDecoder)
-        assert features is not None
-        assert out.reconstruction is not None
-        return self.module.decoder.target(features) - out.reconstruction
 
     def losses(self, rows: Rows) -> Iterator[dict[str, Tensor]]:
         """Yield the loss of a batch, L_flow and L_recon, those there are."""
@@ -135,37 +127,16 @@ class Detector(Learner):
     @torch.inference_mode()
     def score(self, rows: Rows) -> BatchScores:
         """Return every score component and map of the model's parts."""
-        model, side = self.module, self._source.image_side
-        images = self._source.images(rows) if isinstance(model.decoder, Decoder) else None
-        z, features = self._features(rows, images)
-        out: AEFlowOutput = model(z)
-        scores: dict[str, Tensor] = {}
-        coarse: dict[str, Tensor] = {}
-        maps: dict[str, Tensor] = {}
-        pixels = None
-        if model.each_flow:
-            energy, nll = model.maps(out)
-            scores |= flow_scores(energy, nll, self.top_shares)
-            density = -torch.exp(-energy)
-            coarse |= {AnomalyMap.FLOW: density, AnomalyMap.ENERGY: energy, AnomalyMap.NLL: nll}
-        if features is not None:
-            assert isinstance(model.decoder, FeatureDecoder)
-            residual = local_energy(model.decoder.residual(self._residual(out, features))[0])
-            scores |= residual_scores(residual, self.top_shares)
-            coarse[AnomalyMap.RESIDUAL] = residual
-        elif isinstance(model.decoder, Decoder) and images is not None:
-            assert out.reconstruction is not None
-            reconstruction = model.decoder.pixels(out.reconstruction)
-            scores |= reconstruction_scores(images, reconstruction)
-            maps[AnomalyMap.DIFFERENCE] = difference_map(images, reconstruction)
-            pixels = reconstruction.permute(0, 2, 3, 1).cpu().numpy()
-        coarse = {name: each for name, each in coarse.items() if name in self.maps}
-        maps |= {name: enlarge(each, side) for name, each in coarse.items()}
+        pixels = isinstance(self.module.decoder, Decoder)
+        images = self._source.images(rows) if pixels else None
+        found = self.module.scores(*self._features(rows, images), images, self.top_shares)
+        coarse = {name: each for name, each in found.coarse.items() if name in self.maps}
+        maps, seen = found.maps(self.maps, self._source.image_side), found.reconstruction
         return BatchScores(
-            {str(name): values.cpu().double().numpy() for name, values in scores.items()},
-            {str(name): values.cpu().numpy() for name, values in maps.items()},
-            {str(name): values.cpu().numpy() for name, values in coarse.items()},
-            pixels,
+            {name: values.cpu().double().numpy() for name, values in found.components.items()},
+            {name: values.cpu().numpy() for name, values in maps.items()},
+            {name: values.cpu().numpy() for name, values in coarse.items()},
+            None if seen is None else seen.permute(0, 2, 3, 1).cpu().numpy(),
         )
 
 

@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aeflow.core.types import AnomalyMap
 from aeflow.encoder.features import Shape
-from aeflow.models.components import local_energy, local_nll
+from aeflow.models.components import (
+    difference_map,
+    enlarge,
+    flow_scores,
+    local_energy,
+    local_nll,
+    reconstruction_scores,
+    residual_scores,
+)
 from aeflow.models.decoder import Decoder, FeatureDecoder
 from aeflow.models.flow import NormalizingFlow
 from aeflow.models.standardisation import MapScale
@@ -27,6 +36,22 @@ class AEFlowOutput(NamedTuple):
     z: list[Tensor]
     log_det: list[Tensor]
     reconstruction: Tensor | None
+
+
+class AEFlowScores(NamedTuple):
+    """What the model says of a batch of images, by name; higher is more anomalous."""
+
+    components: dict[str, Tensor]  # (B,)
+    coarse: dict[str, Tensor]  # (B, h, w), maps in the size of features
+    difference: Tensor | None  # (B, H, W), the map of a decoder of pixels
+    reconstruction: Tensor | None  # (B, 3, H, W) in [0, 1], of such a decoder
+
+    def maps(self, wanted: Sequence[str], side: int) -> dict[str, Tensor]:
+        """Return the difference, if there is one, and what is wanted of the others, (B, S, S)."""
+        found = {n: enlarge(each, side) for n, each in self.coarse.items() if n in wanted}
+        if self.difference is not None:
+            found[str(AnomalyMap.DIFFERENCE)] = self.difference
+        return found
 
 
 class AEFlow(nn.Module):
@@ -112,3 +137,53 @@ class AEFlow(nn.Module):
             enlarged = F.interpolate(maps, total.shape[2:], mode="bilinear", align_corners=False)
             total += weight / sum(self.weights) * enlarged
         return total
+
+    def scores(
+        self,
+        features: Sequence[Tensor],
+        target: Tensor | None,
+        images: Tensor | None,
+        shares: Sequence[float],
+    ) -> AEFlowScores:
+        """Return every score component and map of the model's parts.
+
+        Scoring and `predict` run this, and an exported graph is made of it.
+
+        Args:
+            features: z of each stage, (B, C, h, w).
+            target: features of the stage that a decoder of features reconstructs.
+            images: in [0, 1], (B, 3, H, W), which a decoder of pixels reconstructs.
+            shares: of positions, for scores that are a mean of the highest.
+        """
+        out: AEFlowOutput = self(features)
+        components: dict[str, Tensor] = {}
+        coarse: dict[str, Tensor] = {}
+        difference = reconstruction = None
+        if self.each_flow:
+            energy, nll = self.maps(out)
+            components |= flow_scores(energy, nll, shares)
+            density = -torch.exp(-energy)
+            coarse |= {AnomalyMap.FLOW: density, AnomalyMap.ENERGY: energy, AnomalyMap.NLL: nll}
+        if isinstance(self.decoder, FeatureDecoder):
+            residual = local_energy(self.decoder.residual(self.residual(out, target))[0])
+            components |= residual_scores(residual, shares)
+            coarse[AnomalyMap.RESIDUAL] = residual
+        elif self.decoder is not None:
+            assert images is not None
+            assert out.reconstruction is not None
+            reconstruction = self.decoder.pixels(out.reconstruction)
+            components |= reconstruction_scores(images, reconstruction)
+            difference = difference_map(images, reconstruction)
+        return AEFlowScores(
+            {str(name): each for name, each in components.items()},
+            {str(name): each for name, each in coarse.items()},
+            difference,
+            reconstruction,
+        )
+
+    def residual(self, out: AEFlowOutput, target: Tensor | None) -> Tensor:
+        """Return what a decoder of features leaves of its target, (B, C, h, w), standardised."""
+        assert isinstance(self.decoder, FeatureDecoder)
+        assert target is not None
+        assert out.reconstruction is not None
+        return self.decoder.target(target) - out.reconstruction

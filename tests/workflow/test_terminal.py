@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from snakemake_logger_plugin_aeflow.run import Run, span
+from aeflow.core.text import span
+from snakemake_logger_plugin_aeflow.run import Run
 from tests.workflow.conftest import Repository
 
 SCREENFUL = 60

@@ -2,16 +2,13 @@
 import shutil
 import subprocess
 
-from tabulate import tabulate
-
 from aeflow.cluster import check_run
 from aeflow.core.errors import DataError
-from aeflow.core.files import check_writable, read_json, write_json
+from aeflow.core.files import check_writable, write_json
 from aeflow.core.job import why_failed
+from aeflow.report.headline import headline
 from aeflow.report.warned import on_terminal, warnings_of
 
-HEADLINE = {"image_auroc": "AUROC %", "f1": "F1 %", "aupro": "AUPRO %"}
-MOST_ROWS = 20
 INCOMPLETE = f"{RESULTS}/incomplete"
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
@@ -39,25 +36,9 @@ def report_success():
         shutil.rmtree(INCOMPLETE, ignore_errors=True)
         page = cells.path(STUDY, "report", {})
         tell(warnings_there(), str(page))
-        print(f"{headline()}\nReport: {page}", file=sys.stderr, flush=True)
+        print(f"{headline(STUDY)}\nReport: {page}", file=sys.stderr, flush=True)
     else:
         tell(warnings_there(), LOGS)
-
-
-def headline():
-    """Return the means of the named variants as a table in percent, of a screenful at most."""
-    rows = [
-        [
-            dataset,
-            variant,
-            *("" if row[name] is None else f"{100 * row[name]:.1f}" for name in HEADLINE),
-        ]
-        for dataset, variants in read_json(cells.path(STUDY, "headline", {})).items()
-        for variant, row in variants.items()
-    ]
-    more = f"\nand {len(rows) - MOST_ROWS} more." if len(rows) > MOST_ROWS else ""
-    headers = ["dataset", "variant", *HEADLINE.values()]
-    return tabulate(rows[:MOST_ROWS], headers, disable_numparse=True) + more
 
 
 def report_failures():

@@ -11,8 +11,10 @@ import pytest
 
 import aeflow
 from aeflow.cli import main
+from aeflow.commands.studies import find_study
 from aeflow.core.files import write_json
 from aeflow.judging.delong import compare_aurocs
+from aeflow.report.headline import headline, write_headline
 from aeflow.results import Results
 from aeflow.scoring.score_tables import read_scores, write_scores
 from aeflow.study.cells import path
@@ -29,6 +31,7 @@ def write_study(study: Study) -> None:
     write_tables(study)
     write_json(path(study, "study", {}), study.model_dump(mode="json"))
     path(study, "report", {}).write_text("<p>")
+    write_headline(study, path(study, "headline", {}))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,11 @@ def test_studies_are_listed_with_what_they_lack(
     highest = main_table["image_auroc_mean"].sort_values(ascending=False)
     told = [f"{name} {100 * value:.1f}" for name, value in highest[:3].items()]
     assert row(out, "small")[5] == f"{', '.join(told)}, ..."
+    best = highest.index[0]
+    shown = row(headline(find_study("small")), "chest_xray", best)[2:4]  # at the end of a run
+    assert shown == [
+        f"{100 * main_table[name][best]:.1f}" for name in ("image_auroc_mean", "f1_mean")
+    ]
     for seed in (0, 1):
         Path(f"results/small/metrics/chest_xray/all/aeflow/seed{seed}.json").unlink()
     Path("results/other/report.html").unlink()
