@@ -47,8 +47,9 @@ class Looked(NamedTuple):
 def find_images(places: Sequence[str]) -> list[Found]:
     """Return the images of files, folders, patterns, zip archives and tables, in their order.
 
-    Of folders and archives those with the ending of an image, or with none; of a table (.csv,
-    .tsv) those in its column `path`, seen from the table's folder. Each once.
+    Of folders and archives those with the ending of an image, or with none, but for the masks of
+    a dataset; of a table (.csv, .tsv) those in its column `path`, seen from the table's folder.
+    Each once.
 
     Raises:
         DataError: a place is not there, cannot be read, or has no images.
@@ -88,11 +89,12 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, Found]]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
-    names: list[Path] = []
+    names: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not is_hidden(name)]
-        names += [Path(parent, name) for name in files if not is_hidden(name)]
-    yield from (_file(Path(name)) for name in _images(folder, sorted(map(str, names))))
+        below = Path(parent).relative_to(folder)
+        names += [(below / name).as_posix() for name in files if not is_hidden(name)]
+    yield from (_file(folder / name) for name in _images(folder, sorted(names)))
 
 
 def _of_archive(path: Path) -> Iterator[tuple[str, Found]]:
@@ -104,13 +106,25 @@ def _of_archive(path: Path) -> Iterator[tuple[str, Found]]:
 
 
 def _images(place: Path, names: list[str]) -> list[str]:
-    """Return the names of images; of others nothing is dropped without a word."""
+    """Return the names of images, seen from a place; nothing else is dropped without a word."""
     last = {name: name.rpartition("/")[2].replace("\n", " ") for name in names}
     images = [name for name in names if IMAGE.fullmatch(last[name]) or "." not in last[name]]
     if others := sorted(set(names) - set(images)):
         told = f"{len(others)} files do not end like images, such as {printable(others[0])}"
         logger.info("%s: %s: left out", place, told)
-    return images
+    # As datasets have them: nobody wants a verdict on a mask, unless it is asked for by its place.
+    tested = set[str]().union(*(_above("test", name) for name in images))
+    masks = {name for name in images if tested & _above("ground_truth", name)}
+    if masks:
+        told = f"{len(masks)} masks in ground_truth, beside test, such as {printable(min(masks))}"
+        logger.info("%s: %s: left out (name that folder too to judge them)", place, told)
+    return [name for name in images if name not in masks]
+
+
+def _above(folder: str, name: str) -> set[str]:
+    """Return what comes in a path before each folder of that name."""
+    parts = name.split("/")
+    return {"/".join(parts[:n]) for n, part in enumerate(parts[:-1]) if part == folder}
 
 
 def _file(path: Path) -> tuple[str, Found]:

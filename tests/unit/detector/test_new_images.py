@@ -66,9 +66,34 @@ def test_what_is_left_out_is_told(folder: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO, logger="aeflow"):
         paths("images", "some.zip")
     assert [record.getMessage() for record in caplog.records] == [
-        "images: 1 files do not end like images, such as images/notes.txt: left out",
+        "images: 1 files do not end like images, such as notes.txt: left out",
         "some.zip: 1 files do not end like images, such as readme.md: left out",
     ]
+
+
+def test_masks_of_a_dataset_are_left_out_unless_their_folder_is_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("train/good/0.png", "test/hole/0.png", "ground_truth/hole/0_mask.png")
+    with ZipFile(folder / "parts.zip", "w") as archive:
+        for name in names:
+            archive.writestr(f"parts/nut/{name}", b"")
+            (folder / "parts/nut" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "parts/nut" / name).touch()
+    images = ["parts/nut/test/hole/0.png", "parts/nut/train/good/0.png"]
+    with caplog.at_level(logging.INFO, logger="aeflow"):
+        assert paths("parts") == images
+        assert sorted(paths("parts.zip")) == [f"parts.zip/{name}" for name in images]
+    (told, _) = (record.getMessage() for record in caplog.records)
+    assert told == (
+        "parts: 1 masks in ground_truth, beside test, such as nut/ground_truth/hole/0_mask.png: "
+        "left out (name that folder too to judge them)"
+    )
+    mask = "parts/nut/ground_truth/hole/0_mask.png"
+    assert paths("parts", "parts/nut/ground_truth") == [*images, mask]
+    assert paths("parts/**/*_mask.png") == [mask]
+    (folder / "parts/nut/test").rename(folder / "parts/nut/other")  # then it is only a name
+    assert mask in paths("parts")
 
 
 def test_any_name_stands_in_one_line(folder: Path) -> None:
