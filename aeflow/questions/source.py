@@ -165,10 +165,18 @@ class Source:
         self._declared("scores", [cell])
         return read_scores(self._path("scores", cell))
 
-    def gallery(self, cell: Cell, images: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return pictures of some test images of a cell, or of all (aeflow.scoring.gallery)."""
+    def gallery(
+        self,
+        cell: Cell,
+        images: Sequence[str] | None = None,
+        maps: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        """Return pictures of test images of a cell, as `read_pictures` of aeflow.scoring.gallery.
+
+        Arguments are those of it: some images, some maps; None: all.
+        """
         self._declared("galleries", [cell])
-        return read_pictures(self._path("gallery", cell), images)
+        return read_pictures(self._path("gallery", cell), images, maps)
 
     def trainings(self, cells: Sequence[Cell] | None = None) -> list[dict[str, Any]]:
         """Return what is known of trainings, of cells that have a result.

@@ -1,5 +1,6 @@
 """Example pictures of a study: anomalies that were found, those missed, and false alarms."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.colors import Normalize
 from PIL import Image
 
 from aeflow.core.types import ANOMALOUS, Split
 from aeflow.questions.panels import overlaid, scale_of
 from aeflow.questions.source import Source
+from aeflow.study.cells import Cell
 
 KINDS = ("found", "missed", "false alarm")
 _EACH = 2
-_CLEAR = 50.0  # percent of the pixels whose colour stays
+_CLEAR = 50.0  # percent of the pixels whose colour stays, where there are no normal images' maps
 _GAP = 4  # pixels between the image and what the map shows of it
 Array = npt.NDArray[Any]
 
@@ -64,47 +67,60 @@ def examples(source: Source) -> list[Example]:
     Args:
         source: reads metrics, scores and galleries of the cells: a category each, one seed.
     """
-    tables, galleries = [], {}
+    tables, cells = [], {}
     for cell in source.cells:
         threshold = source.metrics_of(cell)["threshold"]
         scored = source.predictions(Split.TEST, [cell]).get(cell.dataset, {}).get(cell.variant)
         if scored is None or threshold is None:
             continue
-        gallery = galleries[cell.category] = source.gallery(cell)
-        test = scored[cell.category]
+        cells[cell.category], test = cell, scored[cell.category]
         rows = test.images.assign(score=test.score[:, 0], category=cell.category)
-        rows = rows[rows["image_id"].isin(gallery["image_id"])]
         tables.append(rows.assign(threshold=threshold, margin=rows["score"] - threshold))
     if not tables:
         return []
     dataset, _, variant, _ = source.cells[0]
     judged = source.study.map_of(dataset, variant)
+    chosen = choose_examples(pd.concat(tables, ignore_index=True))
+    # A category's file is opened once, and of the pictures in it only these are decoded.
+    pictures = {
+        image_id: picture
+        for category, rows in chosen.groupby("category", sort=False)
+        for image_id, picture in _pictures(source, cells[category], judged, [*rows["image_id"]])
+    }
     return [
         Example(
             row["kind"],
             row["image_id"].removeprefix(f"{dataset}/"),
             row["defect"],
             f"score {row['score']:.4g}, threshold {row['threshold']:.4g}".replace("-", "−"),
-            _picture(galleries[row["category"]], judged, row["image_id"]),
+            pictures[row["image_id"]],
         )
-        for row in choose_examples(pd.concat(tables, ignore_index=True)).to_dict("records")
+        for row in chosen.to_dict("records")
     ]
 
 
-def _picture(gallery: dict[str, Array], judged: str | None, image_id: str) -> bytes:
-    """Return an image, the line around its defect, and the same under its map, as WebP."""
-    place = gallery["image_id"].tolist().index(image_id)
+def _pictures(
+    source: Source, cell: Cell, judged: str | None, images: list[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the names of images and each with the line around its defect, and under its map."""
+    gallery = source.gallery(cell, images, [f"{judged}_map", "difference"])
     maps = gallery.get(f"{judged}_map", gallery.get("difference"))
-    image = gallery["image"][place].copy()
-    if gallery["has_mask"][place]:
-        image[_outline(gallery["mask"][place])] = 255
-    parts = [image]
-    if maps is not None:
-        heat = overlaid(gallery["image"][place], maps[place], scale_of(maps, _CLEAR))
-        parts += [np.full((len(image), _GAP, 3), 255, np.uint8), (255 * heat).astype(np.uint8)]
-    with BytesIO() as buffer:
-        Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, "WEBP", quality=85)
-        return buffer.getvalue()
+    known = gallery.get(f"{judged}_scale", gallery.get("difference_scale"))
+    if known is not None:  # half as strong where few maps of normal images are higher
+        scale = Normalize(known[0], known[0] + 2 * (np.ptp(known) or 0.5), clip=True)
+    elif maps is not None:
+        scale = scale_of(maps, _CLEAR)
+    for place, name in enumerate(images):
+        image = gallery["image"][place].copy()
+        if gallery["has_mask"][place]:
+            image[_outline(gallery["mask"][place])] = 255
+        parts = [image]
+        if maps is not None:
+            heat = overlaid(gallery["image"][place], maps[place], scale)
+            parts += [np.full((len(image), _GAP, 3), 255, np.uint8), (255 * heat).astype(np.uint8)]
+        with BytesIO() as buffer:
+            Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, "WEBP", quality=85)
+            yield name, buffer.getvalue()
 
 
 def _outline(mask: Array) -> Array:

@@ -5,7 +5,7 @@ checkpoint nor images nor torch.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -70,22 +70,23 @@ def write_gallery(path: Path, gallery: Mapping[str, Any]) -> None:
         np.savez_compressed(part, allow_pickle=False, **packed)
 
 
-def read_gallery(path: Path) -> dict[str, Any]:
-    """Read what `write_gallery` was given.
+def read_gallery(path: Path, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Read what `write_gallery` was given, or `image_id` and these names of it alone.
 
     Raises:
         DataError: the file is missing, or no gallery.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            read = {*(names or file.files), "image_id"}
+            arrays = {n: file[n] for n in file.files if n.removesuffix("_ends") in read}
         found: dict[str, Any] = {}
         for name, values in arrays.items():
             if name in FILES:
                 content, ends = values.tobytes(), arrays[f"{name}_ends"].tolist()
                 pairs = zip([0, *ends[:-1]], ends, strict=True) if ends else ()
                 found[name] = [content[start:end] for start, end in pairs]
-            elif not name.endswith("_ends"):
+            elif name in read:
                 found[name] = values
         known = len(found["image_id"])
         wrong = [n for n, each in found.items() if n[-6:] != "_scale" and len(each) != known]
@@ -98,23 +99,33 @@ def read_gallery(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_pictures(path: Path, images: Sequence[str] | None = None) -> Arrays:
+def read_pictures(
+    path: Path, images: Sequence[str] | None = None, maps: Collection[str] | None = None
+) -> Arrays:
     """Return the pictures of some images, or of all, as arrays of K, in the images' order.
+
+    Args:
+        images: their `image_id`.
+        maps: names of maps; None: all, and the reconstruction.
 
     Returns:
         `image_id`; `image` and with a decoder `reconstruction`, uint8 (K, s, s, 3); with it
         `difference`, and each `<name>_map`, float (K, s, s); `mask`, bool (K, s, s), and
-        `has_mask`, whether it is known.
+        `has_mask`, whether it is known. `<name>_scale`, (2,), as `write_gallery` has it.
 
     Raises:
         DataError: the file is missing, or no gallery; it lacks an image.
     """
-    gallery = read_gallery(path)
+    names = None
+    if maps is not None:
+        names = ["image", "mask", *maps, *(f"{name.removesuffix('_map')}_scale" for name in maps)]
+    gallery = read_gallery(path, names)
     known = {str(name): row for row, name in enumerate(gallery["image_id"])}
     if lacking := [name for name in images or () if name not in known]:
         raise DataError(f"{path} lacks {lacking[0]}: score the images again.")
     rows = list(known.values()) if images is None else [known[name] for name in images]
-    found: Arrays = {"image_id": gallery["image_id"][rows]}
+    found: Arrays = {name: gallery[name] for name in gallery if name.endswith("_scale")}
+    found["image_id"] = gallery["image_id"][rows]
     try:
         for name in [name for name in FILES if name in gallery and name != "mask"]:
             found[name] = _stacked([as_array(gallery[name][row]) for row in rows])

@@ -48,10 +48,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         arrays["padim_map"][0], (128, 128), order=1, mode="edge", anti_aliasing=False
     )
     assert np.abs(gallery["padim_map"][0] - expected).max() < 2e-3
-    some = read_pictures(path, ["test/3", "test/1"])
+    some = read_pictures(path, ["test/3", "test/1"], ["padim_map"])
+    assert tuple(some.pop("padim_scale")) == (-0.5, -0.1)
+    assert set(some) == {"image_id", "image", "mask", "has_mask", "padim_map"}
     for name, values in some.items():
         assert np.array_equal(values, gallery[name][[3, 1]])
-    assert tuple(read_gallery(path)["padim_scale"]) == (-0.5, -0.1)
     with pytest.raises(DataError, match="lacks test/9"):
         read_pictures(path, ["test/9"])
 
