@@ -174,7 +174,7 @@ def locked_versions() -> dict[str, str]:
 class Tracked(BaseModel):
     """One payload of a `.dvc` file."""
 
-    path: str
+    path: str  # seen from the file's folder
     md5: str
     nfiles: int = 1
 
@@ -183,6 +183,7 @@ class DvcFile(BaseModel):
     """A `.dvc` file."""
 
     outs: list[Tracked] = Field(min_length=1)
+    wdir: str = "."
 
 
 def read_dvc_file(place: Path) -> list[Tracked]:
@@ -192,7 +193,10 @@ def read_dvc_file(place: Path) -> list[Tracked]:
         DataError: the file is no YAML, or says of no payload where it is and what its MD5 is.
     """
     try:
-        return validate(DvcFile, load_yaml(place), str(place)).outs
+        found = validate(DvcFile, load_yaml(place), str(place))
+        for out in found.outs:
+            out.path = Path(found.wdir, out.path).as_posix()
+        return found.outs
     except (ConfigError, UnicodeDecodeError) as error:
         raise DataError(
             f"{place} is no valid .dvc file ({error}): restore it from git, or delete it and run "

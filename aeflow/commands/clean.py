@@ -139,10 +139,11 @@ def _tracked() -> Callable[[Path], bool]:
                 f"Git cannot say which files it has, so nothing is removed: {told}"
             ) from error
         known |= {Path(name) for name in done.stdout.split("\0") if name}
-    for place in PLACES:
-        for file in filter(Path.is_file, place.rglob("*.dvc")):
-            outs = read_dvc_file(file)
-            known |= {Path(os.path.normpath(file.parent / out.path)) for out in outs}
+    # `dvc add data` writes data.dvc, which stands above what it is for.
+    written = [*Path().glob("*.dvc"), *(file for place in PLACES for file in place.rglob("*.dvc"))]
+    for file in filter(Path.is_file, written):
+        outs = read_dvc_file(file)
+        known |= {Path(os.path.normpath(file.parent / out.path)) for out in outs}
     return lambda file: not known.isdisjoint([file, *file.parents])
 
 

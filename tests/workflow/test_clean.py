@@ -168,6 +168,27 @@ def test_what_git_or_dvc_has_stays(copy: Shared, clean: Clean) -> None:
     assert files(copy.folder) == {n for n in before if not n.endswith(".dvc")}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results/tiny/models/demo_textures.dvc", "outs: [{path: demo_textures, md5: a.dir}]"),
+        ("models.dvc", "outs: [{path: results/tiny/models, md5: a.dir}]"),
+        ("x.dvc", "{outs: [{path: demo_textures, md5: a.dir}], wdir: results/tiny/models}"),
+    ],
+)
+def test_what_dvc_alone_has_stays(tiny: Repository, clean: Clean, name: str, content: str) -> None:
+    """Without git, by a file of DVC above the payload; what it does not name goes."""
+    folder = tiny.folder
+    one_seed(folder)
+    overlay = folder / "tiny.yaml"
+    overlay.write_text(overlay.read_text().replace("seeds: [0, 1]", "seeds: [0]"))
+    write(folder / name, content)
+    before = files(folder)
+    assert clean(folder, "--yes")[0] == 0
+    gone = {name.split("/")[2] for name in before - files(folder)}
+    assert gone == {"scores", "galleries", "metrics"}, "of a model its receipt stays too"
+
+
 def test_where_it_is_not_known_what_is_needed_nothing_goes(
     tiny: Repository, clean: Clean, monkeypatch: pytest.MonkeyPatch
 ) -> None:
