@@ -49,6 +49,7 @@ localrules:
     plot_figure,
     build_report,
     build_browse,
+    log_runs,
 
 
 # Every small result by name: a job that failed is then missing, not forgotten.
@@ -69,3 +70,4 @@ rule all:
         ),
         report=pattern("report"),
         browse=pattern("browse"),
+        logged=expand(pattern("logged"), logger=STUDY.loggers),

@@ -1,8 +1,8 @@
 """Write what is generated: config.default.yaml, config.schema.json, and the lock files.
 
 The locks hold the exact installed versions of what pyproject.toml asks for: requirements.lock with
-the extras `dev` and `export`, those of `docs` and `peers` what these add, if installed (`make docs
-peers`).
+the extras `dev`, `export` and `loggers`, those of `docs` and `peers` what these add, if installed
+(`make docs peers`).
 """
 
 import importlib.metadata
@@ -40,8 +40,9 @@ def write_locks() -> None:
     """Write every lock file."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    base = closure(project["dependencies"] + extras["dev"] + extras["export"])
-    _write(Path("requirements.lock"), "with its extras `dev` and `export`", base)
+    locked = (extras[name] for name in ("dev", "export", "loggers"))
+    base = closure(sum(locked, project["dependencies"]))
+    _write(Path("requirements.lock"), "with its extras `dev`, `export` and `loggers`", base)
     for extra in ("docs", "peers"):
         try:
             needed = closure(extras[extra])

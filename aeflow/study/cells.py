@@ -60,6 +60,7 @@ PATHS = {
     "headline": "results/{study}/metrics.json",
     "browse": "results/{study}/browse/index.html",
     "browsed": "results/{study}/browse/data",
+    "logged": "results/{study}/logged/{logger}",
 }
 # What goes to DVC; everything else goes to git.
 PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")
@@ -363,10 +364,12 @@ def receipts(study: Study, step: str, given: Given) -> Iterator[tuple[Path, Path
 def shown(study: Study) -> str:
     """Return a digest of what tables, figures and the page may know of the configuration.
 
-    All of it but where images come from and how they are prepared, which metrics tell.
+    All of it but where images come from and how they are prepared, which metrics tell, and who
+    else is told.
     """
     entry = {"source", "sha256", "seen"}
     places: Any = {"datasets": {"__all__": entry}, "data": True, "max_cache_gib": True}
+    places["loggers"] = True
     text = study.model_dump_json(exclude=places)
     categories = [study.categories(dataset.name) for dataset in study.datasets]
     return hashlib.sha256(f"{text} {categories}".encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ import re
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -33,6 +33,7 @@ RESERVED = ("logs", "benchmarks", "bench")
 # Of tables whose other columns are called after variants.
 COLUMNS = ("image_id", "split", "gt_label", "defect", "category", "component", "compressed_bits")
 MAX_CELLS = 300_000  # before categories
+Logger = Literal["dvclive", "tensorboard"]
 _CHECKED = "checked"  # context of a study that was checked before it was written
 
 
@@ -60,6 +61,11 @@ class Study(CellSettings):
         description="A dataset's category whose half-precision features exceed this many GiB "
         "is not cached: the encoder then runs inside training and scoring.",
     )
+    loggers: list[Logger] = Field(
+        [],
+        description="Programs for which losses, settings and metrics of each cell are written, in "
+        "results/<study>/logged/: dvclive, tensorboard (`pip install -e '.[loggers]'`).",
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
 
@@ -74,6 +80,7 @@ class Study(CellSettings):
             "ablations": [ablation.name for ablation in self.ablations],
             "variants": [variant.name for variant in self.variants],
             "seeds": [str(seed) for seed in self.seeds],
+            "loggers": [*self.loggers],
         }
         for entry in self.datasets:
             names[f"datasets[{entry.name}].categories"] = entry.categories or []

@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import pytest
+
 from aeflow.report import contents
 from tests.workflow.conftest import CELL, Repository, digest
 
@@ -74,6 +76,16 @@ def test_an_edit_of_code_reruns_its_users(tiny: Repository, edit: Edit) -> None:
     plan = tiny.plan()
     assert plan["train_model"] == 4
     assert "extract_features" not in plan
+
+
+def test_a_logger_is_told_and_nothing_else_runs(tiny: Repository) -> None:
+    pytest.importorskip("tensorboard")
+    overlay = tiny.folder / "tiny.yaml"
+    overlay.write_text(overlay.read_text() + "loggers: [tensorboard]\n")
+    assert tiny.plan() == {"log_runs": 1}
+    tiny.snakemake()
+    assert len([*tiny.results().glob(f"logged/tensorboard/{CELL}/events*")]) == 1
+    assert tiny.plan() == {}
 
 
 def test_what_is_absent_is_made_again_only_where_it_is_needed(

@@ -36,6 +36,10 @@ try:
             f"variants[{theirs[0]}].method needs anomalib, which is not installed: "
             "run `make peers`, or leave the variant out."
         )
+    if STUDY.loggers:
+        from aeflow.report.loggers import check_loggers, log_inputs
+
+        check_loggers(STUDY)
 except AeflowError as error:
     # Not raised: a dry run would report it on stdout.
     sys.exit(str(error))
@@ -72,6 +76,7 @@ wildcard_constraints:
     stages="[1-6](-[1-6])*",
     table=one_of(contents.TABLES),
     figure=one_of(contents.FIGURES),
+    logger=one_of(STUDY.loggers),
     of=r"[A-Za-z0-9_.+-]+",
 
 

@@ -43,3 +43,24 @@ rule build_browse:
         "Build the page of all test images"
     shell:
         run("build_browse")
+
+
+rule log_runs:
+    input:
+        strings(log_inputs(STUDY) if STUDY.loggers else []),
+    output:
+        logged=directory(pattern("logged")),
+    log:
+        f"{RESULTS}/logs/log_runs/{{logger}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/log_runs/{{logger}}.tsv"
+    resources:
+        study=str(STUDY_FILE),
+    params:
+        code=code("log_runs"),
+        asked=SHOWN,
+        of=of,
+    message:
+        "Log every run for {wildcards.logger}"
+    shell:
+        run("log_runs")
