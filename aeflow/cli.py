@@ -3,6 +3,7 @@
 Run it in the folder of the repository. Experiments themselves run by `snakemake`.
 """
 
+import gc
 import glob
 import importlib.metadata
 import io
@@ -46,6 +47,7 @@ def _studies(begun: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command in the folder of a repository; return its exit status."""
+    gc.set_threshold(100_000)  # as in `script` of aeflow/core/job.py: imports leave no garbage
     logging.getLogger("aeflow").addHandler(logging.NullHandler())  # findings are printed instead
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not have every letter of a name

@@ -10,6 +10,8 @@ of a likelihood, which compares positions.
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -153,15 +155,18 @@ class Whitening(nn.Module):
         ridge = torch.where(variance > 1e-6 * variance.mean(), self.ridge * variance, 1.0)
         covariance.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
         self.mean.copy_(mean[..., 0].T.reshape(self.mean.shape))
-        for position in range(len(covariance)):  # the matrices together are too large for copies
-            self.factor[position] = torch.linalg.cholesky(covariance[position])[self._triangle]
+        with _one_thread():
+            for position in range(len(covariance)):  # together they are too large for copies
+                lower = torch.linalg.cholesky(covariance[position])
+                self.factor[position] = lower[self._triangle]
         self._invert()
 
     def _invert(self) -> None:
         one = torch.eye(len(self.mean), dtype=torch.float64)
-        for factor, inverse in zip(self._lower(), self.inverse_factor, strict=True):
-            exact = torch.linalg.solve_triangular(factor.cpu().double(), one, upper=False)
-            inverse.copy_(exact)
+        with _one_thread():
+            for factor, inverse in zip(self._lower(), self.inverse_factor, strict=True):
+                exact = torch.linalg.solve_triangular(factor.cpu().double(), one, upper=False)
+                inverse.copy_(exact)
         rows, columns = self._triangle
         total = -self.factor[:, rows == columns].log().sum()
         self.log_det.copy_(total / len(self.factor))
@@ -200,6 +205,20 @@ class Whitening(nn.Module):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z, -log_det)."""
         return self._times(self._lower(), z) + self.mean, -self._log_det(z)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: of thousands of small matrices each is done before others join in.
+
+    On two busy cores the inverse of 128 x 128 took 6 ms of CPU time by two threads, 0.2 ms by one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _spread(total: Tensor, z: Tensor) -> Tensor:
