@@ -298,6 +298,15 @@ def _as_onnx(program: torch.export.ExportedProgram, metadata: Facts, path: Path)
                 parts = graph.call_function(aten.unflatten.int, (values, 0, [count, -1]))
                 node.replace_all_uses_with(graph.call_function(aten.unbind.int, (parts, 0)))
             graph.erase_node(node)
+    # An index for each channel will do where there is one for each value.
+    for node in graph.find_nodes(op="call_function", target=aten.gather.default):
+        values, axis, index = node.args
+        if index.target == aten.expand.default:
+            with graph.inserting_before(node):
+                given = (values, axis, index.args[0])
+                node.replace_all_uses_with(graph.call_function(aten.index_select.default, given))
+            graph.erase_node(node)
+            graph.erase_node(index)
     outputs = list(program.call_spec.out_spec.context)
     written = torch.onnx.export(
         program, input_names=[IMAGE], output_names=outputs, opset_version=OPSET, verbose=False

@@ -161,12 +161,12 @@ def _judge(
             rows[-1]["error"] = found
             continue
         values, anomaly_map = found
-        small.add(len(rows) - 1, looked.pixels, anomaly_map, detector.facts.map_scale)
         rows[-1] |= _row(values, detector, looked.facts)
         place = _place(number, image.path)
         if anomaly_map is not None and maps != "none":
             _write_map(out / "maps" / f"{place}.{maps}", anomaly_map)
         if looked.shown is not None:
+            small.add(len(rows) - 1, looked.pixels, anomaly_map, detector.facts.map_scale)
             picture = out / "overlays" / f"{place}.png"
             given = (picture, looked.shown, anomaly_map, detector.facts, rows[-1])
             drawn.append(pool.submit(draw_overlay, *given))

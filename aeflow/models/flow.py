@@ -80,11 +80,10 @@ class CouplingStep(nn.Module):
 
     def _scale_and_shift(self, a: Tensor) -> tuple[Tensor, Tensor]:
         # Under autocast the subnet puts out bfloat16, whose eight bits are too few for log_det.
-        found = (START * self.subnet(a)).to(a.dtype)
-        if not self.affine:
-            return torch.zeros_like(found), found
-        raw, shift = found.chunk(2, dim=1)
-        return self.clamp * torch.tanh(raw), shift
+        # Each part is scaled by itself, which makes it dense: tanh takes half the time then.
+        parts = self.subnet(a).chunk(2 if self.affine else 1, dim=1)
+        *raw, shift = ((START * part).to(a.dtype) for part in parts)
+        return self.clamp * torch.tanh(raw[0]) if raw else torch.zeros_like(shift), shift
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return (z', log_det)."""
@@ -107,7 +106,11 @@ class CouplingStep(nn.Module):
 
 def _permute(z: Tensor, index: Tensor) -> Tensor:
     """Return z[:, index], channels last in memory as the next convolution wants them."""
-    return z.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
+    values = z.permute(0, 2, 3, 1)
+    if z.device.type == "cpu":  # a quarter of the time that selecting takes
+        return values.gather(3, index.expand(values.shape)).permute(0, 3, 1, 2)
+    # The gradient of gather would sort all values there, to be deterministic.
+    return values.index_select(3, index).permute(0, 3, 1, 2)
 
 
 class NormalizingFlow(nn.Module):
