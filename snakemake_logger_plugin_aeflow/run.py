@@ -77,16 +77,24 @@ class Job:
 
     def stands(self) -> str:
         """Return how far a training is: epoch and loss, as its log says."""
+        epoch, last, losses = self._epoch()
+        loss = ", ".join(f"{name} {value}" for name, value in _LOSS.findall(losses))
+        of = f" of {last}" * bool(last)
+        return f"epoch {epoch}{of}{f', {loss}' * bool(loss)}" if epoch else ""
+
+    def takes(self) -> float | None:
+        """Return the seconds of a whole training by its epochs so far, None: it tells none."""
+        epoch, last, _ = self._epoch()
+        return self.seconds * int(last) / int(epoch) if last and int(epoch) else None
+
+    def _epoch(self) -> tuple[str, str, str]:
+        """Return the last epoch in the log, of how many, and its losses."""
         if self.log is None or not self.log.is_file():
-            return ""
+            return "", "", ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
             found = _EPOCH.findall(file.read().decode("utf-8", "replace"))
-        if not found:
-            return ""
-        epoch, last, losses = found[-1]
-        loss = ", ".join(f"{name} {value}" for name, value in _LOSS.findall(losses))
-        return f"epoch {epoch}{f' of {last}' * bool(last)}{f', {loss}' * bool(loss)}"
+        return found[-1] if found else ("", "", "")
 
 
 class Run:
@@ -145,14 +153,11 @@ class Run:
     def left(self) -> str:
         """Return the time that is left in words, nothing where no job of these kinds was timed.
 
-        By the mean of the rule's jobs in this run, else in earlier ones, and by how many ran side
-        by side.
+        By the mean of the rule's jobs in this run, else by the epochs of those that train now,
+        else by earlier runs; and by how many ran side by side.
         """
         rest = Counter(self.stages) - self.done
-        times = {
-            rule: fmean(own) if (own := self._spent.get(rule)) else self._earlier.seconds(rule)
-            for rule in rest
-        }
+        times = {rule: self._takes(rule) for rule in rest}
         known = {rule: seconds for rule, seconds in times.items() if seconds is not None}
         work = sum(rest[rule] * seconds for rule, seconds in known.items())
         work -= sum(min(job.seconds, known.get(job.rule, 0)) for job in self.running.values())
@@ -161,6 +166,11 @@ class Run:
         spent = sum(map(sum, self._spent.values())) + sum(j.seconds for j in self.running.values())
         beside = max(1.0, spent / max(time.monotonic() - self._started, 1e-9))
         return f"; {'about' if known == times else 'more than'} {span(work / beside)} left"
+
+    def _takes(self, rule: str) -> float | None:
+        now = [job.takes() for job in self.running.values() if job.rule == rule]
+        told = self._spent.get(rule) or [seconds for seconds in now if seconds]
+        return fmean(told) if told else self._earlier.seconds(rule)
 
 
 class Lines(logging.Handler):

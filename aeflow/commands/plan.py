@@ -45,11 +45,13 @@ def plan_study(configs: Sequence[Path]) -> None:
     heads = ("step", "jobs", "most because", "time", "new payload")
     aligned = ("left", "right", "left", "right", "right")
     print(tabulate(lines, heads, disable_numparse=True, colalign=aligned))
+    new = "\nOf a new step the run tells how much time is left once a job, or an epoch, is done."
+    new *= None in times
     print(
         f"\n{study.study}: {len(times)} jobs; one after another: "
         f"{_sum(times, span)}; new payload: {_sum(sizes, megabytes)}; free: "
         f"{megabytes(shutil.disk_usage('.').free)}.\nMeans of the same step, dataset and variant "
-        "in any study here, whatever its settings; `+`: some have none yet."
+        f"in any study here, whatever its settings; `+`: some have none yet.{new}"
     )
 
 

@@ -123,3 +123,7 @@ def test_a_trainings_epoch_and_loss_are_read_from_its_log(
         "x" * 9000 + "\n2026-01-01 10:00:00 epoch 3 of 20 train_loss 1.5 val_loss 1.25\n"
     )
     assert run.running[1].stands() == "epoch 3 of 20, train_loss 1.5, val_loss 1.25"
+    run.plan({"make_table": 2})  # the first of its kind: two of 800 s, of which 120 are over
+    run.running[1].started -= 120
+    run._started -= 120
+    assert run.left() == "; about 25 min left"
