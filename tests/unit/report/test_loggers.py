@@ -39,7 +39,8 @@ def test_dvclive_writes_settings_losses_and_metrics(study: Study, tmp_path: Path
     pytest.importorskip("dvclive")
     write_logs(study, "dvclive", tmp_path)
     own = tmp_path / NAME
-    assert yaml.safe_load((own / "params.yaml").read_text())["flow"]["steps"] == 8
+    settings = study.cell(CELL.dataset, CELL.variant).model_dump(mode="json")
+    assert yaml.safe_load((own / "params.yaml").read_text()) == settings
     assert len((own / "plots/metrics/train_loss.tsv").read_text().splitlines()) == 1 + 2
     wanted = Source(study, {"metrics"}, [CELL]).metrics_of(CELL)
     found = read_json(own / "metrics.json")
