@@ -48,6 +48,11 @@ class Method(StrEnum):
         return self.ours or self.peer
 
     @property
+    def closed(self) -> bool:
+        """Whether the fit has a closed form, without epochs."""
+        return self in (Method.GAUSSIAN, Method.PADIM, Method.PATCHCORE)
+
+    @property
     def encoded(self) -> bool:
         """Whether it sees features of an encoder."""
         return self.fitted and self != Method.GANOMALY

@@ -35,7 +35,7 @@ def draw_overlay(
     shown = [image]
     if anomaly_map is not None and facts.map_scale is not None:
         whole = on_image(anomaly_map, image.size, facts.data)
-        shown.append(_under_map(image, whole, *facts.map_scale))
+        shown.append(under_map(image, whole, *facts.map_scale))
     width, height = image.size
     page = Image.new("RGB", (len(shown) * (width + GAP) - GAP, height + FOOT), "white")
     for place, each in enumerate(shown):
@@ -47,7 +47,7 @@ def draw_overlay(
         page.save(part)
 
 
-def _under_map(
+def under_map(
     image: Image.Image, anomaly_map: NDArray[np.float32], low: float, limit: float
 ) -> Image.Image:
     """Return an image under a map of its size, with a contour around what is above `limit`."""

@@ -113,7 +113,7 @@ def _pictures(
     for place, name in enumerate(images):
         image = gallery["image"][place].copy()
         if gallery["has_mask"][place]:
-            image[_outline(gallery["mask"][place])] = 255
+            image[outline(gallery["mask"][place])] = 255
         parts = [image]
         if maps is not None:
             heat = overlaid(gallery["image"][place], maps[place], scale)
@@ -123,7 +123,7 @@ def _pictures(
             yield name, buffer.getvalue()
 
 
-def _outline(mask: Array) -> Array:
+def outline(mask: Array) -> Array:
     """Return the pixels just outside a mask (H, W)."""
     padded = np.pad(mask.astype(bool), 1)
     around = [np.roll(padded, shift, axis) for axis in (0, 1) for shift in (-1, 1)]

@@ -14,7 +14,7 @@ from aeflow.study.cells import STEPS, reads, score_tables, trainings_of
 from aeflow.study.study import Study
 
 SHOWING = ("make_table", "plot_figure", "build_browse", "build_report", "log_runs")
-BY_HAND = ("track", "write_demo_textures", "write_generated", "write_site")
+BY_HAND = ("draw_heatmaps", "track", "write_demo_textures", "write_generated", "write_site")
 ASKED = {
     "fetch_data": asked.FetchAsked,
     "prepare_images": asked.PrepareAsked,

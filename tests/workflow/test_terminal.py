@@ -3,8 +3,10 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import yaml
 
 from aeflow.core.text import span
 from snakemake_logger_plugin_aeflow.run import Run
-from tests.workflow.conftest import Repository
+from tests.workflow.conftest import Repository, copy_repository
 
 SCREENFUL = 60
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -77,6 +79,27 @@ def test_a_run_tells_stages_on_a_terminal_and_a_line_per_job_elsewhere(
     assert re.search(r"about \d+ s left", screen), "by the benchmarks of the run before"
     lines = re.findall(r"^\d\d:\d\d:\d\d (\d+) of (\d+): (?:Judge|Make|Plot|Build) .*", log, re.M)
     assert lines == [(str(n), str(jobs)) for n in range(1, jobs + 1)]
+
+
+def test_hours_of_training_without_a_gpu_are_told_before_they_begin(tmp_path: Path) -> None:
+    """A first overlay that names nothing but images plans the paper's study."""
+    clone = Repository(copy_repository(tmp_path))
+    tiny = yaml.safe_load((clone.folder / "tiny.yaml").read_text())
+    tiny["training"]["epochs"] = 300
+    (clone.folder / "long.yaml").write_text(yaml.safe_dump(tiny))
+    process = subprocess.Popen(
+        clone.command(overlay="long.yaml"),
+        cwd=clone.folder,
+        env=clone.environment() | {"CUDA_VISIBLE_DEVICES": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    told = next(line for line in process.stderr if "no GPU here" in line)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert told.startswith("4 trainings of up to 300 epochs, and no GPU here: this takes hours")
 
 
 def test_snakemakes_own_words_are_there_for_who_asks(tiny: Repository) -> None:

@@ -9,6 +9,7 @@ from aeflow.core.job import why_failed
 from aeflow.report.headline import headline
 from aeflow.report.warned import on_terminal, warnings_of
 
+MANY_EPOCHS = 1000  # an hour or so, of a small encoder
 INCOMPLETE = f"{RESULTS}/incomplete"
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
@@ -28,6 +29,28 @@ def start_study():
         check_run(workflow)
     except AeflowError as error:
         sys.exit(str(error))
+    tell_long(jobs)
+
+
+def tell_long(jobs):
+    """Say so before hours of training begin on a machine without a GPU."""
+    epochs = {}
+    for job in jobs:
+        if job.rule.name == "train_model" and not METHODS[job.wildcards.variant].closed:
+            training = STUDY.fit_settings(job.wildcards.dataset, job.wildcards.variant).training
+            epochs[job] = training.epochs
+    if sum(epochs.values()) < MANY_EPOCHS or workflow.executor_plugin.name == "slurm":
+        return
+    from aeflow.training.devices import choose_device  # torch, a second of an hour
+
+    if choose_device("auto").type == "cpu":
+        print(
+            f"{len(epochs)} trainings of up to {max(epochs.values())} epochs, and no GPU here: this takes hours, "
+            f"with a large encoder days. `aeflow plan` tells what is known of their times; `aeflow init FOLDER` "
+            "writes a study of your images that takes minutes. Ctrl-C stops, and nothing is lost.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def report_success():

@@ -233,6 +233,11 @@ def test_patchcore_refuses_too_few_positions(source: FeatureSource) -> None:
     assert more.module.memory_bank.shape == (19, 6)
 
 
+@pytest.mark.parametrize("method", [method for method in Method if method.peer])
+def test_a_closed_form_has_no_epochs(method: Method, source: FeatureSource) -> None:
+    assert (not make(method, source).updates) == method.closed
+
+
 def test_padim_refuses_a_single_image(source: FeatureSource) -> None:
     with pytest.raises(TrainingError, match="2 or more training normals, there is 1"):
         make("padim", source).fit(TRAIN[:1])

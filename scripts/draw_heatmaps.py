@@ -1,0 +1,56 @@
+"""Draw the README's picture: of each category of a study one test image, below it under its map.
+
+The image is the anomalous one whose score is in the middle, so no picture was picked.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import aeflow
+from aeflow.core.files import atomic_path
+from aeflow.data.prepared import open_prepared
+from aeflow.detector.overlays import GAP, under_map
+from aeflow.report.examples import outline
+from aeflow.study import cells
+from aeflow.study.cells import Cell
+
+
+def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
+    """Write the picture as JPEG, and print which images it shows."""
+    results = aeflow.load(folder)
+    study = results.study
+    columns = []
+    for dataset in (entry.name for entry in study.datasets):
+        for category in study.categories(dataset):
+            scores = results.scores(dataset, variant, category)
+            found = scores[(scores["split"] == "test") & (scores["gt_label"] == 1)]
+            middle = found.sort_values("pred_score")["image_id"].iloc[len(found) // 2]
+            print(dataset, category, middle)
+            cell = Cell(dataset, category, variant, study.seeds[0])
+            names = ("images", "index", "masks")
+            prepared = open_prepared(*(cells.path(study, name, cell) for name in names))
+            row = int(np.flatnonzero(prepared.index["image_id"] == middle)[0])
+            pixels = np.array(prepared.images[row])
+            detector = results.detector(dataset, variant, category)
+            assert detector.facts.map_scale is not None
+            heat = under_map(
+                Image.fromarray(pixels), detector.map(pixels), *detector.facts.map_scale
+            )
+            mask = prepared.mask(row)
+            if mask is not None:
+                pixels[outline(mask)] = 255
+            columns.append((Image.fromarray(pixels), heat))
+    side = columns[0][0].width
+    page = Image.new("RGB", (len(columns) * (side + GAP) - GAP, 2 * side + GAP), "white")
+    for place, pair in enumerate(columns):
+        for below, each in enumerate(pair):
+            page.paste(each, (place * (side + GAP), below * (side + GAP)))
+    with atomic_path(out) as part:
+        page.save(part, "JPEG", quality=88)
+
+
+if __name__ == "__main__":
+    draw_heatmaps(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
