@@ -7,9 +7,9 @@ from aeflow.study.job import job
 from aeflow.study.study import Study
 
 
-def plot_figure(study: Study, figure: str, of: str, png: Path, svg: Path) -> None:
+def plot_figure(study: Study, figure: str, of: str, svg: Path, png: Path, pdf: Path) -> None:
     """Write the figure for `of`: a dataset, or dataset, category and variant joined by +."""
-    contents.draw(study, figure, of).save(png, svg)
+    contents.draw(study, figure, of).save(svg, png, pdf)
 
 
 if __name__ == "__main__":

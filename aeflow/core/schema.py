@@ -47,7 +47,18 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_label(label: str) -> str:
+    if fault := label_fault(label):
+        raise ValueError(f"a label is shown to people, and this {fault}")
+    if len(label) > MAX_SHOWN_LABEL:
+        raise ValueError(f"a label has {MAX_SHOWN_LABEL} characters or fewer, to fit a figure")
+    if label[0] in "_ " or label[-1] == " ":
+        raise ValueError("a label begins with no `_`, and begins and ends with no blank")
+    return label
+
+
 Name = Annotated[str, Field(pattern=NAME), AfterValidator(_check_name)]
+Label = Annotated[str, AfterValidator(_check_label)]  # what people see in the place of a name
 Address = Annotated[str, AfterValidator(_check_address)]
 WEB_PAGE = r"^https?://[A-Za-z0-9][^\s<>\"'`\\]*$"
 WebPage = Annotated[str, Field(pattern=WEB_PAGE)]
@@ -61,6 +72,7 @@ MAX_VALUES = 300_000
 MAX_DEPTH = 30
 MAX_TEXT = 20_000
 MAX_LABEL = 100
+MAX_SHOWN_LABEL = 40
 MAX_SHOWN = 80
 MAX_KEYS = 12  # of a section that has more, the first are named
 MAX_MISTAKES = 10

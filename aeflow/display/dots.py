@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from aeflow.display.figure import DARK, LIGHT
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-DARK, LIGHT, GRAY, ORANGE = "#0072B2", "#A6CEE3", "0.45", "#D55E00"
 
 
 def row_panels(
@@ -25,14 +25,14 @@ def row_panels(
     """Return a figure of panels beside each other that share named rows, from top to bottom."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     panels = list(figure.subplots(1, n_panels, sharey=True, squeeze=False).ravel())
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for axes in panels[1:]:
         axes.tick_params(axis="y", left=False)
     for axes in panels:
-        axes.grid(axis="x", color="0.92", zorder=0)
+        axes.grid(axis="x", color="0.9", zorder=0)
         axes.set_axisbelow(True)
     return figure, panels
 
@@ -41,7 +41,7 @@ def bars(
     axes: Axes, low: pd.Series, high: pd.Series, *, wide: bool = False, first: int = 0
 ) -> None:
     """Draw intervals of shares, one per row from the row `first` on; NaN draws nothing."""
-    colour, width, order = (LIGHT, 6.0, 1) if wide else (DARK, 1.2, 2)
+    colour, width, order = (LIGHT, 4.5, 1) if wide else (DARK, 1.0, 2)
     places = range(first, first + len(low))
     axes.hlines(places, 100 * low, 100 * high, color=colour, linewidth=width, zorder=order)
 
@@ -65,7 +65,7 @@ def keep_whole(axes: Axes, shares: Sequence[pd.Series], lowest: float = 0.0) -> 
     """
     values = 100 * pd.concat(shares).dropna()
     if len(values):
-        margin = 0.06 * float(np.ptp(values)) or 1.0
+        margin = 0.08 * float(np.ptp(values)) or 1.0
         axes.set_xlim(values.min() - margin, values.max() + margin)
         keep_possible(axes, "x", lowest)
 

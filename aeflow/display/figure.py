@@ -1,7 +1,11 @@
-"""A figure that knows its dataset, title and caption, and files that keep them."""
+"""How figures look, their titles and captions, and files that keep these.
+
+A figure is drawn in the size in which it is printed: one column of a paper wide, or two.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("style.mplstyle")
+ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches: 8.5 and 17.8 cm
+ROW = 0.17  # inches of a line of text, of a legend or beside an axis
+DARK, LIGHT, GRAY, ORANGE = "#0072B2", "#A6CEE3", "0.45", "#D55E00"
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
 _NOTHING = "nothing"
 
@@ -38,26 +45,69 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How a variant is drawn: colours that the colour-blind and gray print tell apart by more.
+
+    Attributes:
+        emphasised: whether it has a colour and a place in the legend of its own.
+    """
+
+    colour: str
+    line: str | tuple[int, tuple[int, ...]]
+    marker: str
+    emphasised: bool = True
+
+
+_LOOKS = (
+    Look("#000000", "-", "o"),
+    Look("#D55E00", "-", "s"),
+    Look("#0072B2", (0, (5, 1)), "D"),
+    Look("#009E73", (0, (3, 1, 1, 1)), "^"),
+    Look("#CC79A7", (0, (1, 1)), "v"),
+)
+EMPHASIS = (
+    "At most five variants have a colour: the reference and the first others of the "
+    "configuration; all further ones are gray."
+)
+_OTHERS = Look("0.7", "-", ".", emphasised=False)
+
+
+def looks(variants: Sequence[str], reference: str) -> dict[str, Look]:
+    """Return how each variant is drawn: five told apart, the reference first, all others gray."""
+    order = sorted(variants, key=lambda name: name != reference)
+    kinds = [*_LOOKS, *[_OTHERS] * len(order)]
+    return dict(zip(order, kinds, strict=False))
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A drawn figure and its caption."""
 
     figure: Figure
     caption: Caption
 
-    def save(self, png: Path, svg: Path) -> None:
-        """Write both files. They carry the caption and no date: same figure, same bytes."""
+    def save(self, *files: Path) -> None:
+        """Write files by their endings: png, svg, pdf.
+
+        They carry the caption and no date: same figure, same bytes.
+        """
         from matplotlib import style
 
         caption = self.caption
         texts: dict[str, Any] = {"Title": caption.title, "Description": caption.text}
         texts |= {"Coverage": _NOTHING} if caption.empty else {}
+        undated = {"Date": None, "Creator": None}
+        known: dict[str, dict[str, Any]] = {
+            ".png": texts | {"Dataset": caption.dataset, "Software": None},
+            ".svg": texts | {"Keywords": [caption.dataset]} | undated,
+            ".pdf": {"Title": caption.title, "Subject": caption.text, "Keywords": caption.dataset}
+            | {"CreationDate": None, "Creator": None, "Producer": None},
+        }
         with style.context(STYLE):
-            with atomic_path(png) as part:
-                metadata = texts | {"Dataset": caption.dataset, "Software": None}
-                self.figure.savefig(part, format="png", metadata=metadata)
-            with atomic_path(svg) as part:
-                metadata = texts | {"Keywords": [caption.dataset], "Date": None, "Creator": None}
-                self.figure.savefig(part, format="svg", metadata=metadata)
+            for file in files:
+                with atomic_path(file) as part:
+                    kind = file.suffix.removeprefix(".")
+                    self.figure.savefig(part, format=kind, metadata=known[file.suffix])
 
 
 def read_caption(path: Path) -> Caption:
@@ -87,13 +137,14 @@ def nothing_to_draw(dataset: str, title: str, why: str) -> Drawing:
     """Return a figure that says, in a sentence, why there is nothing to draw."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 0.8))
+    figure = Figure(figsize=(ONE_COLUMN, 0.8))
     figure.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
     return Drawing(figure, Caption(dataset, title, why, empty=True))
 
 
-def legend_below(figure: Figure, columns: int) -> None:
+def legend_below(figure: Figure, columns: int, **options: Any) -> None:
     """Add one legend for all panels, each name once."""
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
+    options |= {"loc": "outside lower center", "ncols": columns}
+    figure.legend(list(once.values()), list(once), **options)

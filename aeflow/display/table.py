@@ -1,6 +1,7 @@
 """Tables as data, for people and for papers: how each is typed, formatted, written and read."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,15 +31,32 @@ TEXT = {
     *("verdict", "why", "ablation", "of", "key", "value", "across", "trained_as"),
     *("flow", "reconstruction", "scaling", "asked"),
 }
+# Columns for people that hold a variant's name.
+VARIANTS = ("Variant", "Reference", "Trained as")
 FLAGS = {"best", "within_one_error", "chosen", "is_default", "claim"}
 COUNTS = {"seed", "n", "best_epoch"}
+# A number that siunitx aligns: sign or "less than", whole part, decimals, and those of an sd.
+_NUMBER = re.compile(r"([<+−-]?)(\d+)(?:\.(\d+))?(?: ± (\d+)(?:\.(\d+))?)?")
+# A mean ± sd stands as such, bold numbers are bold, and a sign stays.
+_SIUNITX = (
+    r"\begingroup\sisetup{separate-uncertainty, table-align-uncertainty, retain-explicit-plus, "
+    "reset-text-series=false, text-series-to-math}\n"
+)
 # What Markdown reads as something else than text: HTML, a link, code, emphasis, the next cell.
 _MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\|`*[]"}, "<": "&lt;", "&": "&amp;"})
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
         **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
-        **{"±": r"$\pm$", "–": "--", "−": "$-$", "≥": r"$\geq$", "[": "{[}"},
+        **{
+            "±": r"$\pm$",
+            "–": "--",
+            "−": "$-$",
+            "≥": r"$\geq$",
+            "[": "{[}",
+            "<": "$<$",
+            ">": "$>$",
+        },
     }
 )
 
@@ -132,6 +150,13 @@ class DisplayTable:
         """Return the table with one more paragraph below it."""
         return replace(self, note="\n".join(filter(None, [self.note, sentence])))
 
+    def labelled(self, labels: Mapping[str, str]) -> "DisplayTable":
+        """Return the table with labels in the place of variants' names."""
+        cells = self.cells.copy()
+        for name in set(VARIANTS) & set(cells.columns):
+            cells[name] = [labels.get(variant, variant) for variant in cells[name]]
+        return replace(self, cells=cells)
+
     def rows(self) -> Iterator[list[tuple[str, bool]]]:
         """Yield the rows as (cell, bold) pairs, each cell on one line."""
         for cells, bold in zip(self.cells.to_numpy(), self.bold.to_numpy(), strict=True):
@@ -153,18 +178,50 @@ class DisplayTable:
         return "\n\n".join([text, *note]) + "\n"
 
     def latex(self) -> str:
-        """Return a booktabs tabular, a longtable if it is long, and the note as a comment."""
+        """Return a booktabs tabular, a longtable if it is long, and the note as a comment.
 
-        def cell(text: str, bold: bool) -> str:
-            text = text.translate(_LATEX)
-            return rf"\textbf{{{text}}}" if bold and text else text
+        Columns of numbers are siunitx's S, aligned at the decimal point.
+        """
+        rows = list(self.rows())
+        columns = [[text for text, _ in column] for column in zip(*rows, strict=True)]
+        formats = [_number_format(column) for column in columns] or ["l"] * self.cells.shape[1]
 
-        names = [one_line(str(name)).translate(_LATEX) for name in self.cells.columns]
-        table = pd.DataFrame([[cell(*pair) for pair in row] for row in self.rows()], columns=names)
-        packages = "booktabs and longtable" if self.long else "booktabs"
+        def cell(text: str, bold: bool, form: str) -> str:
+            if form == "l":
+                text = text.translate(_LATEX)
+                return rf"\textbf{{{text}}}" if bold and text else text
+            text = text.replace("−", "-").replace("±", r"\pm")
+            return rf"\bfseries {text}" if bold and text else text
+
+        def head(name: str, form: str) -> str:
+            text = one_line(name).translate(_LATEX)
+            return text if form == "l" else f"{{{text}}}"
+
+        names = [head(str(n), form) for n, form in zip(self.cells.columns, formats, strict=True)]
+        body = [[cell(*pair, f) for pair, f in zip(row, formats, strict=True)] for row in rows]
+        table = pd.DataFrame(body, columns=names)
+        packages = "booktabs, siunitx (3)" + ", longtable" * self.long
         note = map(one_line, self.note.splitlines())
         comments = [f"% {line}\n" for line in [f"Needs {packages}.", *note]]
-        return "".join(comments) + table.to_latex(index=False, longtable=self.long)
+        options = {"index": False, "longtable": self.long, "column_format": "".join(formats)}
+        return "".join([*comments, _SIUNITX, table.to_latex(**options), "\\endgroup\n"])
+
+
+def _number_format(cells: Sequence[str]) -> str:
+    """Return the LaTeX column of cells: `l`, or where all are numbers S with their digits."""
+    found = [_NUMBER.fullmatch(cell) for cell in cells if cell]
+    parts = [match.groups() for match in found if match]
+    if not parts or len(parts) < len(found):
+        return "l"
+    signs, whole, decimals, sd, sd_decimals = zip(*parts, strict=True)
+    places = max(len(digits or "") for digits in decimals)
+    sign = "<" if "<" in signs else "-" if any(signs) else ""
+    form = sign + str(max(map(len, whole))) + f".{places}" * (places > 0)
+    if any(sd):
+        # siunitx counts the digits of an uncertainty from the number's last place on.
+        digits = [len(f"{a or ''}{b or ''}") for a, b in zip(sd, sd_decimals, strict=True)]
+        form += f"({max(digits)})"
+    return f"S[table-format={form}]"
 
 
 def write_table(table: pd.DataFrame, shown: DisplayTable, csv: Path, md: Path, tex: Path) -> None:
@@ -184,22 +241,23 @@ def plain(cells: pd.DataFrame, note: str = "", long: bool = False) -> DisplayTab
 
 
 def by_variant(
-    table: pd.DataFrame, labels: dict[str, str], metric: str
+    table: pd.DataFrame, heads: dict[str, str], metric: str, labels: Mapping[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a metric with a row per value of some columns, and a column per variant.
 
     Args:
-        labels: the columns, and what they are called.
+        heads: the columns, and what they are called.
+        labels: what variants are called.
 
     Returns:
-        The cells, `labels` first, mean ± sd; and the means, which have the variants alone.
+        The cells, `heads` first, mean ± sd; and the means, which have the variants alone.
     """
-    keys = list(labels)
+    keys = list(heads)
     rows = table[keys].drop_duplicates(ignore_index=True)
-    cells, values = rows.astype("str").rename(columns=labels), pd.DataFrame(index=rows.index)
+    cells, values = rows.astype("str").rename(columns=heads), pd.DataFrame(index=rows.index)
     for variant, own in table.groupby("variant", sort=False):
-        found = rows.merge(own, on=keys, how="left")
-        cells[variant], values[variant] = percents(found, metric), found[f"{metric}_mean"]
+        found, label = rows.merge(own, on=keys, how="left"), labels[str(variant)]
+        cells[label], values[label] = percents(found, metric), found[f"{metric}_mean"]
     return cells, values
 
 

@@ -7,14 +7,26 @@ averaged first, within each seed. Every seed chooses its own beta, one for all c
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from aeflow.core.types import FlowScore
-from aeflow.display.dots import DARK, ORANGE, keep_possible, spread
-from aeflow.display.figure import Caption, Drawing, legend_below
+from aeflow.display.dots import keep_possible, spread
+from aeflow.display.figure import (
+    DARK,
+    ONE_COLUMN,
+    ORANGE,
+    ROW,
+    TWO_COLUMNS,
+    Caption,
+    Drawing,
+    legend_below,
+    nothing_to_draw,
+)
 from aeflow.display.table import LABELS, DisplayTable, best, intervals, number, percents, plain
 from aeflow.judging.over_seeds import over_seeds
 from aeflow.questions.source import Source, means
@@ -28,6 +40,7 @@ _COST = {"fit_seconds": "Fit (s)", "peak_rss_mib": "Memory (MiB)"}
 _ROW = ["dataset", "ablation", "of", "key", "value", "across", "variant", "trained_as"]
 _KIND = ["flow", "reconstruction", "scaling"]  # keys of `score`
 _COMBINATION = ["dataset", "variant", *_KIND, "across"]
+_PANEL = ["variant", "scaling", "across", "reconstruction"]
 _AUROCS = ["val_auroc", "test_auroc"]
 # The betas that the weighting table names, as far as an ablation lists them.
 _NAMED = {"paper_": PAPER_BETA, "reconstruction_only_": 0.0, "flow_only_": 1.0}
@@ -39,10 +52,10 @@ _IMAGES = {
     "val_auroc": ("validation", ORANGE, "s", -0.14),
     "image_auroc": ("test", DARK, "o", 0.14),
 }
-_PANELS_PER_ROW = 4
+_CHARACTERS = 12.5  # of a panel's title, an inch
 _DASHED: dict[str, Any] = {"linestyle": "--", "linewidth": 1}
-_DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6, "zorder": 4}
-_RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 9}
+_DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "zorder": 4}
+_RING: dict[str, Any] = {**_DOT, "markerfacecolor": "none", "markersize": 7}
 
 
 def ablations_table(source: Source) -> pd.DataFrame:
@@ -83,7 +96,7 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     cells = pd.DataFrame(
         {
             "Dataset": table["dataset"],
-            "Ablation": table["ablation"] + " of " + table["of"],
+            "Ablation": table["ablation"] + " of " + table["of"].map(source.study.label),
             "Key": table["key"],
             "Value": table["value"] + table["is_default"].map({True: " (default)", False: ""}),
             "With": table["across"],
@@ -118,71 +131,76 @@ def ablations_display(table: pd.DataFrame, source: Source) -> DisplayTable:
 
 
 def plot_ablations(source: Source, dataset: str) -> Drawing:
-    """Draw validation and test AUROC, and the seconds of a training, a panel per ablation."""
+    """Draw validation and test AUROC, a panel per ablation, a row per value."""
     from matplotlib.figure import Figure
 
     table = ablations_table(source)
     own = table[table["dataset"] == dataset]
     panels = list(own.groupby(["ablation", "of", "across"], sort=False))
+    title = f"Ablations on {dataset}"
+    if not panels:
+        return nothing_to_draw(dataset, title, "There is no ablation of this dataset.")
     seeds = _per_seed(source, list(_IMAGES))
     seeds = seeds[seeds["dataset"] == dataset]
-    columns = max(1, min(_PANELS_PER_ROW, len(panels)))
-    rows = max(1, -(-len(panels) // columns))
-    size = (max(3.6, 2.4 * columns), 3.1 * rows + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
-    heights = {"height_ratios": [3, 1] * rows}
-    grid = figure.subplots(2 * rows, columns, squeeze=False, sharey="row", gridspec_kw=heights)
-    pairs = list(zip(grid[::2].ravel(), grid[1::2].ravel(), strict=True))
-    for (above, below), ((name, of, across), values) in zip(pairs, panels, strict=False):
-        settings = str(across).replace(", ", "\n")
-        above.set_title(f"{name}, of {of}\n{settings}".strip(), fontsize=9)
-        _draw_values(above, below, values.reset_index(drop=True), seeds)
-    for above, below in zip(grid[::2, 0], grid[1::2, 0], strict=True):
-        above.set_ylabel("AUROC (%)")
-        below.set_ylabel("Fit (s)")
-    for above, _ in pairs[: len(panels)]:
-        keep_possible(above, "y")
-    for axes in np.ravel(pairs[len(panels) :]):
-        axes.set_axis_off()
-    if not panels:
-        grid[0, 0].text(0, 0.5, "The configuration names no ablation of this dataset.")
-    legend_below(figure, 4)
+    columns = 1 if len(panels) < 3 else 3
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    sizes = [len(values) for _, values in panels]
+    heights = [max(sizes[first : first + columns]) for first in range(0, len(sizes), columns)]
+    figure = Figure(figsize=(width, sum(ROW * n + 0.85 for n in heights) + ROW))
+    look: dict[str, Any] = {"squeeze": False, "gridspec_kw": {"height_ratios": heights}}
+    grid = figure.subplots(len(heights), columns, **look).ravel()
+    for axes, ((name, of, across), values) in zip(grid, panels, strict=False):
+        parts = [f"{name}, of {source.study.label(str(of))}", values["key"].iloc[0]]
+        axes.set_title(_titled([*parts, *str(across).split(", ")], width / columns))
+        _draw_values(axes, values.reset_index(drop=True), seeds)
+        axes.set_xlabel("AUROC (%)")
+        keep_possible(axes, "x")
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    legend_below(figure, 3)
     text = (
-        "One key differs at a time. Large marks and bars: mean over seeds, sd; small marks: one "
-        "seed each, categories averaged. Shaded: the value that the variant has anyway. Below: "
-        "mean seconds of one training. Choices may follow the validation AUROC, never the test's."
+        "One key differs at a time; beside each value the mean seconds of one training. Large "
+        "marks and bars: mean over seeds, sd; small marks: one seed each, categories averaged. "
+        "Shaded: the value that the variant has anyway. Choices may follow the validation AUROC, "
+        "never the test's."
     )
-    return Drawing(figure, Caption(dataset, f"Ablations on {dataset}", text))
+    return Drawing(figure, Caption(dataset, title, text))
 
 
-def _draw_values(above: Axes, below: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
-    """Draw the values of one ablation from left to right: AUROCs above, seconds below."""
+def _draw_values(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
+    """Draw the values of one ablation from top to bottom."""
     known = [name for name in _IMAGES if values[f"{name}_mean"].notna().any()]
     for name in known:
         label, colour, marker, shift = _IMAGES[name]
         place = values.index.to_numpy() + (shift if len(known) > 1 else 0)
         mean = values[f"{name}_mean"]
         sd = spread(mean, values[f"{name}_sd"])
-        look: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 5}
-        above.errorbar(place, 100 * mean, sd, label=label, elinewidth=1, capsize=2, **look)
-        for x, variant in zip(place, values["variant"], strict=True):
+        look: dict[str, Any] = {"fmt": marker, "color": colour, "elinewidth": 0.9, "capsize": 1.5}
+        axes.errorbar(100 * mean, place, xerr=sd, label=label, **look)
+        for y, variant in zip(place, values["variant"], strict=True):
             single = 100 * seeds.loc[seeds["variant"] == variant, name]
-            beside = np.full(len(single), x + 0.12 * np.sign(shift))
-            look = {"color": colour, "markersize": 2.5, "alpha": 0.6, "markeredgewidth": 0}
-            above.plot(beside, single, marker, **look)
-    if not above.lines:
-        look = {"ha": "center", "color": "0.4", "transform": above.transAxes}
-        above.text(0.5, 0.5, "no AUROC", **look)
-    below.bar(values.index, values["fit_seconds_mean"], width=0.5, color="0.6")
-    for axes in (above, below):
-        for place in values.index[values["is_default"]]:
-            look = {"color": "0.92", "zorder": 0, "linewidth": 0}
-            axes.axvspan(place - 0.5, place + 0.5, label="the variant's own value", **look)
-        axes.set_xlim(-0.6, len(values) - 0.4)
-    above.set_xticks(values.index, [""] * len(values))
-    long = values["value"].str.len().sum() > 18
-    below.set_xticks(values.index, values["value"], rotation=20 if long else 0)
-    below.set_xlabel(values["key"][0])
+            if len(single) < 2:  # one seed is the mean itself
+                continue
+            beside = np.full(len(single), y + 0.16 * np.sign(shift))
+            look = {"color": colour, "markersize": 2, "alpha": 0.6, "markeredgewidth": 0}
+            axes.plot(single, beside, marker, **look)
+    if not known:
+        look = {"ha": "center", "color": "0.4", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, "no AUROC", **look)
+    for place in values.index[values["is_default"]]:
+        look = {"color": "0.92", "zorder": 0, "linewidth": 0}
+        axes.axhspan(place - 0.5, place + 0.5, label="the variant's own value", **look)
+    seconds = [number(value, 1) for value in values["fit_seconds_mean"]]
+    rows = zip(values["value"], seconds, strict=True)
+    axes.set_yticks(values.index, [f"{value}  ({s} s)" if s else value for value, s in rows])
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=4)
+
+
+def _titled(parts: Sequence[str], inches: float) -> str:
+    """Return a panel's title, a part a line or several; keys lose their section there."""
+    short = [re.sub(r"^[a-z]+\.(?=\w+=)", "", part) for part in parts]
+    return "\n".join(line for part in short for line in wrap(part, int(_CHARACTERS * inches)))
 
 
 def weighting_table(source: Source) -> pd.DataFrame:
@@ -283,39 +301,45 @@ def _betas(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def plot_weighting(source: Source, dataset: str) -> Drawing:
-    """Draw AUROC over beta, a panel per definition of S_recon and scaling, a line per S_flow."""
+    """Draw AUROC over beta, a panel per variant, S_recon and scaling, a line per S_flow.
+
+    Panels follow each other: variants with other decoders have other S_recon, so they make no
+    grid.
+    """
     from matplotlib.figure import Figure
 
     sweep = _sweep(source)
     sweep = sweep[sweep["dataset"] == dataset]
     curves = over_seeds(sweep, [*_COMBINATION, "beta"], _AUROCS).sort_values("beta")
-    columns = list(sweep["reconstruction"].unique())
-    by = ["variant", "scaling", "across"]
-    rows = list(sweep.groupby(by, sort=False).groups)
-    size = (3.3 * max(len(columns), 2), 2.1 * len(rows) + 1.1)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
-    for key, own in _weighted(sweep).groupby([*by, "reconstruction"], sort=False):
-        variant, scaling, across, reconstruction = key
-        axes = grid[rows.index(key[:3]), columns.index(reconstruction)]
-        title = f"{variant}: S_recon = {reconstruction}, {scaling}\n{across}"
-        axes.set_title(title.strip(), fontsize=9)
-        _draw_lines(axes, own, curves)
-    for axes in (axes for axes in grid.ravel() if not axes.lines):
-        axes.set_axis_off()
+    colours = {flow: f"C{place}" for place, flow in enumerate(sweep["flow"].unique())}
+    panels = list(_weighted(sweep).groupby(_PANEL, sort=False))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    width = ONE_COLUMN if columns < 3 else TWO_COLUMNS
+    figure = Figure(figsize=(width, 1.65 * rows + 3 * ROW))
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, ((variant, scaling, across, reconstruction), own) in zip(
+        grid.ravel(), panels, strict=False
+    ):
+        score = f"S_recon {reconstruction}, {scaling}"
+        parts = [source.study.label(str(variant)), score, *across.split(", ")]
+        axes.set_title(_titled(parts, width / columns))
+        _draw_lines(axes, own, curves, colours)
+        axes.set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1])
+    for axes in grid.ravel()[len(panels) :]:
+        axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("AUROC (%)")
-    for axes in grid[-1]:
+    for axes in grid.ravel()[max(0, len(panels) - columns) : len(panels)]:
         axes.set_xlabel("Beta, weight of S_flow")
-    for axes in grid.ravel():
+    for axes in grid.ravel()[: len(panels)]:
         keep_possible(axes, "y")
     looks: dict[str, dict[str, Any]] = {"test": {}}
     if sweep["val_auroc"].notna().any():
         looks |= {"validation": _DASHED, "chosen on validation": _DOT}
     for label, look in (looks | {"oracle": _RING}).items():
-        grid[-1, -1].plot([], [], color="k", label=label, **look)
-    legend_below(figure, 3)
-    figure.suptitle(dataset, fontsize=10)
+        grid[0, 0].plot([], [], color="k", label=label, **look)
+    legend_below(figure, 3 if columns > 2 else 2)
     text = (
         "Mean over seeds, shaded: ± sd; categories are averaged first. Solid: test images. "
         "Dashed: validation images. Dot: the test AUROC of the beta that validation chooses, "
@@ -326,11 +350,13 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
     return Drawing(figure, Caption(dataset, f"AUROC over beta on {dataset}", text))
 
 
-def _draw_lines(axes: Axes, own: pd.DataFrame, curves: pd.DataFrame) -> None:
+def _draw_lines(
+    axes: Axes, own: pd.DataFrame, curves: pd.DataFrame, colours: Mapping[str, str]
+) -> None:
     """Draw the curves of one panel's kinds of score, and what is chosen."""
     axes.axvline(PAPER_BETA, color="0.6", linestyle=":", linewidth=1)
     for _, row in own.iterrows():
-        flow, colour = row["flow"], f"C{list(FlowScore).index(row['flow'])}"
+        flow, colour = row["flow"], colours[row["flow"]]
         curve = curves[(curves[_COMBINATION] == row[_COMBINATION]).all(axis=1)]
         looks = {"test_auroc": {"label": f"S_flow = {flow}"}, "val_auroc": _DASHED}
         for name, look in looks.items():

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import Method
-from aeflow.display.dots import DARK, ORANGE, bars, keep_whole, row_panels
-from aeflow.display.figure import Caption, Drawing
+from aeflow.display.dots import bars, keep_whole, row_panels
+from aeflow.display.figure import DARK, ORANGE, ROW, TWO_COLUMNS, Caption, Drawing
 from aeflow.display.table import (
     LABELS,
     DisplayTable,
@@ -193,9 +193,10 @@ def plot_claims(source: Source, dataset: str) -> Drawing:
     roles = dict(zip(ours["variant"], ours["role"], strict=True))
     names = list(dict.fromkeys(rows["printer"]))
     shown = [metric for metric in LABELS if metric in set(rows["ours_metric"])]
-    size = (1.3 * len(shown) + 2.4, 0.32 * (len(names) + len(roles)) + 1.1)
-    labels = [*names, *(f"{name} ({role})" for name, role in roles.items())]
-    figure, panels = row_panels(labels, len(shown), size)
+    label = source.study.label
+    labels = [*names, *(f"{label(name)}\n({role})" for name, role in roles.items())]
+    lines = len(names) + 2 * len(roles)
+    figure, panels = row_panels(labels, len(shown), (TWO_COLUMNS, ROW * lines + 0.7))
     for axes, metric in zip(panels, shown, strict=True):
         axes.axhline(len(names) - 0.5, color="0.6", linewidth=0.8)
         printed = rows[rows["ours_metric"] == metric]
@@ -211,6 +212,9 @@ def plot_claims(source: Source, dataset: str) -> Drawing:
         ends = low.clip(lower=mean - 0.1), high.clip(upper=mean + 0.1)
         keep_whole(axes, [printed["published"], mean, *ends])
         axes.set(xlabel=f"{LABELS[metric]} (%)")
+        axes.locator_params(axis="x", nbins=3)
+    for axes in panels:  # a line of text is a row of ours, two are
+        axes.set_ylim(len(labels) - 0.4, -0.6)
     text = (
         "Diamonds: published, filled the paper's, hollow the reproductions'. Dots: ours, mean "
         "over seeds, with Student's 95 % interval; a bar that reaches the edge of its panel goes "

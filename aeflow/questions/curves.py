@@ -1,7 +1,5 @@
-"""Curves behind the numbers: ROC, histograms of scores, losses of the trainings."""
+"""Curves behind the numbers: ROC, distributions of scores, losses of the trainings."""
 
-from collections.abc import Iterator
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,78 +9,134 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aeflow.core.types import ANOMALOUS, SCORE_TABLE_COLUMNS, Split
-from aeflow.display.dots import DARK, ORANGE
-from aeflow.display.figure import Caption, Drawing, legend_below, nothing_to_draw
+from aeflow.core.types import ANOMALOUS, NORMAL, SCORE_TABLE_COLUMNS, Split
+from aeflow.display.figure import (
+    DARK,
+    EMPHASIS,
+    ONE_COLUMN,
+    ORANGE,
+    ROW,
+    TWO_COLUMNS,
+    Caption,
+    Drawing,
+    Look,
+    legend_below,
+    nothing_to_draw,
+)
 from aeflow.display.table import percent
-from aeflow.judging.metrics import missing_class, threshold_curve
-from aeflow.questions.source import Source
+from aeflow.judging.metrics import BOOTSTRAP_SEED, FEW, missing_class, threshold_curve
+from aeflow.questions.source import Source, looks_on
 from aeflow.scoring.predictions import SeedScores
 
 Array = npt.NDArray[np.float64]
 _GRID = np.linspace(0, 1, 401)
+_LOW = 0.1  # the false-positive rates that have a panel of their own
+_DRAWS = 200  # of the test images, for a band
 _CURVES = {
     "loss": "Loss",
     "flow_nll": "Flow: negative log-likelihood",
     "reconstruction": "Reconstruction error",
 }
-_DOT: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "white", "zorder": 4}
+_DOT: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "zorder": 4}
 
 
 def plot_roc(source: Source, dataset: str) -> Drawing:
-    """Draw the ROC curves of one dataset's variants.
+    """Draw the ROC curves of one dataset's variants, low false-positive rates beside all.
 
-    A thin line is one seed, its categories averaged vertically (mean sensitivity at each
-    false-positive rate); the thick line is the mean over seeds; a dot is a seed at the threshold
-    fitted on validation images.
+    A line is the mean over seeds, categories averaged vertically (mean sensitivity at each
+    false-positive rate) within each; a mark is a seed at the threshold fitted on validation
+    images. Low rates have a panel and no inset, which would hide curves below chance.
     """
     shares = ["image_auroc", "specificity", "sensitivity"]
     title = f"ROC curves of {dataset}"
     table = pd.DataFrame(source.runs())[["category", "variant", "seed", *shares]]
     table[shares] = table[shares].astype("float64")
-    figure = Figure(figsize=(5.9, 4), layout="compressed")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle=":")
-    dashes = cycle(["-"] * 7 + ["--"] * 7 + ["-."] * 7)
-    for variant, scored in source.predictions(Split.TEST).get(dataset, {}).items():
-        _draw_roc(axes, variant, table[table["variant"] == variant], scored, dashes)
-    axes.set(xlabel="1 − specificity (false-positive rate)", ylabel="Sensitivity")
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=dataset)
-    for line in axes.lines:  # at an end they stay whole
-        line.set_clip_on(False)
-    if len(axes.lines) == 1:
+    variants = source.predictions(Split.TEST).get(dataset, {})
+    drawn = {name: found for name in variants if (found := _known(variants[name]))}
+    if not drawn:
         return nothing_to_draw(dataset, title, "No ROC: the test images are not of both classes.")
-    figure.legend(loc="outside right center", title="AUROC, mean ± sd (%)")
+    seen = looks_on(source.study, dataset)
+    coloured = [name for name in drawn if seen[name].emphasised]
+    rows = len(coloured) + (len(coloured) < len(drawn)) + 1
+    figure = Figure(figsize=(ONE_COLUMN, 2.2 + 0.14 * rows))
+    low, whole = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1, 1.7]})
+    whole.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    low.plot([0, _LOW], [0, _LOW], color="0.6", linewidth=0.8, linestyle=":")
+    seeds = table.groupby(["variant", "seed"])["image_auroc"].mean(skipna=False)
+    aurocs = seeds.groupby("variant").agg(["mean", "std"])
+    highest = aurocs.loc[coloured, "mean"].sort_values(ascending=False, kind="stable").index
+    banded = {source.study.reference, *[n for n in highest if n != source.study.reference][:1]}
+    for name, known in drawn.items():
+        found = percent(*aurocs.loc[name]) if seeds[name].notna().all() else ""
+        label = f"{source.study.label(name)}  {found}".rstrip()
+        label = label if name in coloured else f"{len(drawn) - len(coloured)} others"
+        runs = table[(table["variant"] == name) & table["category"].isin(known)]
+        points = runs.groupby("seed", sort=False)[["specificity", "sensitivity"]]
+        marks = points.mean(skipna=False).to_numpy()
+        _draw_roc([low, whole], label, seen[name], known, marks, name in banded)
+    low.set(xlim=(0, _LOW), ylim=(0, 1), xticks=[0, _LOW], ylabel="Sensitivity", xlabel="FPR")
+    whole.set(xlim=(0, 1), xlabel="False-positive rate (FPR)")
+    for line in whole.lines:  # at an end they stay whole
+        line.set_clip_on(False)
+    legend_below(figure, 1, title="AUROC, mean ± sd over seeds (%)")
     text = (
-        "Thin lines: one seed each, categories averaged. Thick lines: mean over seeds. Dots: the "
-        "threshold fitted on validation images, one per seed. Dotted diagonal: chance."
+        "Lines: mean over seeds, categories averaged. Left: the lowest rates. Bands, of the "
+        "reference and of the highest other in colour: where the line lies for 95 % of "
+        f"{_DRAWS} draws of the test images with replacement, at each rate by itself, the trained "
+        f"models fixed; none with fewer than {FEW} images of a class. Marks: the threshold fitted "
+        f"on validation images, one per seed. Dotted diagonal: chance. {EMPHASIS}"
     )
     return Drawing(figure, Caption(dataset, title, text))
 
 
+def _known(scored: dict[str, SeedScores]) -> dict[str, SeedScores]:
+    """Return the categories that have images of both classes."""
+    return {name: s for name, s in scored.items() if not missing_class(s.labelled[0])}
+
+
 def _draw_roc(
-    axes: Axes,
-    variant: str,
-    runs: pd.DataFrame,
-    scored: dict[str, SeedScores],
-    dashes: Iterator[str],
+    panels: list[Axes],
+    label: str,
+    look: Look,
+    known: dict[str, SeedScores],
+    points: Array,
+    banded: bool,
 ) -> None:
-    """Draw one variant, from its runs and its scores by category."""
-    known = [name for name, scores in scored.items() if not missing_class(scores.labelled[0])]
-    if not known:
-        return
-    aurocs = runs.groupby("seed")["image_auroc"].mean(skipna=False)
-    label = f"{variant}  {percent(aurocs.mean(skipna=False), aurocs.std(skipna=False))}".rstrip()
-    runs = runs[runs["category"].isin(known)]
-    points = runs.groupby("seed", sort=False)[["specificity", "sensitivity"]].mean(skipna=False)
-    curves = np.mean([_sensitivities(*scored[name].labelled) for name in known], axis=0)
-    rates = np.append(0, _GRID)
-    (line,) = axes.plot(rates, curves.mean(axis=0), next(dashes), label=label)
-    for (specificity, sensitivity), curve in zip(points.to_numpy(), curves, strict=True):
-        axes.plot(1 - specificity, sensitivity, color=line.get_color(), **_DOT)
-        if len(curves) > 1:
-            thin: dict[str, Any] = {"linewidth": 0.6, "linestyle": line.get_linestyle()}
-            axes.plot(rates, curve, color=line.get_color(), alpha=0.5, **thin)
+    """Draw one variant, from its scores by category and specificity and sensitivity by seed."""
+    scored = [scores.labelled for scores in known.values()]
+    rates, line = np.append(0, _GRID), _mean_curve(scored)
+    band = _band(scored) if banded else None
+    width, order = (1.1, 3) if look.emphasised else (0.6, 2)
+    mark: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+    for axes in panels:
+        # No mark lies on the line, but its legend shows whose marks are whose.
+        drawn = mark | {"linestyle": look.line, "linewidth": width, "zorder": order}
+        axes.plot(rates, line, label=label, markevery=[], **drawn)
+        if band:
+            axes.fill_between(rates, *band, color=look.colour, alpha=0.15, linewidth=0)
+        if look.emphasised:
+            axes.plot(1 - points[:, 0], points[:, 1], **_DOT | mark | {"markeredgewidth": 0.5})
+
+
+def _mean_curve(scored: list[tuple[Array, Array]]) -> Array:
+    """Return the ROC curve of categories, mean over seeds: 0, then sensitivities at `_GRID`."""
+    curve: Array = np.mean([_sensitivities(*category).mean(axis=0) for category in scored], axis=0)
+    return curve
+
+
+def _band(scored: list[tuple[Array, Array]]) -> tuple[Array, Array] | None:
+    """Return the ends of `_mean_curve` over draws of the images of each class."""
+    classes = [[np.flatnonzero(gt == label) for label in (NORMAL, ANOMALOUS)] for gt, _ in scored]
+    if min(len(images) for own in classes for images in own) < FEW:
+        return None
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    curves = []
+    for _ in range(_DRAWS):
+        rows = [np.concatenate([generator.choice(i, len(i)) for i in own]) for own in classes]
+        pairs = zip(scored, rows, strict=True)
+        curves.append(_mean_curve([(gt[own], score[own]) for (gt, score), own in pairs]))
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+    return low, high
 
 
 def _sensitivities(gt_label: Array, scores: Array) -> Array:
@@ -95,9 +149,9 @@ def _sensitivities(gt_label: Array, scores: Array) -> Array:
 
 
 def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Drawing:
-    """Draw histograms of the combined score and of each component, of the first seed.
+    """Draw the distribution of the combined score and of each component, of the first seed.
 
-    A score that cannot be combined, as one without a scale, has no histogram.
+    A score that cannot be combined, as one without a scale, has none.
     """
     (cell,), (run,) = source.cells, source.runs()
     table = source.scores(cell)
@@ -113,72 +167,89 @@ def plot_scores(source: Source, dataset: str, category: str, variant: str) -> Dr
     aurocs["combined score"] = run["image_auroc"]
     n_columns = min(4, len(columns))
     n_rows = -(-len(columns) // n_columns)
-    figure = Figure(figsize=(2.6 * n_columns, 2.1 * n_rows + 0.5), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    width = ONE_COLUMN if n_columns < 3 else TWO_COLUMNS
+    figure = Figure(figsize=(width, 1.5 * n_rows + 2 * ROW))
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
     for axes, (name, values) in zip(grid, columns.items(), strict=False):
-        _draw_histograms(axes, table, values)
+        _draw_distributions(axes, table, values)
         known = "not known" if aurocs[name] is None else f"{percent(aurocs[name])} %"
-        axes.set_title(f"{name}\nAUROC {known}", fontsize=9)
+        axes.set_title(f"{name}\nAUROC {known}")
     for axes in grid[len(columns) :]:
         axes.remove()
     if "combined score" in columns and run["threshold"] is not None:
-        look: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": "--"}
+        look: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
         grid[0].axvline(run["threshold"], label="threshold (validation)", **look)
-    grid[0].set_ylabel("Share of images")
-    legend_below(figure, 4)
+    for axes in grid[::n_columns]:
+        axes.set_ylabel("Share of images")
+    legend_below(figure, 4 if n_columns > 2 else 2)
     text = (
-        "Each class sums to 1. Higher means more anomalous. Scores outside the middle 99 % "
-        "of all images are counted in the outermost bins."
+        "Each line tells which share of the images has this score or less. Higher means more "
+        "anomalous. The axes show the middle 99 % of all images."
     )
-    title = f"Scores of {dataset}, {category}, {variant}, seed {cell.seed}"
+    named = source.study.label(variant)
+    title = f"Scores of {dataset}, {category}, {named}, seed {cell.seed}"
     return Drawing(figure, Caption(dataset, title, text))
 
 
-def _draw_histograms(axes: Axes, table: pd.DataFrame, values: Array) -> None:
+def _draw_distributions(axes: Axes, table: pd.DataFrame, values: Array) -> None:
     low, high = np.percentile(values, [0.5, 99.5])
     margin = 0.02 * (high - low) or 0.5  # all scores are equal
-    edges = np.linspace(low - margin, high + margin, 31)
-    inside = np.clip(values, edges[0], edges[-1])
     test, anomalous = table["split"].eq(Split.TEST), table["gt_label"].eq(ANOMALOUS)
     kinds: list[tuple[pd.Series, dict[str, Any]]] = [
-        (test & ~anomalous, {"label": "test, normal", "color": DARK, "alpha": 0.5}),
-        (test & anomalous, {"label": "test, anomalous", "color": ORANGE, "alpha": 0.5}),
-        (~test & ~anomalous, {"label": "validation, normal", "color": "k", "histtype": "step"}),
+        (test & ~anomalous, {"label": "test, normal", "color": DARK}),
+        (
+            test & anomalous,
+            {"label": "test, anomalous", "color": ORANGE, "linestyle": (0, (5, 1))},
+        ),
+        (~test & ~anomalous, {"label": "validation, normal", "color": "0.6", "linewidth": 0.8}),
     ]
     for members, look in kinds:
         if members.any():
-            weights = np.full(n := int(members.sum()), 1 / n)
-            axes.hist(inside[members], edges.tolist(), weights=weights, **look)
+            axes.ecdf(values[members], **look)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_ylim(top=min(axes.get_ylim()[1], 1))  # a share
+    axes.set(xlim=(low - margin, high + margin), ylim=(0, 1))
 
 
 def plot_training(source: Source, dataset: str, category: str, variant: str) -> Drawing:
     """Draw the loss and its two parts over the epochs, one line per seed."""
     trainings = source.trainings()
     first = trainings[0]["history"]
-    title = f"Training of {variant} on {dataset}, {category}"
+    title = f"Training of {source.study.label(variant)} on {dataset}, {category}"
     if first.empty:
         return nothing_to_draw(dataset, title, "Fitted in closed form: there are no epochs.")
     parts = {part: title for part, title in _CURVES.items() if f"val_{part}" in first}
-    figure = Figure(figsize=(3 * len(parts), 2.9), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS if len(parts) > 1 else ONE_COLUMN, 1.8 + 2 * ROW))
     panels = figure.subplots(1, len(parts), squeeze=False).ravel()
     for axes, (part, name) in zip(panels, parts.items(), strict=True):
-        for training in trainings:
+        for number, training in enumerate(trainings):
             history = training["history"]
             epochs, validation = history["epoch"], history[f"val_{part}"]
-            (line,) = axes.plot(epochs, validation, label=f"seed {training['seed']}")
-            colour, best = line.get_color(), epochs == training["best_epoch"]
-            axes.plot(epochs, history[f"train_{part}"], "--", color=colour, linewidth=0.9)
-            axes.plot(epochs[best], validation[best], color=colour, **_DOT)
+            colour = f"C{number}" if number < 5 else "0.7"
+            label = f"seed {training['seed']}" if number < 5 else "further seeds"
+            axes.plot(epochs, validation, color=colour, label=label)
+            best = epochs == training["best_epoch"]
+            axes.plot(epochs, history[f"train_{part}"], "--", color=colour, linewidth=0.8)
+            axes.plot(epochs[best], validation[best], color=colour, marker="o", **_DOT)
         axes.set(title=name, xlabel="Epoch")
+        _keep_settled(axes)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     panels[0].plot([], [], "k-", label="validation normals")
-    panels[0].plot([], [], "k--", linewidth=0.9, label="training normals")
-    panels[0].plot([], [], "ko", markersize=5, label="kept epoch")
-    legend_below(figure, 6)
+    panels[0].plot([], [], "k--", linewidth=0.8, label="training normals")
+    panels[0].plot([], [], "ko", label="kept epoch")
+    legend_below(figure, 6 if len(parts) > 1 else 3)
     text = (
         "Dashed: training normals. Solid: validation normals. One colour per seed; the dot is the "
-        "epoch whose model is kept."
+        "epoch whose model is kept. The first epochs may begin above their panel."
     )
     return Drawing(figure, Caption(dataset, title, text))
+
+
+def _keep_settled(axes: Axes) -> None:
+    """Let the losses rule the axis that come after the first twentieth of the epochs."""
+    lines = [line.get_xydata() for line in axes.lines]
+    last = max((line[:, 0].max() for line in lines if len(line)), default=0)
+    shown = np.concatenate([line[line[:, 0] >= last / 20, 1] for line in lines])
+    shown = shown[np.isfinite(shown)]
+    if len(shown) and np.ptp(shown):
+        margin = 0.05 * float(np.ptp(shown))
+        axes.set_ylim(shown.min() - margin, shown.max() + margin)

@@ -9,28 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
-from aeflow.display.figure import Caption, Drawing, nothing_to_draw
+from aeflow.display.figure import ONE_COLUMN, TWO_COLUMNS, Caption, Drawing, nothing_to_draw
 from aeflow.questions.source import Source
 
 Array = npt.NDArray[Any]
 _COLOURS = matplotlib.colormaps["inferno"]
-_ROW_INCHES = 1.0
+_BESIDE = 1.0  # inches for what is said beside a row
 _TEXT_COLOURS = {NORMAL: "#004C7A", ANOMALOUS: "#9A4200"}  # dark enough for small print
-_DPI = 110  # keeps the PNG of ten rows below a megabyte
 _EXPLAINED = {
     "difference": "Difference: |input − reconstruction|. ",
     "anomaly map": "Anomaly map: higher where the method finds the features less normal; the "
     "overlay lays it over the input. ",
 }
+_OUTLINE = (("black", 1.6), ("white", 0.8))  # seen on dark and on light
 _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
 
 def choose_cases(
-    gt_label: Array, pred_score: Array, threshold: float | None, each: int = 2
+    gt_label: Array, pred_score: Array, threshold: float | None, each: int = 1
 ) -> list[tuple[int, str]]:
     """Choose `each` images of every kind, none twice; return index and kind of each.
 
@@ -55,10 +54,10 @@ def choose_cases(
 
 
 def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Drawing:
-    """Draw input, reconstruction, difference, anomaly map, overlay and mask of chosen cases.
+    """Draw input, reconstruction, difference, anomaly map and overlay of chosen cases.
 
     They are the first seed's. What the method does not make (a flow alone reconstructs nothing)
-    has no column.
+    has no column. A line on the overlay, or else on the input, surrounds the known defect.
 
     Raises:
         DataError: the gallery lacks an image of the score table.
@@ -82,33 +81,38 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in shown else []
     titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
-    titles += ["mask"] if gallery["has_mask"].any() else []
-    size = (1.5 + _ROW_INCHES * len(titles), _ROW_INCHES * len(cases) + 0.6)
-    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    figure = Figure(figsize=size, layout=tight, dpi=_DPI)
+    width = ONE_COLUMN if len(titles) < 4 else TWO_COLUMNS
+    side = (width - _BESIDE) / len(titles)
+    figure = Figure(figsize=(width, side * len(cases) + 0.5))
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     grid = figure.subplots(len(cases), len(titles), squeeze=False)
     for index, (axes, (row, why)) in enumerate(zip(grid, cases, strict=True)):
         _draw_row(dict(zip(titles, axes, strict=True)), gallery, shown, index, scales)
-        score = f"score {pred_score[row]:.4g}"
+        score = f"{pred_score[row]:.4g}"
         if threshold is not None:
             score += f" {'≥' if pred_score[row] >= threshold else '<'} {threshold:.4g}"
-        name = images["image_id"][index].rsplit("/", 1)[-1]
-        name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-        label = "\n".join([why, images["defect"][index], name, score.replace("-", "−")])
+        known = images["image_id"][index].rsplit("/", 1)[-1], images["defect"][index]
+        name, defect = (text if len(text) <= 18 else f"{text[:8]}…{text[-9:]}" for text in known)
+        label = "\n".join([why.replace(", ", ",\n"), defect, name, score.replace("-", "−")])
         look: dict[str, Any] = {"color": _TEXT_COLOURS[int(gt_label[row])]}
-        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7, **look)
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=6, **look)
     for axes, name in zip(grid[0], titles, strict=True):
-        axes.set_title(name, loc="center", fontsize=9)
+        axes.set_title(name, loc="center")
     for name, scale in scales.items():
         column = titles.index(name)
-        below = grid[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))
+        below = grid[-1, column].inset_axes((0.08, -0.12, 0.84, 0.06))
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), below, orientation="horizontal")
         bar.locator = MaxNLocator(2)  # a column has no space for three of five signs
-        bar.ax.tick_params(labelsize=7)
+        bar.ax.tick_params(labelsize=6, pad=1)
+    outlined = "White line: the known defect. " if gallery["has_mask"].any() else ""
     text = "".join(_EXPLAINED[name] for name in scales) + (
-        "One scale for all rows. Chosen by their score, "
-        "up to two of each kind; a score at or above the threshold calls an image anomalous."
+        f"{outlined}One scale for all rows. Chosen by score, one of each kind; beside it the "
+        "score and the threshold: at or above it an image is called anomalous."
     )
+    title = f"Example images of {dataset}, {category}, {source.study.label(variant)}, "
+    title += f"seed {cell.seed}"
     return Drawing(figure, Caption(dataset, title, text))
 
 
@@ -147,11 +151,13 @@ def _draw_row(
         panels["overlay"].imshow(
             overlaid(image, maps["anomaly map"][index], scales["anomaly map"])
         )
-    if "mask" in panels and gallery["has_mask"][index]:
-        panels["mask"].imshow(gallery["mask"][index], cmap="gray", vmin=0, vmax=1)
+    mask = gallery["mask"][index]
+    if gallery["has_mask"][index] and mask.any():
+        # Of the padded mask: a defect at the border is surrounded too.
+        around, places = np.pad(mask, 1), np.arange(-1, len(mask) + 1)
+        for colour, width in _OUTLINE:
+            look: dict[str, Any] = {"colors": colour, "linewidths": width}
+            panels.get("overlay", panels["input"]).contour(places, places, around, [0.5], **look)
     for axes in panels.values():
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_visible(False)
-        if not axes.images:
-            look: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.5", "fontsize": 7}
-            axes.text(0.5, 0.5, "no mask", transform=axes.transAxes, **look)

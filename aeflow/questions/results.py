@@ -1,14 +1,22 @@
 """What came out: one row per run, means over seeds, per category and per defect."""
 
-from collections.abc import Hashable, Mapping
-from itertools import cycle
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import pandas as pd
 
 from aeflow.display.dots import keep_possible, row_panels, spread
-from aeflow.display.figure import Caption, Drawing, legend_below, nothing_to_draw
+from aeflow.display.figure import (
+    EMPHASIS,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    Caption,
+    Drawing,
+    legend_below,
+    nothing_to_draw,
+)
 from aeflow.display.table import (
     LABELS,
     METRICS,
@@ -21,7 +29,10 @@ from aeflow.display.table import (
     percents,
     plain,
 )
-from aeflow.questions.source import Source, means
+from aeflow.questions.source import Source, looks_on, means
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _RESULTS = [
     *("dataset", "category", "variant", "method", "encoder", "seed"),
@@ -203,8 +214,8 @@ def _marked(
 
 def defects_display(table: pd.DataFrame, source: Source) -> DisplayTable:
     """Return the AUROC per defect for people: a row per defect, a column per variant."""
-    labels = dict(zip(_PER_DEFECT[:4], ["Dataset", "Category", "Defect", "Images"], strict=True))
-    cells, values = by_variant(table, labels, "image_auroc")
+    heads = dict(zip(_PER_DEFECT[:4], ["Dataset", "Category", "Defect", "Images"], strict=True))
+    cells, values = by_variant(table, heads, "image_auroc", source.study.labels)
     if table.empty:
         return plain(cells, "No test image of this study is anomalous.", long=True)
     if not cells.duplicated(["Dataset", "Category"]).any():
@@ -235,31 +246,54 @@ def plot_categories(source: Source, dataset: str) -> Drawing:
     variants = list(rows["variant"].unique())
     metrics = ["image_auroc", "pixel_auroc", "aupro"]
     shown = [name for name in metrics if rows[f"{name}_mean"].notna().any()] or metrics[:1]
-    height = max(0.32, 0.1 * len(variants)) * len(names) + 1.3
-    size = (2.7 * len(shown) + 1.2, height)
+    size = (TWO_COLUMNS if len(shown) > 1 else ONE_COLUMN, _height(names, variants))
     figure, panels = row_panels([*names[:-1], "mean of all"], len(shown), size)
     for axes, metric in zip(panels, shown, strict=True):
         axes.axhline(len(names) - 1.5, color="0.6", linewidth=0.8)
-        for number_, variant in enumerate(variants):
-            own = rows[rows["variant"] == variant]
-            shift = 0.6 * ((number_ + 0.5) / len(variants) - 0.5)
-            axes.errorbar(
-                100 * own[f"{metric}_mean"],
-                own["category"].map(place) + shift,
-                xerr=spread(own[f"{metric}_mean"], own[f"{metric}_sd"]),
-                fmt="osD^vPX"[number_ // 7 % 7],  # the colours come again after seven
-                markersize=4.5,
-                elinewidth=1,
-                label=variant,
-            )
+        _draw_variants(source, dataset, axes, rows, rows["category"].map(place), metric)
         axes.set(xlabel=f"{'Image ' if metric == 'image_auroc' else ''}{LABELS[metric]} (%)")
         keep_possible(axes, "x")
-    legend_below(figure, 4)
+    legend_below(figure, 5 if len(shown) > 1 else 2)
     text = (
-        "Dots: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
-        f"by the AUROC of {reference}; the last row averages them within each seed first."
+        "Marks: mean over seeds; bars: ± sd over seeds, none for one seed. Categories are sorted "
+        f"by the AUROC of {source.study.label(reference)}; the last row averages them within each "
+        f"seed first. {EMPHASIS}"
     )
     return Drawing(figure, Caption(dataset, f"Categories of {dataset}", text))
+
+
+def _height(names: Sequence[str], variants: Sequence[str]) -> float:
+    """Return the inches of a figure with a mark per variant in each named row."""
+    return (0.06 * min(len(variants), 6) + 0.12) * len(names) + 0.9
+
+
+def _draw_variants(
+    source: Source,
+    dataset: str,
+    axes: Axes,
+    rows: pd.DataFrame,
+    places: pd.Series,
+    metric: str = "image_auroc",
+) -> None:
+    """Draw a mark per variant in each row, one above the other; those in gray share a place."""
+    seen = looks_on(source.study, dataset)
+    variants = list(rows["variant"].unique())
+    coloured = [name for name in variants if seen[name].emphasised]
+    lanes = {name: lane for lane, name in enumerate(coloured)}
+    count = len(coloured) + (len(coloured) < len(variants))
+    for variant in sorted(variants, key=lambda name: seen[name].emphasised):
+        own, look = rows[rows["variant"] == variant], seen[variant]
+        shift = 0.7 * ((lanes.get(variant, count - 1) + 0.5) / count - 0.5)
+        others = f"{len(variants) - len(coloured)} others"
+        axes.errorbar(
+            100 * own[f"{metric}_mean"],
+            places[own.index] + shift,
+            xerr=spread(own[f"{metric}_mean"], own[f"{metric}_sd"]) if look.emphasised else None,
+            fmt=look.marker,
+            color=look.colour,
+            elinewidth=0.9,
+            label=source.study.label(variant) if look.emphasised else others,
+        )
 
 
 def plot_defects(source: Source, dataset: str) -> Drawing:
@@ -278,24 +312,19 @@ def plot_defects(source: Source, dataset: str) -> Drawing:
     if len(names) < 2:
         known = "There is one defect only." if names else "There is no defect to judge."
         return nothing_to_draw(dataset, title, known)
-    height = 1 + (0.12 * max(len(variants), 2) + 0.12) * len(names)
-    figure, (axes,) = row_panels(names, 1, (6.4, height))
+    size = (ONE_COLUMN, _height(names, variants))
+    figure, (axes,) = row_panels(names, 1, size)
     text = (
         "AUROC of the test images with one defect against all normal test images of the category; "
-        "mean over seeds, bars: sd. In brackets: images with the defect. Dotted line: chance."
+        "mean over seeds, bars: sd. In brackets: images with the defect. Dotted line: chance. "
+        f"{EMPHASIS}"
     )
-    look: dict[str, Any] = {"markersize": 4, "elinewidth": 0.8}
-    markers = cycle(["o"] * 7 + ["D"] * 7 + ["^"] * 7)  # the colours come again after seven
-    shifts = np.linspace(-0.36, 0.36, len(variants)) if len(variants) > 1 else [0.0]
-    for variant, shift, marker in zip(variants, shifts, markers, strict=False):
-        own = found.merge(rows[rows["variant"] == variant], on=keys, how="left")
-        mean = own["image_auroc_mean"]
-        sd = spread(mean, own["image_auroc_sd"])
-        axes.errorbar(100 * mean, own.index + shift, None, sd, fmt=marker, label=variant, **look)
+    places = rows[keys].merge(found.assign(place=found.index), on=keys)["place"]
+    _draw_variants(source, dataset, axes, rows, places.set_axis(rows.index))
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0)
     axes.axvline(50, color="0.4", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUROC (%)")
     keep_possible(axes, "x")
-    figure.legend(loc="outside right center")
+    legend_below(figure, 2)
     return Drawing(figure, Caption(dataset, title, text))

@@ -12,6 +12,7 @@ from aeflow.core.errors import DataError
 from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import Name, Strict, WebPage, load_yaml, validate
 from aeflow.core.types import Split
+from aeflow.display.figure import Look, looks
 from aeflow.display.table import METRICS, read_table
 from aeflow.judging.metrics import READINGS
 from aeflow.judging.over_seeds import over_seeds
@@ -219,6 +220,12 @@ class Source:
                 f"This reads {name}{of}, which its line in the contents does not name: add it to "
                 "`reads`, or to its cells, in aeflow/report/contents.py."
             )
+
+
+def looks_on(study: Study, dataset: str) -> dict[str, Look]:
+    """Return how the named variants are drawn in every figure of a dataset."""
+    runs = [name for name in study.named if study.variant(name).runs_on(dataset)]
+    return looks(runs, study.reference)
 
 
 def means(rows: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:

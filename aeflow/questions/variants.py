@@ -9,8 +9,17 @@ import numpy as np
 import pandas as pd
 
 from aeflow.core.types import Method, Split
-from aeflow.display.dots import DARK, GRAY, LIGHT, bars, keep_whole, row_panels
-from aeflow.display.figure import Caption, Drawing, nothing_to_draw
+from aeflow.display.dots import bars, keep_whole, row_panels
+from aeflow.display.figure import (
+    DARK,
+    GRAY,
+    LIGHT,
+    ROW,
+    TWO_COLUMNS,
+    Caption,
+    Drawing,
+    nothing_to_draw,
+)
 from aeflow.display.table import DisplayTable, number, percent, plain, points
 from aeflow.judging.delong import (
     compare_aurocs,
@@ -52,13 +61,16 @@ def comparison_table(source: Source) -> pd.DataFrame:
     for dataset, variants in source.predictions(Split.TEST).items():
         for name, scores in variants.items():
             row = _row(name, scores, reference, variants.get(reference))
+            if reference not in variants:
+                row["reason"] = f"{study.label(reference)} has no result on this dataset."
             once = [
                 side
                 for side in (name, reference)
                 if side in variants and _trained_once(study, side, variants[side])
             ]
             if once and name != reference:
-                alone = f"One training of {' and '.join(once)}: no claim about others."
+                named = " and ".join(map(study.label, once))
+                alone = f"One training of {named}: no claim about others."
                 row["reason"] = " ".join(filter(None, [row["reason"], alone]))
             trained = any(study.draws(side) for side in (name, reference))
             rows.append({"dataset": dataset, "trained": trained, "once": bool(once), **row})
@@ -100,7 +112,7 @@ def _row(
     if alone.interval is not None:
         row["auroc_low"], row["auroc_high"] = alone.interval
     if second is None:
-        return row | {"reason": f"{reference} has no result on this dataset."}
+        return row
     if variant == reference:
         seeds = next(iter(first.values())).score.shape[1]
         reason = " ".join(filter(None, ["This is the reference.", alone.reason]))
@@ -198,8 +210,8 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
     seeds = by_seed[["image_auroc", "aupro"]].mean(skipna=False).reset_index()
     pixels = bool(means["aupro_mean"].notna().any())
     n_panels = 3 if pixels else 2
-    size = (2.9 * n_panels + 0.9, 0.3 * len(rows) + 1.5)
-    figure, panels = row_panels(names, n_panels, size)
+    size = (TWO_COLUMNS, ROW * len(rows) + 1.0)
+    figure, panels = row_panels([*map(source.study.label, names)], n_panels, size)
     _draw_means(panels[0], means, seeds, "image_auroc", (rows["auroc_low"], rows["auroc_high"]))
     panels[0].set(xlabel="Image AUROC (%)")
     trivial = main.loc[main["method"] == Method.GRADIENT, "image_auroc_mean"]
@@ -209,13 +221,17 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
     if pixels:
         _draw_means(panels[2], means, seeds, "aupro")
         panels[2].set(xlabel="AUPRO (%)")
-    figure.legend(handles=_legend(len(trivial) > 0), loc="outside lower center", ncols=3)
+    figure.legend(
+        handles=_legend(len(trivial) > 0),
+        loc="outside lower center",
+        ncols=6 if len(trivial) == 0 else 3,
+    )
     text = (
         "Dots: mean over seeds, categories averaged; ticks: single seeds. Thin dark bar: "
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
         "panel goes on there; all are cut at what is possible. Differences are to "
-        f"{source.study.reference}; a filled dot is a claim: p < {LEVEL} (DeLong, after Holm's "
+        f"{source.study.label(source.study.reference)}; a filled dot is a claim: p < {LEVEL} (DeLong, after Holm's "
         "correction), and the interval over seeds on one side of 0 where anything is trained. An "
         f"arrow with a number is a difference of more than {100 * _FAR:.0f} points, filled "
         "likewise."
@@ -235,7 +251,7 @@ def _draw_means(
     if images:
         bars(axes, *images, wide=True)
     bars(axes, means[f"{metric}_low"], means[f"{metric}_high"])
-    ticks: dict[str, Any] = {"color": "black", "markersize": 10, "zorder": 3}
+    ticks: dict[str, Any] = {"color": "black", "markersize": 6, "zorder": 3}
     axes.plot(100 * seeds[metric], seeds["variant"].map(place), "|", **ticks)
     dots: dict[str, Any] = {"color": DARK, "markeredgecolor": "white", "zorder": 4}
     axes.plot(100 * means[f"{metric}_mean"], means.index, "o", **dots)
@@ -257,7 +273,11 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
         text = f"{arrows[0]} {points(difference)}" if left else f"{points(difference)} {arrows[1]}"
         edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         edge["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line at 0 stops
-        look: dict[str, Any] = {"ha": "left" if left else "right", "color": DARK, "fontsize": 8}
+        look: dict[str, Any] = {
+            "ha": "left" if left else "right",
+            "color": DARK,
+            "fontsize": "small",
+        }
         axes.text(0.02 if left else 0.98, place, text, **edge, **look)
     rows = rows.assign(**rows[_ENDS].mask(far))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.9)
@@ -272,7 +292,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> None:
     left, right = axes.get_xlim()
     edge = {"va": "center", "ha": "left" if right > -left else "right"}  # where there is space
     for place in map(int, np.flatnonzero(rows["variant"] == rows["reference"])):
-        axes.text(0, place, "  reference  ", fontsize=8, color=GRAY, **edge)
+        axes.text(0, place, "  reference  ", fontsize="small", color=GRAY, **edge)
 
 
 def _legend(trivial: bool) -> list[Line2D]:
@@ -281,9 +301,9 @@ def _legend(trivial: bool) -> list[Line2D]:
     dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
     lines = [
         Line2D([], [], **dot, markerfacecolor=DARK, markeredgecolor="white"),
-        Line2D([], [], marker="|", linestyle="", color="black", markersize=7),
-        Line2D([], [], color=DARK, linewidth=1.2),
-        Line2D([], [], color=LIGHT, linewidth=6),
+        Line2D([], [], marker="|", linestyle="", color="black", markersize=6),
+        Line2D([], [], color=DARK, linewidth=1.0),
+        Line2D([], [], color=LIGHT, linewidth=4.5),
         Line2D([], [], color=GRAY, linewidth=1, linestyle=":"),
         Line2D([], [], **dot, markerfacecolor="white", markeredgecolor=DARK),
     ]

@@ -372,9 +372,13 @@ def maker(study: Study, missing: Missing | None = None) -> Make:
 def show(
     study: Study, name: str, table: pd.DataFrame, missing: Missing | None = None
 ) -> DisplayTable:
-    """Return a table for people; of an incomplete study, it says what is missing."""
+    """Return a table for people, who see labels in the place of variants' names.
+
+    Of an incomplete study, it says what is missing.
+    """
     source = source_of(study, TABLES[name], missing=missing)
     shown: DisplayTable = _function(TABLES[name], f"{name}_display")(table, source)
+    shown = shown.labelled(study.labels)
     own = dict.fromkeys((cell.dataset, cell.variant) for cell in source.cells)
     lacking = ["/".join(names) for names in own if names in source.lacking()]
     if lacking:

@@ -56,6 +56,7 @@ PATHS = {
     "tex": "results/{study}/tables/{table}.tex",
     "svg": "results/{study}/figures/{figure}-{of}.svg",
     "png": "results/{study}/figures/{figure}-{of}.png",
+    "pdf": "results/{study}/figures/{figure}-{of}.pdf",
     "report": "results/{study}/report.html",
     "headline": "results/{study}/metrics.json",
     "browse": "results/{study}/browse/index.html",

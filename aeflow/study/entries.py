@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from aeflow.core.addresses import local_path
-from aeflow.core.schema import NAME, Address, Name, Strict
+from aeflow.core.schema import NAME, Address, Label, Name, Strict
 from aeflow.core.types import Method
 from aeflow.study.cards import DatasetCard, Protocol, load_dataset_card
 
@@ -111,7 +111,12 @@ class DatasetEntry(Strict):
 class Variant(Strict):
     """A row of the study's tables: a method and what is different for it."""
 
-    name: Name = Field(description="Name in paths and tables.")
+    name: Name = Field(description="Name in paths and data.")
+    label: Label | None = Field(
+        None,
+        description="What tables, figures and the report call it, such as `Ours (no decoder)`; "
+        "null: its name.",
+    )
     method: Method = Field(
         Method.AEFLOW,
         description="aeflow; flow: without the decoder; autoencoder: without the flow; gradient: "
@@ -176,15 +181,18 @@ class Ablation(Strict):
 
     def variants(self, changed: Variant) -> list[Variant]:
         """Return a variant for each of `changes` to the one called `of`."""
+        named = [(self._name(change), change) for change in self.changes]
         return [
             changed.model_copy(
                 update={
-                    "name": self._name(change),
+                    "name": name,
+                    "label": changed.label
+                    and changed.label + name.removeprefix(self.of).replace("_", " "),
                     "datasets": self.datasets or changed.datasets,
                     "settings": _with(changed.settings, change),
                 }
             )
-            for change in self.changes
+            for name, change in named
         ]
 
     def _name(self, change: dict[str, Value]) -> str:

@@ -106,6 +106,7 @@ class Study(CellSettings):
         for ablation in self.ablations:
             self._check_ablation(ablation)
         check_unique("variants and ablations", [v.name for v in self.all_variants])
+        check_unique("variants' labels", [self.label(v.name) for v in self.all_variants])
         self._check_names()
         self._check_archives()
         for entry in self.datasets:
@@ -177,7 +178,7 @@ class Study(CellSettings):
         for variant in self.variants:
             if variant.method == Method.FUSION:
                 what = variant.model_copy(
-                    update={"name": "", "members": sorted(variant.members)}
+                    update={"name": "", "label": None, "members": sorted(variant.members)}
                 ).model_dump_json()
                 if what in fusions:
                     raise ValueError(f"variants: {fusions[what]} and {variant.name} are the same")
@@ -296,6 +297,15 @@ class Study(CellSettings):
         if name not in self._by_name:
             raise ConfigError(f"The study has no variant '{name}'.")
         return self._by_name[name]
+
+    def label(self, variant: str) -> str:
+        """Return what people see in the place of a variant's name: its label, or its name."""
+        return self.variant(variant).label or variant
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Each variant's name -> its `label`."""
+        return {variant.name: self.label(variant.name) for variant in self.all_variants}
 
     def variants_on(self, dataset: str) -> list[Variant]:
         """Return every variant that runs on a dataset, those of the ablations too."""

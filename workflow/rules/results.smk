@@ -51,6 +51,7 @@ rule plot_figure:
     output:
         svg=pattern("svg"),
         png=pattern("png"),
+        pdf=pattern("pdf"),
     log:
         f"{RESULTS}/logs/plot_figure/{{figure}}-{{of}}.log",
     benchmark:
