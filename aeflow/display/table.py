@@ -203,8 +203,9 @@ class DisplayTable:
         packages = "booktabs, siunitx (3)" + ", longtable" * self.long
         note = map(one_line, self.note.splitlines())
         comments = [f"% {line}\n" for line in [f"Needs {packages}.", *note]]
-        options = {"index": False, "longtable": self.long, "column_format": "".join(formats)}
-        return "".join([*comments, _SIUNITX, table.to_latex(**options), "\\endgroup\n"])
+        form = "".join(formats)
+        text = table.to_latex(index=False, longtable=self.long, column_format=form)
+        return "".join([*comments, _SIUNITX, text, "\\endgroup\n"])
 
 
 def _number_format(cells: Sequence[str]) -> str:

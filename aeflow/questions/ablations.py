@@ -150,10 +150,12 @@ def plot_ablations(source: Source, dataset: str) -> Drawing:
     look: dict[str, Any] = {"squeeze": False, "gridspec_kw": {"height_ratios": heights}}
     grid = figure.subplots(len(heights), columns, **look).ravel()
     for axes, ((name, of, across), values) in zip(grid, panels, strict=False):
-        parts = [f"{name}, of {source.study.label(str(of))}", values["key"].iloc[0]]
-        axes.set_title(_titled([*parts, *str(across).split(", ")], width / columns))
-        _draw_values(axes, values.reset_index(drop=True), seeds)
+        parts = [f"{source.study.label(str(of))}: {name}", values["key"].iloc[0]]
+        # Beside the names of its values a panel has three fifths of the space.
+        axes.set_title(_titled([*parts, *str(across).split(", ")], 0.6 * width / columns))
+        axes.margins(x=0.1)
         axes.set_xlabel("AUROC (%)")
+        _draw_values(axes, values.reset_index(drop=True), seeds)
         keep_possible(axes, "x")
     for axes in grid[len(panels) :]:
         axes.remove()
@@ -200,7 +202,8 @@ def _draw_values(axes: Axes, values: pd.DataFrame, seeds: pd.DataFrame) -> None:
 def _titled(parts: Sequence[str], inches: float) -> str:
     """Return a panel's title, a part a line or several; keys lose their section there."""
     short = [re.sub(r"^[a-z]+\.(?=\w+=)", "", part) for part in parts]
-    return "\n".join(line for part in short for line in wrap(part, int(_CHARACTERS * inches)))
+    lines = (wrap(part, int(_CHARACTERS * inches), break_long_words=False) for part in short)
+    return "\n".join(line for found in lines for line in found)
 
 
 def weighting_table(source: Source) -> pd.DataFrame:
@@ -322,7 +325,7 @@ def plot_weighting(source: Source, dataset: str) -> Drawing:
         grid.ravel(), panels, strict=False
     ):
         score = f"S_recon {reconstruction}, {scaling}"
-        parts = [source.study.label(str(variant)), score, *across.split(", ")]
+        parts = [source.study.label(str(variant)), score, *str(across).split(", ")]
         axes.set_title(_titled(parts, width / columns))
         _draw_lines(axes, own, curves, colours)
         axes.set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1])

@@ -52,7 +52,8 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
     table = pd.DataFrame(source.runs())[["category", "variant", "seed", *shares]]
     table[shares] = table[shares].astype("float64")
     variants = source.predictions(Split.TEST).get(dataset, {})
-    drawn = {name: found for name in variants if (found := _known(variants[name]))}
+    labelled = {name: _known(scored) for name, scored in variants.items()}
+    drawn = {name: known for name, known in labelled.items() if known}
     if not drawn:
         return nothing_to_draw(dataset, title, "No ROC: the test images are not of both classes.")
     seen = looks_on(source.study, dataset)
@@ -67,8 +68,8 @@ def plot_roc(source: Source, dataset: str) -> Drawing:
     highest = aurocs.loc[coloured, "mean"].sort_values(ascending=False, kind="stable").index
     banded = {source.study.reference, *[n for n in highest if n != source.study.reference][:1]}
     for name, known in drawn.items():
-        found = percent(*aurocs.loc[name]) if seeds[name].notna().all() else ""
-        label = f"{source.study.label(name)}  {found}".rstrip()
+        auroc = percent(*aurocs.loc[name]) if seeds[name].notna().all() else ""
+        label = f"{source.study.label(name)}  {auroc}".rstrip()
         label = label if name in coloured else f"{len(drawn) - len(coloured)} others"
         runs = table[(table["variant"] == name) & table["category"].isin(known)]
         points = runs.groupby("seed", sort=False)[["specificity", "sensitivity"]]
@@ -246,7 +247,7 @@ def plot_training(source: Source, dataset: str, category: str, variant: str) -> 
 
 def _keep_settled(axes: Axes) -> None:
     """Let the losses rule the axis that come after the first twentieth of the epochs."""
-    lines = [line.get_xydata() for line in axes.lines]
+    lines = [np.column_stack(line.get_data()) for line in axes.lines]
     last = max((line[:, 0].max() for line in lines if len(line)), default=0)
     shown = np.concatenate([line[line[:, 0] >= last / 20, 1] for line in lines])
     shown = shown[np.isfinite(shown)]

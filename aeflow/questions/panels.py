@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from aeflow.core.types import ANOMALOUS, NORMAL, Split
@@ -83,10 +84,8 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
     width = ONE_COLUMN if len(titles) < 4 else TWO_COLUMNS
     side = (width - _BESIDE) / len(titles)
-    figure = Figure(figsize=(width, side * len(cases) + 0.5))
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure(figsize=(width, side * len(cases) + 0.5), layout=tight)
     grid = figure.subplots(len(cases), len(titles), squeeze=False)
     for index, (axes, (row, why)) in enumerate(zip(grid, cases, strict=True)):
         _draw_row(dict(zip(titles, axes, strict=True)), gallery, shown, index, scales)

@@ -226,12 +226,13 @@ def plot_variants(source: Source, dataset: str) -> Drawing:
         loc="outside lower center",
         ncols=6 if len(trivial) == 0 else 3,
     )
+    reference = source.study.label(source.study.reference)
     text = (
         "Dots: mean over seeds, categories averaged; ticks: single seeds. Thin dark bar: "
         "Student's 95 % interval over seeds, the test images fixed. Wide light bar: DeLong's 95 % "
         "interval over test images, the trained models fixed. A bar that reaches the edge of its "
         "panel goes on there; all are cut at what is possible. Differences are to "
-        f"{source.study.label(source.study.reference)}; a filled dot is a claim: p < {LEVEL} (DeLong, after Holm's "
+        f"{reference}; a filled dot is a claim: p < {LEVEL} (DeLong, after Holm's "
         "correction), and the interval over seeds on one side of 0 where anything is trained. An "
         f"arrow with a number is a difference of more than {100 * _FAR:.0f} points, filled "
         "likewise."

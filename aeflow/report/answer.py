@@ -34,13 +34,13 @@ class Answer:
 
 def question(study: Study) -> str:
     """Return what was asked, as far as the configuration tells."""
-    datasets, named = [entry.name for entry in study.datasets], study.named
+    datasets, named = [entry.name for entry in study.datasets], [*map(study.label, study.named)]
     text = (
         f"How well {'does' if len(named) == 1 else 'do'} {listed(named)} tell anomalous images "
         f"of {listed(datasets)} from normal ones, having seen normal images only?"
     )
     if len(named) > 1:
-        text += f" Is a difference to {study.reference} more than chance?"
+        text += f" Is a difference to {study.label(study.reference)} more than chance?"
     if keys := list(dict.fromkeys(row["key"] for row in study.ablation_rows())):
         text += f" What {'does' if len(keys) == 1 else 'do'} {listed(keys)} change?"
     return text
@@ -84,15 +84,19 @@ def _answer(
     row = rows.get(best["variant"], {})
     told, headline = _difference(study, best["variant"], rows)
     sentences = [
-        _lead(best, row, len(named)),
+        _lead(study, best, row, len(named)),
         told,
-        _beating(rows, best["variant"], study.reference),
-        _trivial(named, best["variant"]),
+        _beating(study, rows, best["variant"]),
+        _trivial(study, named, best["variant"]),
         _at_threshold(best),
-        _validated(main, choice, best["variant"]),
+        _validated(study, main, choice, best["variant"]),
     ]
     headlines = [
-        ("AUROC", _percent(best["image_auroc_mean"]), _over_images(row) or best["variant"]),
+        (
+            "AUROC",
+            _percent(best["image_auroc_mean"]),
+            _over_images(row) or study.label(best["variant"]),
+        ),
         ("Anomalies found", _percent(best["sensitivity_mean"]), "at validation's threshold"),
         ("False alarms", _percent(1 - best["specificity_mean"]), "of the normal test images"),
         ("AUPRO", _percent(best["aupro_mean"]), "where the defects are"),
@@ -111,7 +115,7 @@ def _over_images(row: Row) -> str:
     return f"{ends}, 95 % over test images" if ends else ""
 
 
-def _lead(best: Row, row: Row, variants: int) -> str:
+def _lead(study: Study, best: Row, row: Row, variants: int) -> str:
     """Return the sentence on the highest AUROC."""
     lead = "has the highest test AUROC" if variants > 1 else "has a test AUROC"
     among = f" of {variants} variants" if variants > 1 else ""
@@ -122,7 +126,7 @@ def _lead(best: Row, row: Row, variants: int) -> str:
         f"mean of {categories} categories" if categories > 1 else "",
     ]
     return (
-        f"On {best['dataset']}, {best['variant']} {lead}{among}: "
+        f"On {best['dataset']}, {study.label(best['variant'])} {lead}{among}: "
         f"{_percent(best['image_auroc_mean'])} ({'; '.join(filter(None, sure))})."
     )
 
@@ -138,8 +142,9 @@ def _difference(
             return str(row.get("reason", "")), nothing
         value = points(row["difference"])
         known = "real by the study's tests" if row["claim"] else "not shown to be real"
-        lead = f"Its {value} points to the reference {reference} are"
-        return f"{lead} {_why(study, best, row)}", (f"To {reference}", f"{value} points", known)
+        lead = f"Its {value} points to the reference {study.label(reference)} are"
+        told = f"{lead} {_why(study, best, row)}"
+        return told, (f"To {study.label(reference)}", f"{value} points", known)
     others = {name: row for name, row in rows.items() if name != reference}
     others = {name: row for name, row in others.items() if pd.notna(row["difference"])}
     if not others:
@@ -147,14 +152,14 @@ def _difference(
     beaten = [name for name, row in others.items() if row["claim"] and row["difference"] < 0]
     rest = [name for name in others if name not in beaten]
     parts = [
-        f"shown to be better than {listed(beaten)}" if beaten else "",
-        f"not shown to be better than {listed(rest)}" if rest else "",
+        f"shown to be better than {listed([*map(study.label, beaten)])}" if beaten else "",
+        f"not shown to be better than {listed([*map(study.label, rest)])}" if rest else "",
     ]
     told = f"By the study's tests it is {', but '.join(filter(None, parts))}."
     next_best = max(others, key=lambda name: others[name]["difference"])
     known = "real by the study's tests" if next_best in beaten else "not shown to be real"
     lead = f"{points(-others[next_best]['difference'])} points"
-    return told, (f"To {next_best}, the next", lead, known)
+    return told, (f"To {study.label(next_best)}, the next", lead, known)
 
 
 def _why(study: Study, variant: str, row: Row) -> str:
@@ -175,17 +180,18 @@ def _why(study: Study, variant: str, row: Row) -> str:
     return f"{told} {row['reason']}".strip()
 
 
-def _beating(rows: Mapping[Any, Row], best: str, reference: str) -> str:
+def _beating(study: Study, rows: Mapping[Any, Row], best: str) -> str:
     """Return which others are shown to be better than the reference: not always the highest."""
+    reference = study.reference
     shown = [
-        f"{name} ({points(row['difference'])})"
+        f"{study.label(name)} ({points(row['difference'])})"
         for name, row in rows.items()
         if name not in (best, reference) and row["claim"] and row["difference"] > 0
     ]
-    return f"Shown to be better than {reference}: {listed(shown)}." if shown else ""
+    return f"Shown to be better than {study.label(reference)}: {listed(shown)}." if shown else ""
 
 
-def _trivial(named: pd.DataFrame, best: str) -> str:
+def _trivial(study: Study, named: pd.DataFrame, best: str) -> str:
     """Return where one number per image stands."""
     trivial = named[named["method"] == Method.GRADIENT]
     if trivial.empty or trivial["image_auroc_mean"].isna().any():
@@ -193,7 +199,7 @@ def _trivial(named: pd.DataFrame, best: str) -> str:
     name, auroc = trivial["variant"].iloc[0], _percent(trivial["image_auroc_mean"].iloc[0])
     if name == best:
         return "It is the trivial baseline, one number per image: nothing here beats it."
-    return f"The trivial baseline {name}, one number per image, has {auroc}."
+    return f"The trivial baseline {study.label(name)}, one number per image, has {auroc}."
 
 
 def _at_threshold(best: Row) -> str:
@@ -206,7 +212,7 @@ def _at_threshold(best: Row) -> str:
     )
 
 
-def _validated(main: pd.DataFrame, choice: pd.DataFrame, best: str) -> str:
+def _validated(study: Study, main: pd.DataFrame, choice: pd.DataFrame, best: str) -> str:
     """Return what validation alone chooses: of many variants, one is highest by chance."""
     chosen = choice.loc[choice["chosen"], "variant"]
     if chosen.empty:
@@ -215,4 +221,7 @@ def _validated(main: pd.DataFrame, choice: pd.DataFrame, best: str) -> str:
     if name == best:
         return "Validation images alone choose it too."
     auroc = main.loc[main["variant"] == name, "image_auroc_mean"]
-    return f"Validation images alone choose {name}, whose test AUROC is {_percent(auroc.iloc[0])}."
+    called = study.label(name)
+    return (
+        f"Validation images alone choose {called}, whose test AUROC is {_percent(auroc.iloc[0])}."
+    )

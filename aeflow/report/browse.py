@@ -45,13 +45,12 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
         DataError: a file is missing, or belongs to other images.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    names = study.named
     own = BROWSE.cells(study, "")
     source = Source(study, BROWSE.reads, own, missing)
     shown = Page(
         title=f"Test images of {study.study}",
-        about=f"Variants {', '.join(names)}. Thresholds are fitted on validation images; an image "
-        "with a score at or above the threshold is called anomalous. Maps are orange where they "
+        about=f"Variants {', '.join(map(study.label, study.named))}. Thresholds are fitted on "
+        "validation images; an image with a score at or above the threshold is called anomalous. Maps are orange where they "
         "are higher than usual, yellow where they are higher than anywhere in the maps of 95 % of "
         "the normal validation images. Confusion matrix: rows are the truth.",
         id="image_id",
@@ -126,7 +125,7 @@ def _add(
             _write_maps(folder, pictures, group, gallery, judged, kinds)
         written.add(pictures)
     several = len(study.seeds_of(cell.variant)) > 1
-    label = cell.variant + (f", seed {cell.seed}" if several else "")
+    label = study.label(cell.variant) + (f", seed {cell.seed}" if several else "")
     page.cells.append(Cell(number, cell.variant, cell.seed, label, pictures, kinds, content))
 
 

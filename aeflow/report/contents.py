@@ -380,7 +380,8 @@ def show(
     shown: DisplayTable = _function(TABLES[name], f"{name}_display")(table, source)
     shown = shown.labelled(study.labels)
     own = dict.fromkeys((cell.dataset, cell.variant) for cell in source.cells)
-    lacking = ["/".join(names) for names in own if names in source.lacking()]
+    absent = [names for names in own if names in source.lacking()]
+    lacking = [f"{dataset}/{study.label(variant)}" for dataset, variant in absent]
     if lacking:
         more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
         shown = shown.noting(f"Not all results are there of {', '.join(lacking[:8])}{more}.")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -48,6 +48,8 @@ _COUNTS = {
     "n_test_normal": "Test, normal",
     "n_test_anomalous": "Test, anomalous",
 }
+_WIDEST = 1000  # pixels of a photograph on the page, fewer than in print
+_ENLARGED = 1.35  # of a drawing on the page: print is read from nearer
 _SVG = "http://www.w3.org/2000/svg"
 _REFERENCE = re.compile(r"^(url\()?#")
 ElementTree.register_namespace("", _SVG)
@@ -144,8 +146,8 @@ def build_page(
                 "name": name,
                 "card": study.dataset(name).load_card(),
                 "figures": _of(contents.PER_DATASET, figures, name),
-                "tables": [*_dataset_tables(own), every],
-                "reasons": _reasons(own),
+                "tables": [*_dataset_tables(own, study.labels), every],
+                "reasons": _reasons(own, study.labels),
             }
         )
     loader = PackageLoader("aeflow.report", ".")
@@ -166,8 +168,8 @@ def build_page(
         sections=[each for each in sections if each["tables"] or each["figures"]],
         sources=list(source.published().sources.values()),
         datasets=datasets,
-        cost=Shown("Cost of training", _cost(main)),
-        settings=Shown("Settings", _settings([*trainings, *runs])),
+        cost=Shown("Cost of training", _cost(main).labelled(study.labels)),
+        settings=Shown("Settings", _settings([*trainings, *runs], study.labels)),
         software=Shown("Devices and versions", _software(trainings)),
         failed=failed,
         warned=_warned(warnings_of(study, jobs_of(study)) if warned is None else warned),
@@ -197,7 +199,7 @@ def write_incomplete(study: Study, failures: Path) -> None:
             write_table(table, contents.show(study, name, table, missing), *files)
     page = failures.with_name("report.html")
     warned = [Warned(**warning) for warning in known["warnings"]]
-    write_text(page, build_page(study, missing, _failed(jobs, missing), warned))
+    write_text(page, build_page(study, missing, _failed(jobs, missing, study.labels), warned))
     print(
         f"Cells without a result: {len(missing)} of {len(cells)}; jobs that failed: {len(jobs)}. "
         f"What there is, and why: {page}",
@@ -236,7 +238,9 @@ def _table(source: Source, name: str, missing: contents.Missing | None) -> pd.Da
         return typed(pd.DataFrame(columns=["dataset", "variant", "chosen"]))
 
 
-def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> list[Shown]:
+def _failed(
+    jobs: Sequence[dict[str, str]], missing: contents.Missing, labels: Mapping[str, str]
+) -> list[Shown]:
     rows = pd.DataFrame(jobs, columns=["rule", "of", "reason"])
     rows.columns = pd.Index(["Rule", "Of", "Why"])
     seeds: dict[tuple[str, ...], list[str]] = {}
@@ -244,7 +248,7 @@ def _failed(jobs: Sequence[dict[str, str]], missing: contents.Missing) -> list[S
         seeds.setdefault((*cell[:3], reason), []).append(str(cell.seed))
     cells = [(*names, ", ".join(own), reason) for (*names, reason), own in seeds.items()]
     heads = ["Dataset", "Category", "Variant", "Seeds", "Why"]
-    shown = plain(pd.DataFrame(cells, columns=heads))
+    shown = plain(pd.DataFrame(cells, columns=heads)).labelled(labels)
     return [Shown("Jobs that failed", plain(rows)), Shown("Cells without a result", shown)]
 
 
@@ -280,6 +284,7 @@ def _embedded(file: Path, number: int) -> Picture:
     caption = read_caption(file)
     if file.suffix != ".svg":
         with Image.open(file) as image, BytesIO() as buffer:
+            image.thumbnail((_WIDEST, _WIDEST * 3))
             image.convert("RGB").save(buffer, "WEBP", quality=85)
             return Picture(caption, False, _address(buffer.getvalue(), "image/webp"))
     root = ElementTree.parse(file).getroot()
@@ -291,6 +296,9 @@ def _embedded(file: Path, number: int) -> Picture:
                 element.set(name, f"f{number}-{value}")
             elif "#" in value:
                 element.set(name, _REFERENCE.sub(rf"\1#f{number}-", value))
+    for name in ("width", "height"):
+        if size := root.get(name):
+            root.set(name, f"{_ENLARGED * float(size.removesuffix('pt')):g}pt")
     root.attrib |= {"role": "img", "aria-label": f"{caption.title}. {caption.text}"}
     return Picture(caption, True, ElementTree.tostring(root, encoding="unicode"))
 
@@ -313,7 +321,12 @@ def _examples(study: Study, answer: Answer, main: pd.DataFrame) -> dict[str, Any
     found = examples(Source(study, {"metrics", "scores", "galleries"}, own))
     absent = [kind for kind in KINDS if kind not in {example.kind for example in found}]
     pictures = [(example, _address(example.webp, "image/webp")) for example in found]
-    return {"pictures": pictures, "variant": variant, "seed": own[0].seed, "absent": absent}
+    return {
+        "pictures": pictures,
+        "variant": study.label(own[0].variant),
+        "seed": own[0].seed,
+        "absent": absent,
+    }
 
 
 def _summary(main: pd.DataFrame) -> str:
@@ -328,7 +341,7 @@ def _summary(main: pd.DataFrame) -> str:
     return f"{' on '.join(counts)}, {' or '.join(map(str, seeds))} seed{several} each."
 
 
-def _dataset_tables(runs: Sequence[Run]) -> list[Shown]:
+def _dataset_tables(runs: Sequence[Run], labels: Mapping[str, str]) -> list[Shown]:
     """Return tables about the images and score components of a dataset."""
     images = {run["category"]: run for run in runs}  # all runs of a category have the same
     counts = [
@@ -343,20 +356,20 @@ def _dataset_tables(runs: Sequence[Run]) -> list[Shown]:
         if len(components) and components[metric].notna().any():
             rows = components.astype({metric: "float64"})
             found = means(rows, ["component", "variant"], [metric])
-            cells, _ = by_variant(found, {"component": "Component"}, metric)
+            cells, _ = by_variant(found, {"component": "Component"}, metric, labels)
             shown = plain(cells, "Percent, mean ± sd over seeds.")
             tables.append(Shown(f"AUROC of each score component on the {split} images", shown))
     return tables
 
 
-def _reasons(runs: Sequence[Run]) -> list[str]:
+def _reasons(runs: Sequence[Run], labels: Mapping[str, str]) -> list[str]:
     """Return why cells of a dataset are empty: one line per sentence, with its metrics."""
     found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for run in runs:
         for metric, sentence in run["reasons"].items():
             metrics, variants = found.setdefault(sentence, ({}, {}))
-            metrics[metric] = variants[run["variant"]] = None
-    everyone = {run["variant"] for run in runs}
+            metrics[metric] = variants[labels[run["variant"]]] = None
+    everyone = {labels[run["variant"]] for run in runs}
     return [
         f"{', '.join(metrics)}"
         + ("" if set(variants) == everyone else f" ({', '.join(variants)})")
@@ -380,7 +393,7 @@ def _cost(main: pd.DataFrame) -> DisplayTable:
     )
 
 
-def _settings(runs: Sequence[Run]) -> DisplayTable:
+def _settings(runs: Sequence[Run], labels: Mapping[str, str]) -> DisplayTable:
     """Return every setting, and where it has several values, which variants or datasets have it.
 
     A setting of the metrics counts where the training was made under another: changing beta, say,
@@ -390,7 +403,7 @@ def _settings(runs: Sequence[Run]) -> DisplayTable:
     for run in runs:
         for key, value in _flat(run["settings"]):
             shown = value if isinstance(value, str) else json.dumps(value)  # as in the config
-            values.setdefault(key, {})[run["dataset"], run["variant"]] = shown
+            values.setdefault(key, {})[run["dataset"], labels[run["variant"]]] = shown
     rows = [(key, _choices(cells)) for key, cells in values.items()]
     return plain(pd.DataFrame(rows, columns=["Setting", "Value"]))
 
