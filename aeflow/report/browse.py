@@ -50,9 +50,10 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
     shown = Page(
         title=f"Test images of {study.study}",
         about=f"Variants {', '.join(map(study.label, study.named))}. Thresholds are fitted on "
-        "validation images; an image with a score at or above the threshold is called anomalous. Maps are orange where they "
-        "are higher than usual, yellow where they are higher than anywhere in the maps of 95 % of "
-        "the normal validation images. Confusion matrix: rows are the truth.",
+        "validation images; an image with a score at or above the threshold is called anomalous. "
+        "Maps are orange where they are higher than usual, yellow where they are higher than "
+        "anywhere in the maps of 95 % of the normal validation images. Confusion matrix: rows "
+        "are the truth.",
         id="image_id",
         noun="Variant",
         absent="The pictures of this page are not here: run `dvc pull "

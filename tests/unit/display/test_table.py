@@ -88,7 +88,7 @@ DANGEROUS = {
     "-2+3|cmd": ("'-2+", r"-2+3\|cmd", "-2+3|cmd"),
     r"\write18{rm x}": (r"\write", r"\\write18{rm x}", r"\textbackslash{}write18\{rm x\}"),
     "^^M^^J\\input x": ("^^M", "^^M^^J", r"\textasciicircum{}\textasciicircum{}M"),
-    "<script>x</script>": ("<scr", "&lt;script>", "<script>"),
+    "<script>x</script>": ("<scr", "&lt;script>", "$<$script$>$x"),
     "[a](javascript:x)": ("[a](", r"\[a\](", "{[}a](javascript"),
     "a*b*`c`": ("a*b*", r"a\*b\*\`c\`", "a*b*`c`"),
     "a\nb | c": ("a\nb", r"a b \| c", "a b | c"),
@@ -148,11 +148,40 @@ def test_markdown_and_latex_say_the_same():
     assert r"Name\_1 & Value \\" in latex
     assert r"a\_b|c & \textbf{1.0 $\pm$ 0.5} \\" in latex
     assert r"50\% \& \#1 & x\textbackslash{}y\textasciicircum{}\{\textasciitilde{}\}\$ \\" in latex
-    assert latex.startswith("% Needs booktabs.\n% First.\n% Second.\n\\begin{tabular}{ll}")
+    assert latex.startswith("% Needs booktabs, siunitx (3).\n% First.\n% Second.\n\\begingroup")
+    assert "\\begin{tabular}{ll}" in latex
     assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert "longtable" in DisplayTable(cells, marks, long=True).latex()
     assert table.noting("Third.").note == "First.\nSecond.\nThird."
     assert plain(cells).noting("Only.").note == "Only."
+
+
+def test_columns_of_numbers_are_aligned_by_siunitx():
+    columns = {
+        "AUROC": ["83.1 ± 0.4", "100.0 ± 10.0", ""],
+        "Difference": ["+5.0", "−12.0", "0.0"],
+        "p": ["<0.001", "0.17", "1.00"],
+        "Seeds": ["3", "1", "1"],
+        "Interval": ["75.0–85.0", "", ""],
+    }
+    cells = pd.DataFrame(columns)
+    marks = pd.DataFrame(False, index=cells.index, columns=cells.columns)
+    marks.loc[0, "AUROC"] = True
+    latex = DisplayTable(cells, marks).latex()
+    forms = ["3.1(3)", "-2.1", "<1.3", "1"]
+    assert "{" + "".join(f"S[table-format={form}]" for form in forms) + "l}" in latex
+    lines = latex.splitlines()
+    assert r"{AUROC} & {Difference} & {p} & {Seeds} & Interval \\" in lines
+    assert r"\bfseries 83.1 \pm 0.4 & +5.0 & <0.001 & 3 & 75.0--85.0 \\" in lines
+    assert r"100.0 \pm 10.0 & -12.0 & 0.17 & 1 &  \\" in lines
+    assert lines[1].startswith(r"\begingroup\sisetup{separate-uncertainty")
+    assert lines[-1] == r"\endgroup"  # and what it sets up ends there
+
+
+def test_people_see_labels_where_variants_are_named():
+    cells = pd.DataFrame({"Dataset": ["flow"], "Variant": ["flow"], "Reference": ["other"]})
+    shown = plain(cells).labelled({"flow": "Ours (α)", "other": "other"})
+    assert shown.cells.to_numpy().tolist() == [["flow", "Ours (α)", "other"]]
 
 
 def test_columns_without_content_are_left_out_but_an_empty_table_keeps_its_header():
@@ -169,8 +198,9 @@ def test_the_best_of_a_group_is_that_of_what_is_printed():
 def test_a_column_per_variant():
     rows = [("x", "b", 0.5, 0.1), ("y", "b", 0.25, NAN), ("x", "a", 0.75, NAN)]
     table = pd.DataFrame(rows, columns=["defect", "variant", "f1_mean", "f1_sd"])
-    cells, values = by_variant(table, {"defect": "Defect"}, "f1")
+    labels = {"a": "a", "b": "Ours"}
+    cells, values = by_variant(table, {"defect": "Defect"}, "f1", labels)
     assert cells.to_dict("list") == {
-        **{"Defect": ["x", "y"], "b": ["50.0 ± 10.0", "25.0"], "a": ["75.0", ""]},
+        **{"Defect": ["x", "y"], "Ours": ["50.0 ± 10.0", "25.0"], "a": ["75.0", ""]},
     }
-    assert values["b"].tolist() == [0.5, 0.25]
+    assert values["Ours"].tolist() == [0.5, 0.25]

@@ -171,7 +171,7 @@ def test_a_row_per_source_and_variant_is_drawn():
     source = source_of(runs, published(image_auroc="92.00", f1="96"), tiles="part")
     auroc, f1 = plot_claims(source, "tiles").figure.axes
     labels = [label.get_text() for label in auroc.get_yticklabels()]
-    assert labels == ["paper", "whole (faithful)", "part (chosen by validation)"]
+    assert labels == ["paper", "whole\n(faithful)", "part\n(chosen by validation)"]
     dots = {line.get_marker(): line.get_xydata() for line in auroc.lines}
     assert dots["D"].tolist() == [[92, 0]]
     assert dots["o"].ravel() == pytest.approx([85, 1, 65, 2])

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import style
-from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -12,6 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from aeflow.display.figure import STYLE
 from aeflow.questions.curves import plot_roc, plot_scores, plot_training
 from aeflow.study.cells import Cell
+from aeflow.study.study import Study
 from tests.unit.questions.memory import FigureMemory, make_run
 
 
@@ -53,11 +53,10 @@ def test_roc_of_two_seeds_and_two_categories():
         tables, lambda cell: {"sensitivity": sensitivity[cell.category] + cell.seed / 10}
     )
     figure = plot_roc(source, "tiles").figure
-    lines = figure.axes[0].lines
-    (thick,) = [line for line in lines if line.get_label().startswith("aeflow")]
-    thin = [line for line in lines if line.get_linewidth() < 0.7]
-    dots = [line.get_xydata()[0] for line in lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(dots, [[0.3, 0.7], [0.3, 0.6]])
+    low, whole = figure.axes
+    (line,) = [line for line in whole.lines if line.get_label().startswith("aeflow")]
+    marks = [line.get_xydata() for line in whole.lines if line.get_linestyle() == "None"]
+    np.testing.assert_allclose(marks, [[[0.3, 0.7], [0.3, 0.6]]])
 
     def direct(cell):
         test = tables[cell][tables[cell]["split"] == "test"]
@@ -67,23 +66,35 @@ def test_roc_of_two_seeds_and_two_categories():
     seeds = [
         np.mean([direct(Cell("tiles", c, "aeflow", s)) for c in "ab"], axis=0) for s in (1, 0)
     ]
-    for line, expected in zip([*thin, thick], [*seeds, np.mean(seeds, axis=0)], strict=True):
-        np.testing.assert_allclose(line.get_ydata(), [0, *expected])
-        np.testing.assert_allclose(line.get_xdata(), [0, *np.linspace(0, 1, 401)])
+    np.testing.assert_allclose(line.get_ydata(), [0, *np.mean(seeds, axis=0)])
+    np.testing.assert_allclose(line.get_xdata(), [0, *np.linspace(0, 1, 401)])
+    assert low.get_xlim() == (0, 0.1)
+    assert [line.get_label() for line in low.lines[1:2]] == [line.get_label()]
+    band = whole.collections[0].get_paths()[0].vertices[:, 1]
+    assert 0 <= band.min() < 0.2 < 0.9 < band.max() <= 1
     aurocs = np.mean([[run["image_auroc"]] for run in source.runs()], axis=1).reshape(2, 2).mean(0)
     assert legend_texts(figure) == [
         f"aeflow  {100 * aurocs.mean():.1f} ± {100 * aurocs.std(ddof=1):.1f}"
     ]
 
 
-def test_roc_lines_of_many_variants_differ_and_nothing_is_pushed_out(tmp_path):
+def test_roc_has_five_colours_two_bands_and_nothing_is_pushed_out(tmp_path):
     names = [f"variant_with_a_long_name_{index}" for index in range(15)]
-    source = source_of({Cell("tiles", "all", name, 0): score_table() for name in names})
+    tables = {Cell("tiles", "all", name, 0): score_table(k) for k, name in enumerate(names)}
+    source = source_of(tables)
+    content = source.study.model_dump()
+    content["variants"][0]["label"] = "Ours & yours"
+    source.study = Study.model_validate(content)
     with style.context(STYLE):
         drawing = plot_roc(source, "tiles")
-    lines = [line for line in drawing.figure.axes[0].lines if line.get_label().startswith("v")]
-    assert len({(to_rgba(line.get_color()), line.get_linestyle()) for line in lines}) == 15
-    drawing.save(tmp_path / "roc.png", tmp_path / "roc.svg")
+    lines = drawing.figure.axes[1].lines
+    gray = [line for line in lines if line.get_label() == "10 others"]
+    assert len(gray) == 10
+    assert {line.get_color() for line in gray} == {"0.7"}
+    texts = legend_texts(drawing.figure)
+    assert (texts[0][:12], texts[-1], len(texts)) == ("Ours & yours", "10 others", 6)
+    assert len(drawing.figure.axes[1].collections) == 2  # of the reference and the highest
+    drawing.save(tmp_path / "roc.png")
     pixels = np.asarray(Image.open(tmp_path / "roc.png").convert("L"))
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
@@ -106,7 +117,8 @@ def test_roc_of_one_class_says_so():
     source = source_of(tables, lambda cell: {"specificity": None, "image_auroc": 0.8})
     figure = plot_roc(source, "tiles").figure
     assert legend_texts(figure) == ["flow  80.0"]
-    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    dots = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    assert dots
     assert np.isnan([dot.get_xdata() for dot in dots]).all()
 
 
@@ -114,7 +126,7 @@ CELL = Cell("tiles", "all", "aeflow", 0)
 AUROCS = {name: {"test_auroc": auroc} for name, auroc in (("nll", 0.75), ("mse", None))}
 
 
-def test_score_histograms():
+def test_each_score_has_its_distribution():
     table = score_table()
     table["score"] *= 10
     table.loc[1, "nll"] = 100
@@ -125,20 +137,15 @@ def test_score_histograms():
     aurocs = ["80.0 %", "75.0 %", "not known"]
     expected = [f"{name}\nAUROC {auroc}" for name, auroc in zip(names, aurocs, strict=True)]
     assert titles(figure) == expected
-    groups = {"test": (0, 1), "validation": (0,)}
+    groups = [("test", 0), ("test", 1), ("validation", 0)]
     for axes, name in zip(figure.axes, ["score", "nll", "mse"], strict=True):
-        counts = [
-            table[(table["split"] == split) & (table["gt_label"] == label)]
-            for split, labels in groups.items()
-            for label in labels
-        ]
-        for bars, own in zip(axes.containers, counts, strict=False):
-            heights = np.array([bar.get_height() for bar in bars])
-            assert heights.sum() == pytest.approx(1)  # outliers are counted too
-            edges = [bar.get_x() for bar in bars] + [bars[-1].get_x() + bars[-1].get_width()]
-            inside = np.clip(own[name], edges[0], edges[-1])
-            np.testing.assert_allclose(heights, np.histogram(inside, edges)[0] / len(own))
-    threshold = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+        for line, (split, label) in zip(axes.lines, groups, strict=False):
+            own = table[(table["split"] == split) & (table["gt_label"] == label)][name]
+            median = np.interp(0.5, line.get_ydata(), line.get_xdata())
+            assert (own <= median).mean() == pytest.approx(0.5, abs=1 / len(own))
+            assert line.get_ydata()[-1] == 1
+    assert figure.axes[1].get_xlim()[1] < 100  # one image does not squeeze all others
+    threshold = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
     assert threshold[0].get_xdata()[0] == 1.25
     assert len(legend_texts(figure)) == 4
     assert drawing.caption.title == "Scores of tiles, all, aeflow, seed 0"
@@ -147,7 +154,13 @@ def test_score_histograms():
 def test_scores_without_threshold_or_spread():
     table = score_table().assign(mse=1.0)
     source = source_of({CELL: table}, lambda cell: {"components": AUROCS, "threshold": None})
-    assert not plot_scores(source, *CELL[:3]).figure.axes[0].lines
+    lines = plot_scores(source, *CELL[:3]).figure.axes[0].lines
+    assert ":" not in [line.get_linestyle() for line in lines]
+
+
+def trained(trainings):
+    """What a figure of trainings reads."""
+    return SimpleNamespace(trainings=lambda: trainings, study=SimpleNamespace(label=str))
 
 
 def training(seed, best_epoch, parts=("loss", "flow_nll", "reconstruction")):
@@ -160,27 +173,25 @@ def training(seed, best_epoch, parts=("loss", "flow_nll", "reconstruction")):
 
 
 def test_training_curves_mark_the_kept_epoch_of_each_seed():
-    source = SimpleNamespace(trainings=lambda: [training(0, 4), training(1, 2)])
+    source = trained([training(0, 4), training(1, 2)])
     drawing = plot_training(source, "tiles", "all", "aeflow")
     assert titles(drawing.figure)[::2] == ["Loss", "Reconstruction error"]
     assert len(drawing.figure.axes) == 3
     for axes in drawing.figure.axes:
-        dots = [line.get_xydata() for line in axes.lines if line.get_marker() == "o"]
+        dots = [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"]
         assert [points[0].tolist() for points in dots if len(points)] == [[4, 0.25], [2, 1.0]]
     assert legend_texts(drawing.figure)[:2] == ["seed 0", "seed 1"]
     assert drawing.caption.dataset == "tiles"
 
 
 def test_a_part_that_a_variant_lacks_has_no_panel():
-    source = SimpleNamespace(trainings=lambda: [training(0, 1, ("loss", "reconstruction"))])
+    source = trained([training(0, 1, ("loss", "reconstruction"))])
     figure = plot_training(source, "tiles", "all", "aeflow").figure
     assert titles(figure) == ["Loss", "Reconstruction error"]
 
 
 def test_a_fit_in_closed_form_has_no_empty_axes():
     fitted = {**training(0, None), "history": training(0, 1)["history"].iloc[:0]}
-    drawing = plot_training(
-        SimpleNamespace(trainings=lambda: [fitted]), "tiles", "all", "gaussian"
-    )
+    drawing = plot_training(trained([fitted]), "tiles", "all", "gaussian")
     assert "no epochs" in " ".join(text.get_text() for text in drawing.figure.findobj(Text))
     assert drawing.caption.title == "Training of gaussian on tiles, all"

@@ -20,14 +20,14 @@ def test_the_cases_are_the_extremes_and_the_nearest():
         (0, "normal, lowest score"),
         (9, "nearest the threshold"),
     ]
-    two = [index for index, _ in choose_cases(LABELS, SCORES, threshold=0.5)]
+    two = [index for index, _ in choose_cases(LABELS, SCORES, threshold=0.5, each=2)]
     assert two == [5, 7, 6, 8, 1, 4, 0, 2, 9, 3]
-    assert len(choose_cases(LABELS, SCORES, None)) == 8
+    assert len(choose_cases(LABELS, SCORES, None, each=2)) == 8
 
 
 def test_no_image_is_shown_twice_and_few_images_do():
     for n in range(len(LABELS)):
-        chosen = [index for index, _ in choose_cases(LABELS[:n], SCORES[:n], 0.5)]
+        chosen = [index for index, _ in choose_cases(LABELS[:n], SCORES[:n], 0.5, each=2)]
         assert sorted(chosen) == list(range(n))
 
 
@@ -61,9 +61,9 @@ def source_of(gallery, threshold=0.5):
     return FigureMemory(make_run(threshold=threshold), scores=[table], gallery=gallery)
 
 
-def draw(gallery, n_columns=6):
+def draw(gallery, n_columns=5):
     figure = plot_panels(source_of(gallery), *COLUMN).figure
-    return np.array(figure.axes[: 10 * n_columns]).reshape(10, n_columns)
+    return np.array(figure.axes[: 5 * n_columns]).reshape(5, n_columns)
 
 
 def shown(axes):
@@ -75,12 +75,12 @@ def test_rows_show_the_images_their_label_names(gallery):
     scores = source_of(gallery).predictions("test")["tiles"]["aeflow"]["all"]
     by_image = dict(zip(scores.images["image_id"], scores.score[:, 0], strict=True))
     grid = draw(gallery)
-    titles = ["input", "reconstruction", "difference", "anomaly map", "overlay", "mask"]
+    titles = ["input", "reconstruction", "difference", "anomaly map", "overlay"]
     assert [axes.get_title() for axes in grid[0]] == titles
     drawn = np.array([shown(row[3]) for row in grid])
     ends = np.percentile(drawn, [0.5, 99.5])
     for row in grid:
-        why, defect, name, numbers = row[0].get_ylabel().split("\n")
+        why, *_, defect, name, numbers = row[0].get_ylabel().split("\n")
         index = list(gallery["image_id"]).index(f"tiles/{name}")
         for axes, array in zip(row, ("image", "reconstruction", "difference"), strict=False):
             np.testing.assert_array_equal(shown(axes), gallery[array][index])
@@ -88,14 +88,22 @@ def test_rows_show_the_images_their_label_names(gallery):
         assert row[3].images[0].get_clim() == pytest.approx(ends)
         assert defect == gallery["defect"][index]
         assert why.startswith(("anomaly", "nearest") if gallery["gt_label"][index] else ("n",))
-        _, score, comparison, threshold = numbers.replace("−", "-").split()
+        score, comparison, threshold = numbers.replace("−", "-").split()
         assert float(score) == by_image[f"tiles/{name}"]
         assert comparison == ("≥" if float(score) >= 0.5 else "<")
         assert float(threshold) == 0.5
-        if gallery["has_mask"][index]:
-            np.testing.assert_array_equal(shown(row[5]), gallery["mask"][index])
-        else:
-            assert row[5].texts[0].get_text() == "no mask"
+        # A line surrounds the defect: dark below light, so it is seen on both.
+        assert len(row[4].collections) == (2 if gallery["has_mask"][index] else 0)
+        assert not row[0].collections
+
+
+def test_the_line_surrounds_the_defect_up_to_the_border(gallery):
+    gallery["mask"][:] = False
+    gallery["mask"][6:, :10, 20:] = True
+    row = draw(gallery)[0]
+    points = np.concatenate([p.vertices for p in row[4].collections[0].get_paths()])
+    assert points.min(axis=0).tolist() == [19.5, -0.5]
+    assert points.max(axis=0).tolist() == [31.5, 9.5]
 
 
 def test_one_scale_for_all_rows_and_an_overlay_by_it(gallery):

@@ -139,8 +139,8 @@ def test_the_figure_has_every_curve_and_mark():
     across = {"score.flow": ["density", "nll"], "score.reconstruction": ["ssim", "mse"]}
     figure = plot_weighting(source_of(BY_HAND[::-1], across=across), "tiles").figure
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"aeflow: S_recon = {name}, raw" for name in ("ssim", "mse")]
-    own = [line for line in figure.axes[1].lines if to_rgba(line.get_color()) == to_rgba("C2")]
+    assert titles == [f"aeflow\nS_recon {name}, raw" for name in ("ssim", "mse")]
+    own = [line for line in figure.axes[1].lines if to_rgba(line.get_color()) == to_rgba("C1")]
     expected = [
         [[0, 50], [0.9, 70], [1, 85]],  # test
         [[0, 80], [0.9, 70], [1, 60]],  # validation
@@ -170,4 +170,25 @@ def test_a_figure_of_one_class_says_so_and_a_kind_that_is_not_crossed_has_no_pan
     study = small_study(ablations=[first, second])
     runs = [run(variant.name, 0, "a", 0.8, 0.7) for variant in study.all_variants[2:]]
     figure = plot_weighting(Memory(*runs, study=study), "tiles").figure
-    assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+    assert [len(axes.lines) > 4 for axes in figure.axes] == [True, True, True]
+
+
+def test_ablations_of_two_decoders_have_whole_panels_and_no_holes():
+    """A grid over all S_recon once had as many holes as panels, and was two pages wide."""
+    features = {"decoder": {"target": "features"}, "score": {"reconstruction": "residual"}}
+    variants = [{"name": "features", "label": "Ours", "settings": features}, {"name": "pixels"}]
+    betas = {"key": "score.beta", "values": [0.0, 0.25, 1.0]}
+    kinds = {"features": ["residual", "residual_top"], "pixels": ["ssim", "mse", "centred_mse"]}
+    ablations = [
+        betas | {"name": f"beta{of}", "of": of, "across": {"score.reconstruction": kinds_}}
+        for of, kinds_ in kinds.items()
+    ]
+    study = small_study(variants=variants, ablations=ablations)
+    runs = [run(variant.name, 0, "a", 0.8, 0.7) for variant in study.all_variants[2:]]
+    figure = plot_weighting(Memory(*runs, study=study), "tiles").figure
+    titles = [" ".join(axes.get_title().split()) for axes in figure.axes]
+    names = [(("Ours" if of == "features" else of), kind) for of in kinds for kind in kinds[of]]
+    assert titles == [f"{name} S_recon {kind}, raw" for name, kind in names]
+    for axes in figure.axes:
+        drawn = [line for line in axes.lines if len(line.get_xdata()) == 3]
+        assert [line.get_xdata().tolist() for line in drawn] == [[0, 0.25, 1]] * 2

@@ -1,7 +1,9 @@
 """The list holds: what it names is there, and each is made from what it declares."""
 
+import re
 import subprocess
 import sys
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,14 +11,17 @@ from types import ModuleType
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from aeflow.display.figure import Caption, Drawing
 from aeflow.display.table import plain, read_table
 from aeflow.report import contents
+from aeflow.report.browse import write_browse
 from aeflow.report.contents import FIGURES, TABLES, Entry
+from aeflow.report.page import build_page
 from aeflow.study.cells import path
 from tests.unit.report.conftest import ROOT
-from tests.unit.small_results import small_study
+from tests.unit.small_results import STUDY, small_study
 
 
 def first_of(study, name):
@@ -96,6 +101,41 @@ def test_what_is_asked_for(study):
     plain_study = small_study(ablations=[], datasets=[{"name": "chest_xray"}])
     kinds = {name for name, _ in contents.figures(plain_study)}
     assert kinds == FIGURES.keys() - {"ablations", "weighting", "categories"}
+
+
+def test_a_label_stands_wherever_people_read_of_a_variant(folder, tmp_path, monkeypatch):
+    """Tables, figures, the page and the page of images; data keep the names."""
+    monkeypatch.chdir(folder)
+    labels = {"aeflow": "OURS", "flow": "PART", "gradient": "ONE $^{", "ensemble": "MANY & MORE"}
+    variants = [variant | {"label": labels[variant["name"]]} for variant in STUDY["variants"]]
+    study = small_study(variants=variants)
+    make = contents.maker(study)
+    for name in TABLES:
+        table = make(name)
+        shown = contents.show(study, name, table)
+        cells = {str(cell) for cell in shown.cells.to_numpy().ravel()} | {*map(str, shown.cells)}
+        assert not any(
+            re.fullmatch(r"(\w+ of )?(aeflow|flow|gradient|ensemble)(_\w+)?", cell)
+            for cell in cells
+        ), name
+    assert {"aeflow", "flow_depth4"} <= {*make("choice")["variant"]}
+    shown = contents.show(study, "choice", make("choice")).cells
+    assert {"OURS", "PART depth4"} <= {*shown["Variant"]}
+    assert r"MANY \& MORE" in contents.show(study, "main", make("main")).latex()
+    for name in FIGURES:
+        drawing = contents.draw(study, name, first_of(study, name))
+        texts = [text.get_text() for text in drawing.figure.findobj(Text)]
+        texts += [drawing.caption.title, drawing.caption.text]
+        assert not [text for text in texts if re.search("aeflow|gradient|ensemble", text)], name
+        drawing.save(tmp_path / f"{name}.svg")  # nothing in a label is a formula
+    page = build_page(study)
+    for answered in ("On chest_xray, ", "How well do "):
+        following = page.partition(answered)[2][:8]
+        assert following.startswith(tuple(escape(label)[:4] for label in labels.values()))
+    write_browse(study, tmp_path / "index.html", tmp_path / "data")
+    browsed = (tmp_path / "index.html").read_text()
+    assert "Variants OURS, PART" in browsed
+    assert '"label":"OURS, seed 0"' in browsed.replace(": ", ":")
 
 
 def test_inputs_name_the_files_of_a_training_once(study):

@@ -55,6 +55,13 @@ def study(**content: Any) -> Study:
             {"datasets": [{"name": "btad", "settings": {"flow": {"steps": 99}}}]},
             ["datasets[btad].settings: flow.steps"],
         ),
+        ({"variants": [{"name": "a", "label": "_x"}]}, ["variants.0.label", "begins with no `_`"]),
+        ({"variants": [{"name": "a", "label": "x" * 41}]}, ["40 characters or fewer"]),
+        ({"variants": [{"name": "a", "label": "a\x1b"}]}, ["variants.0.label", "U+001B"]),
+        (
+            {"variants": [{"name": "a", "label": "b"}, {"name": "b"}]},
+            ["variants' labels names b twice"],
+        ),
         ({"analysis": {"reference": "aeflwo"}}, ["analysis.reference names aeflwo", "aeflow?"]),
         (
             {"variants": [{"name": "a"}], "score": {"correct": "complexity"}},
