@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches: 8.5 and 17.8 cm
+_CHARACTER = 0.062  # inches of one in a legend, on average
 ROW = 0.17  # inches of a line of text, of a legend or beside an axis
 DARK, LIGHT, GRAY, ORANGE = "#0072B2", "#A6CEE3", "0.45", "#D55E00"
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
@@ -143,8 +144,10 @@ def nothing_to_draw(dataset: str, title: str, why: str) -> Drawing:
 
 
 def legend_below(figure: Figure, columns: int, **options: Any) -> None:
-    """Add one legend for all panels, each name once."""
+    """Add one legend for all panels, each name once, in so many columns as far as they fit."""
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     once = {label: h for pair in found for h, label in zip(*pair, strict=True)}
+    widest = 0.5 + _CHARACTER * max(map(len, once), default=0)
+    columns = max(1, min(columns, int(figure.get_figwidth() / widest)))
     options |= {"loc": "outside lower center", "ncols": columns}
     figure.legend(list(once.values()), list(once), **options)

@@ -39,8 +39,8 @@ COUNTS = {"seed", "n", "best_epoch"}
 _NUMBER = re.compile(r"([<+−-]?)(\d+)(?:\.(\d+))?(?: ± (\d+)(?:\.(\d+))?)?")
 # A mean ± sd stands as such, bold numbers are bold, and a sign stays.
 _SIUNITX = (
-    r"\begingroup\sisetup{separate-uncertainty, table-align-uncertainty, retain-explicit-plus, "
-    "reset-text-series=false, text-series-to-math}\n"
+    r"\begingroup\sisetup{separate-uncertainty, retain-explicit-plus, reset-text-series=false, "
+    "text-series-to-math}\n"
 )
 # What Markdown reads as something else than text: HTML, a link, code, emphasis, the next cell.
 _MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\|`*[]"}, "<": "&lt;", "&": "&amp;"})

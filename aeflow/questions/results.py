@@ -281,7 +281,7 @@ def _draw_variants(
     coloured = [name for name in variants if seen[name].emphasised]
     lanes = {name: lane for lane, name in enumerate(coloured)}
     count = len(coloured) + (len(coloured) < len(variants))
-    for variant in sorted(variants, key=lambda name: seen[name].emphasised):
+    for variant in sorted(variants, key=lambda name: not seen[name].emphasised):
         own, look = rows[rows["variant"] == variant], seen[variant]
         shift = 0.7 * ((lanes.get(variant, count - 1) + 0.5) / count - 0.5)
         others = f"{len(variants) - len(coloured)} others"
@@ -292,6 +292,7 @@ def _draw_variants(
             fmt=look.marker,
             color=look.colour,
             elinewidth=0.9,
+            zorder=2 + look.emphasised,
             label=source.study.label(variant) if look.emphasised else others,
         )
 

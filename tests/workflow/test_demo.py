@@ -39,7 +39,7 @@ def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -
     drawn = ["roc", "variants", "categories", "defects", "ablations", "weighting"]
     for name in [*drawn, *(f"{kind}-demo_textures+brick+aeflow" for kind in ("panels", "scores"))]:
         name = name if "-" in name else f"{name}-demo_textures"
-        assert all((folder / f"figures/{name}.{e}").stat().st_size for e in ("svg", "png"))
+        assert all((folder / f"figures/{name}.{e}").stat().st_size for e in ("svg", "png", "pdf"))
     report = (folder / "report.html").read_text()
     assert not re.search(r'(?:src|href)="https?://[^"]*\.(?:css|js|png|svg)', report)
 

@@ -7,7 +7,7 @@ from tests.workflow.conftest import CELL, Shared, digest
 MODELS, GALLERIES = "results/tiny/models", "results/tiny/galleries"
 FEATURES = "data/features/efficientnet_lite0-stage3/demo_textures"
 WEIGHTS = "data/weights/efficientnet_lite0.safetensors"
-SMALL = {".dvc", ".json", ".csv", ".md", ".tex", ".svg", ".png", ".html"}
+SMALL = {".dvc", ".json", ".csv", ".md", ".tex", ".svg", ".png", ".pdf", ".html"}
 EXPENSIVE = {"train_model", "extract_features", "prepare_images", "fetch_data", "fetch_weights"}
 
 
