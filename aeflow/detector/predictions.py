@@ -166,7 +166,8 @@ def _judge(
         if anomaly_map is not None and maps != "none":
             _write_map(out / "maps" / f"{place}.{maps}", anomaly_map)
         if looked.shown is not None:
-            small.add(len(rows) - 1, looked.pixels, anomaly_map, detector.facts.map_scale)
+            shown = (len(rows) - 1, looked.pixels, anomaly_map, detector.facts.map_scale)
+            drawn.append(pool.submit(small.add, *shown))
             picture = out / "overlays" / f"{place}.png"
             given = (picture, looked.shown, anomaly_map, detector.facts, rows[-1])
             drawn.append(pool.submit(draw_overlay, *given))
