@@ -117,7 +117,8 @@ def _images(place: Path, names: list[str]) -> list[str]:
     masks = {name for name in images if tested & _above("ground_truth", name)}
     if masks:
         told = f"{len(masks)} masks in ground_truth, beside test, such as {printable(min(masks))}"
-        logger.info("%s: %s: left out (name that folder too to judge them)", place, told)
+        how = "name that folder" if place.is_dir() else "unpack it and name that folder"
+        logger.info("%s: %s: left out (%s too to judge them)", place, told, how)
     return [name for name in images if name not in masks]
 
 

@@ -84,7 +84,8 @@ def test_masks_of_a_dataset_are_left_out_unless_their_folder_is_named(
     with caplog.at_level(logging.INFO, logger="aeflow"):
         assert paths("parts") == images
         assert sorted(paths("parts.zip")) == [f"parts.zip/{name}" for name in images]
-    (told, _) = (record.getMessage() for record in caplog.records)
+    told, zipped = (record.getMessage() for record in caplog.records)
+    assert zipped.endswith("left out (unpack it and name that folder too to judge them)")
     assert told == (
         "parts: 1 masks in ground_truth, beside test, such as nut/ground_truth/hole/0_mask.png: "
         "left out (name that folder too to judge them)"
