@@ -85,7 +85,9 @@ def examples(source: Source) -> list[Example]:
     pictures = {
         image_id: picture
         for category, rows in chosen.groupby("category", sort=False)
-        for image_id, picture in _pictures(source, cells[category], judged, [*rows["image_id"]])
+        for image_id, picture in _pictures(
+            source, cells[str(category)], judged, [*rows["image_id"]]
+        )
     }
     return [
         Example(

@@ -45,7 +45,8 @@ def headline(study: Study) -> str:
     ]
     more = f"\nand {len(rows) - _MOST_ROWS} more." if len(rows) > _MOST_ROWS else ""
     headers = ["dataset", "variant", *_SHOWN.values()]
-    return tabulate(rows[:_MOST_ROWS], headers, disable_numparse=True) + more
+    table: str = tabulate(rows[:_MOST_ROWS], headers, disable_numparse=True)
+    return table + more
 
 
 def highest(study: Study, dataset: str) -> str:

@@ -135,8 +135,8 @@ def read_pictures(
         found["mask"] = _stacked([as_array(mask) if mask else empty for mask in masks])
         found["has_mask"] = np.array([bool(mask) for mask in masks], bool)
         for name in [name for name in gallery if name.endswith("_map")]:
-            maps = [Image.fromarray(values) for values in gallery[name][rows].astype(np.float32)]
-            large = [each.resize((side, side), Image.Resampling.BILINEAR) for each in maps]
+            small = [Image.fromarray(values) for values in gallery[name][rows].astype(np.float32)]
+            large = [each.resize((side, side), Image.Resampling.BILINEAR) for each in small]
             found[name] = _stacked([np.asarray(each) for each in large])
     except (ValueError, KeyError, OSError) as error:
         raise DataError(f"{path} is no gallery: score the images again.") from error

@@ -75,7 +75,7 @@ class Study(CellSettings):
             return self
         if self.study.casefold() in RESERVED:
             raise ValueError(f"study: results/{self.study}/ is there for every study: rename it")
-        names = {
+        names: dict[str, list[str]] = {
             "datasets": [entry.name for entry in self.datasets],
             "ablations": [ablation.name for ablation in self.ablations],
             "variants": [variant.name for variant in self.variants],
