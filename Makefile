@@ -3,23 +3,40 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test fuzz mutants lint bench peers docs
+.PHONY: demo test fuzz mutants lint bench peers docs dist licences
 
-.venv/installed: requirements.lock pyproject.toml
+# Without --no-deps pip would want a hash of each package of CUDA too, also where it has no use.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# Which PyTorch: `pypi` (CUDA on Linux), or a folder of its own index: cpu, cu130... By itself cpu, 4 GB
+# less, where neither a GPU nor SLURM is, whose nodes may have one; pypi where that index is silent.
+GPU := $(wildcard /dev/nvidia*)$(shell command -v nvidia-smi)$(shell command -v sbatch)
+TORCH ?= $(if $(GPU)$(filter-out Linux,$(shell uname)),pypi,auto)
+PYTORCH ?= https://download.pytorch.org/whl
+LOCKED = $(shell sed -n 's/^\(torch\|torchvision\)==\([^ ]*\).*/\1==\2+$(1)/p' requirements.lock)
+
+.venv/installed: requirements.lock requirements-cuda.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+ifeq ($(TORCH),auto)
+	$(PIP) --retries 0 --index-url $(PYTORCH)/cpu $(call LOCKED,cpu) 2> /dev/null || \
+		$(PIP) -r requirements-cuda.lock
+else ifeq ($(TORCH),pypi)
+	$(PIP) -r requirements-cuda.lock
+else ifeq ($(TORCH),cpu)
+	$(PIP) --index-url $(PYTORCH)/cpu $(call LOCKED,cpu)
+else
+	$(BIN)/python -m pip install --quiet --index-url $(PYTORCH)/$(TORCH) $(call LOCKED,$(TORCH))
+endif
+	$(PIP) -r requirements.lock
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 # anomalib and what it needs, beside the versions of the base.
 peers: .venv/installed requirements-peers.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-r requirements-peers.lock -c requirements.lock
+	$(PIP) -r requirements-peers.lock
 
 # The site in site/; building it asks no server for anything.
 docs: .venv/installed requirements-docs.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-r requirements-docs.lock -c requirements.lock
+	$(PIP) -r requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 	@echo "The docs are in site/index.html; to search them: python -m http.server -d site"
 
@@ -48,3 +65,18 @@ mutants: .venv/installed
 
 bench: .venv/installed
 	$(RUN) python benchmarks/run.py
+
+# Wheel and sdist in dist/, of the version that the last tag names, and what is in the lock (SBOM).
+dist: .venv/installed
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/uv export --frozen --quiet --all-extras --format cyclonedx1.5 \
+		--preview-features sbom-export --output-file dist/aeflow.cdx.json
+
+# Writes docs/licences.md, of an environment with all that uv.lock has for this system.
+licences: .venv/installed
+	UV_PROJECT_ENVIRONMENT=.venv-licences $(BIN)/uv sync --frozen --quiet --all-extras --no-install-project
+	printf '# Licences of what uv.lock names\n\n%s\n\n' "By \`make licences\`, on Linux: as the \
+	metadata of the packages say. What follows: [third_party.md](third_party.md)." > docs/licences.md
+	$(BIN)/uvx --from pip-licenses==5.5.5 pip-licenses --python .venv-licences/bin/python \
+		--format=markdown --with-system | sed 's/  */ /g; s/----*/---/g' >> docs/licences.md
+	rm -r .venv-licences

@@ -5,7 +5,6 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
 # By name and not by import: what is imported here would be code of every step, and a change of it
 # would run everything again. And the workflow needs neither pandas nor torch to start.
 _PLACES = {"Detector": "aeflow.detector.detector", "load": "aeflow.results"}

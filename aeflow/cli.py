@@ -1,6 +1,7 @@
 """Start, look at and use studies of one-class image anomaly detection.
 
-Run it in the folder of the repository. Experiments themselves run by `snakemake`.
+Run it in the folder of a project: a clone, or what `aeflow demo` makes. Experiments themselves run
+by `snakemake`.
 """
 
 import gc
@@ -117,6 +118,19 @@ def check(
     from aeflow.commands.datasets import check_dataset
 
     return check_dataset(name, edition, source, category or [])
+
+
+@app.command(epilog="Example: aeflow demo aeflow-demo")
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A new one, or a project. Unless told, this one, else aeflow-demo."),
+    ] = None,
+) -> int:
+    """Run the demo in a project's folder, made if it is not there: no clone is needed."""
+    from aeflow.commands.demo import run_demo
+
+    return run_demo(folder)
 
 
 @app.command(epilog="Example: aeflow init /data/screws")

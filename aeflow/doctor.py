@@ -164,7 +164,7 @@ class Doctor:
 
 def locked_versions() -> dict[str, str]:
     """Return the versions that the lock files pin, and that of this package."""
-    pinned = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
+    pinned = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
     found = {"aeflow": importlib.metadata.version("aeflow")}
     for lock in filter(Path.exists, LOCKS):
         found |= dict(pinned.findall(lock.read_text(encoding="utf-8")))

@@ -1,27 +1,26 @@
 """Write what is generated: config.default.yaml, config.schema.json, and the lock files.
 
-The locks hold the exact installed versions of what pyproject.toml asks for: requirements.lock with
-the extras `dev`, `export` and `loggers`, those of `docs` and `peers` what these add, if installed
-(`make docs peers`).
+The locks hold exact versions and hashes of what pyproject.toml asks for. uv finds them, for every
+platform and Python (uv.lock); requirements*.lock say the same to pip.
 """
 
-import importlib.metadata
-import tomllib
+import re
+import subprocess
+from collections.abc import Iterable
 from pathlib import Path
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from aeflow.core.errors import ConfigError
 from aeflow.core.files import write_text
 from aeflow.core.job import script
 from aeflow.study.defaults import default_yaml, schema_json
 
+PYPI = "https://pypi.org/simple"  # whatever this machine asks, the locks name this
 HEADER = """\
-# Exact versions of everything that pyproject.toml asks for, {what}.
-# By `python scripts/write_generated.py --what locks`; CUDA's own packages: torch pins them.
+# Of uv.lock, for `pip install --no-deps`: {what}.
+# By `python scripts/write_generated.py --what locks`.
 """
-FROM_TORCH = ("nvidia-", "cuda-", "triton")
+# What torch wants; nvidia-ml-py is dvclive's, and of use without CUDA.
+FROM_TORCH = re.compile(r"nvidia-(?!ml-py)|cuda-|triton")
 
 
 def write_generated(given: dict[str, list[str]]) -> None:
@@ -37,44 +36,48 @@ def write_generated(given: dict[str, list[str]]) -> None:
 
 
 def write_locks() -> None:
-    """Write every lock file."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    locked = (extras[name] for name in ("dev", "export", "loggers"))
-    base = closure(sum(locked, project["dependencies"]))
-    _write(Path("requirements.lock"), "with its extras `dev`, `export` and `loggers`", base)
+    """Write every lock file: uv.lock, and from it what pip reads.
+
+    Versions stay what they are in uv.lock where that is possible.
+
+    Raises:
+        ConfigError: uv is not there, or found no versions that fit.
+    """
+    _uv("lock", "--default-index", PYPI)
+    base = _exported("dev", "export", "loggers")
+    cuda = {name: text for name, text in base.items() if FROM_TORCH.match(name)}
+    _write("requirements.lock", "base, dev, export, loggers", base.keys() - cuda.keys(), base)
+    _write("requirements-cuda.lock", "what torch of PyPI wants of CUDA", cuda.keys(), cuda)
     for extra in ("docs", "peers"):
-        try:
-            needed = closure(extras[extra])
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        added = {name: version for name, version in needed.items() if name not in base}
-        what = f"beside requirements.lock, with its extra `{extra}`"
-        _write(Path(f"requirements-{extra}.lock"), what, added)
+        more = _exported(extra)
+        _write(f"requirements-{extra}.lock", extra, more.keys() - base.keys(), more)
 
 
-def _write(path: Path, what: str, locked: dict[str, str]) -> None:
-    lines = [f"{name}=={version}" for name, version in sorted(locked.items())]
-    write_text(path, HEADER.format(what=what) + "\n".join(lines) + "\n")
-
-
-def closure(requirements: list[str]) -> dict[str, str]:
-    """Return name and version of all installed packages that these requirements lead to."""
+def _exported(*extras: str) -> dict[str, str]:
+    """Return the lines of each package, with hashes, of the base and extras."""
+    options = [f"--extra={extra}" for extra in extras]
+    plain = ("--no-emit-project", "--no-header", "--no-annotate", "--quiet")
+    text = _uv("export", "--frozen", *plain, *options)
+    parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
     found: dict[str, str] = {}
-    waiting = [Requirement(text) for text in requirements]
-    while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if name in found or name.startswith(FROM_TORCH):
-            continue
-        distribution = importlib.metadata.distribution(name)
-        found[name] = distribution.version
-        for text in distribution.requires or []:
-            child = Requirement(text)
-            extras = requirement.extras or {""}
-            if child.marker is None or any(child.marker.evaluate({"extra": e}) for e in extras):
-                waiting.append(child)
+    for part in filter(None, parts):  # several of one name: versions for several Pythons
+        name = part.partition("==")[0]
+        found[name] = found.get(name, "") + part
     return found
+
+
+def _write(name: str, what: str, names: Iterable[str], texts: dict[str, str]) -> None:
+    write_text(Path(name), HEADER.format(what=what) + "".join(texts[n] for n in sorted(names)))
+
+
+def _uv(*command: str) -> str:
+    try:
+        done = subprocess.run(["uv", *command], capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise ConfigError("uv writes the locks and is not here: `pip install uv`.") from None
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(f"uv {command[0]}: {error.stderr.strip()}") from None
+    return done.stdout
 
 
 if __name__ == "__main__":
