@@ -5,6 +5,7 @@ The image is the anomalous one whose score is in the middle, so no picture was p
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ import aeflow
 from aeflow.core.files import atomic_path
 from aeflow.data.prepared import open_prepared
 from aeflow.detector.overlays import GAP, under_map
+from aeflow.detector.pack import pack
 from aeflow.report.examples import outline
 from aeflow.study import cells
 from aeflow.study.cells import Cell
@@ -30,15 +32,15 @@ def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
             middle = found.sort_values("pred_score")["image_id"].iloc[len(found) // 2]
             print(dataset, category, middle)
             cell = Cell(dataset, category, variant, study.seeds[0])
-            names = ("images", "index", "masks")
+            names = ["images", "index"] + ["masks"] * study.card(dataset).layout.tells_masks
             prepared = open_prepared(*(cells.path(study, name, cell) for name in names))
             row = int(np.flatnonzero(prepared.index["image_id"] == middle)[0])
             pixels = np.array(prepared.images[row])
-            detector = results.detector(dataset, variant, category)
-            assert detector.facts.map_scale is not None
-            heat = under_map(
-                Image.fromarray(pixels), detector.map(pixels), *detector.facts.map_scale
-            )
+            with TemporaryDirectory() as held:  # packing measures the scale of normal maps
+                detector = pack(study, cell, Path(held, "packed.safetensors")).detector
+            scale = detector.facts.map_scale
+            assert scale is not None
+            heat = under_map(Image.fromarray(pixels), detector.map(pixels), *scale)
             mask = prepared.mask(row)
             if mask is not None:
                 pixels[outline(mask)] = 255
