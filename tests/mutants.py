@@ -236,8 +236,8 @@ MUTANTS = (
     Mutant(
         "a-category-without-a-number-skipped-in-the-mean",
         "aeflow/questions/curves.py",
-        'groupby("seed")["image_auroc"].mean(skipna=False)',
-        'groupby("seed")["image_auroc"].mean()',
+        'groupby(["variant", "seed"])["image_auroc"].mean(skipna=False)',
+        'groupby(["variant", "seed"])["image_auroc"].mean()',
         "questions/test_curves.py::test_roc_of_one_class_says_so",
     ),
     Mutant(

@@ -17,7 +17,7 @@ LOGS = f"the logs below {RESULTS}/logs and results/logs"
 def start_study():
     """Write what scripts read of the study, and end with a sentence where no run could succeed."""
     outputs = [str(path) for rule in workflow.rules for path in rule.output]
-    jobs = workflow.dag.needrun_jobs()
+    jobs = list(workflow.dag.needrun_jobs())
     made = {Path(str(path)).parent for job in jobs for path in job.output}
     try:
         # Up to the first wildcard, folders are the same for all jobs of a rule.

@@ -161,6 +161,7 @@ def test_variants_that_differ_in_anything_else_are_trained_by_themselves() -> No
         **{"encoder": {"stages": 2}, "flow": {"clamp": 1.0}, "decoder": {"output": "tanh"}},
         **{"loss": {"alpha": 0.1}, "training": {"lr": 0.1}, "features": {"normalise": "image"}},
         **{"gaussian": {"covariance": "shared"}, "maps": {"standardise": "position"}},
+        "patchcore": {"coreset": 0.1},
     }
     assert keys.keys() == FitSettings.model_fields.keys()
     changed = [{"name": section, "settings": {section: keys[section]}} for section in keys]
