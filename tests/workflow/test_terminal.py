@@ -96,7 +96,7 @@ def test_hours_of_training_without_a_gpu_are_told_before_they_begin(tmp_path: Pa
         start_new_session=True,
     )
     assert process.stderr is not None
-    told = next(line for line in process.stderr if "no GPU here" in line or "1/" in line)
+    told = next(line for line in process.stderr if "no GPU here" in line or " 1 of " in line)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert told.startswith("4 trainings of up to 300 epochs, and no GPU here: this takes hours")
