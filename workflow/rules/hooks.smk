@@ -46,7 +46,7 @@ def tell_long(jobs):
     if choose_device("auto").type == "cpu":
         print(
             f"{len(epochs)} trainings of up to {max(epochs.values())} epochs, and no GPU here: this takes hours, "
-            f"with a large encoder days. `aeflow plan` tells what is known of their times; `aeflow init FOLDER` "
+            "with a large encoder days. `aeflow plan` tells what is known of their times; `aeflow init FOLDER` "
             "writes a study of your images that takes minutes. Ctrl-C stops, and nothing is lost.",
             file=sys.stderr,
             flush=True,
