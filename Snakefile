@@ -63,11 +63,7 @@ rule all:
             path=[f"{RESULTS}/tables/{table}" for table in contents.TABLES],
             ending=["csv", "md", "tex"],
         ),
-        figures=expand(
-            "{path}.{ending}",
-            path=[f"{RESULTS}/figures/{name}-{of}" for name, of in contents.figures(STUDY)],
-            ending=["svg", "png"],
-        ),
+        figures=[str(contents.figure_file(STUDY, *figure)) for figure in contents.figures(STUDY)],
         report=pattern("report"),
         browse=pattern("browse"),
         logged=expand(pattern("logged"), logger=STUDY.loggers),

@@ -1,6 +1,8 @@
 """Hand a study that was run to git and DVC: small files to git, payload to DVC.
 
 Snakemake is asked which files the study has. Nothing is committed to git and nothing is pushed.
+Of a figure git gets the file that the report shows: `snakemake FILE` makes the other formats.
+What a `.dvcignore` names is left out, and the detectors that were packed of the study go along.
 Payload that is absent stays as it was recorded. Where some of a dataset's payload is new and some
 is absent, nothing is handed over: results would be shared without what they were made by.
 """
@@ -15,11 +17,13 @@ from pathlib import Path
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.job import script
+from aeflow.report.contents import figure_file, figures
+from aeflow.study.study import read_study
 
 # One `.dvc` per dataset and kind: DVC is slow with many.
 PAYLOAD = re.compile(
     r"data/(raw|weights|prepared)/[^/]+|data/features/[^/]+/[^/]+"
-    r"|results/[^/]+/(models|galleries)/[^/]+|results/[^/]+/browse/data"
+    r"|results/[^/]+/(models|galleries)/[^/]+|results/[^/]+/(browse/data|detectors)"
 )
 RECORDS = Path(".snakemake/metadata")
 
@@ -34,26 +38,27 @@ def track(given: dict[str, list[str]]) -> None:
         raise ConfigError(f"unknown: --{' --'.join(given)} (only --configfile is known).")
     overlay = ["--configfile", *overlays] if overlays else []
     files = study_files(run("snakemake", "--summary", *overlay))
-    payload: dict[str, list[str]] = {}
-    small = []
-    for name in files:
-        if found := PAYLOAD.match(name):
-            payload.setdefault(found[0], []).append(name)
-        else:
-            small.append(name)
-    track_payload(payload)
-    # No rule makes the study's own file: a run writes it before its first job. It goes with whole
-    # results, not with what a failed run left of others.
     studies = dict.fromkeys(
         "/".join(name.split("/")[:2]) for name in files if name[:8] == "results/"
     )
+    # Neither these nor the study's own file is made by a rule: `aeflow pack` does, and a run
+    # before its first job.
+    files += [file.as_posix() for folder in studies for file in Path(folder).glob("detectors/*")]
+    files = shown(files, studies)
+    small = [name for name in files if not PAYLOAD.match(name)]
+    payload = to_dvc(files)
+    track_payload(payload)
+    # With whole results, not with what a failed run left of others.
     if all(Path(name).exists() for name in small):
         small += [f"{folder}/study.json" for folder in studies]
     track_small([*small, *(f"{name}.dvc" for name in payload), *records(files)])
 
 
-def run(module: str, *arguments: str, given: str | None = None) -> str:
+def run(module: str, *arguments: str, given: str | None = None, none: int = 0) -> str:
     """Return what a command, or the `python -m` of a package, prints.
+
+    Args:
+        none: its exit status where it found nothing.
 
     Raises:
         DataError: it failed; with what it said.
@@ -62,7 +67,7 @@ def run(module: str, *arguments: str, given: str | None = None) -> str:
     done = subprocess.run(
         [*command, *arguments], input=given, capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if done.returncode not in (0, none):
         said = done.stderr.strip() or done.stdout.strip()
         raise DataError(f"{module} {arguments[0]} failed: {said}")
     return done.stdout
@@ -73,6 +78,27 @@ def study_files(summary: str) -> list[str]:
     lines = summary.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("output_file\t"))
     return [line.partition("\t")[0] for line in lines[header + 1 :] if "\t" in line]
+
+
+def shown(files: list[str], studies: Iterable[str]) -> list[str]:
+    """Return the files without those formats of a figure that the report does not show."""
+    kept = set()
+    for folder in studies:
+        if (known := Path(folder, "study.json")).exists():
+            study = read_study(known)
+            kept |= {figure_file(study, *figure).as_posix() for figure in figures(study)}
+    return [name for name in files if "/figures/" not in name or name in kept]
+
+
+def to_dvc(files: list[str]) -> dict[str, list[str]]:
+    """Return what a `.dvc` is for -> the files in it, without those that a .dvcignore names."""
+    payload = {name: found[0] for name in files if (found := PAYLOAD.match(name))}
+    asked = "\n".join(payload)
+    ignored = run("dvc", "check-ignore", "--stdin", given=asked, none=1).splitlines()
+    kept: dict[str, list[str]] = {}
+    for name in payload.keys() - set(ignored):
+        kept.setdefault(payload[name], []).append(name)
+    return {name: sorted(kept[name]) for name in sorted(kept)}
 
 
 def track_payload(payload: dict[str, list[str]]) -> None:

@@ -78,13 +78,16 @@ def build_encoder(
     stages: Sequence[int],
     finetune: bool = False,
 ) -> Encoder:
-    """Build an encoder from the content of such a file; see `load_encoder`."""
+    """Build an encoder from the content of such a file; see `load_encoder`.
+
+    Args:
+        weights: of the layers up to the last of the stages; others may be there.
+    """
     cut = _TimmMaps if facts["library"] == "timm" else _TorchvisionMaps
     # The libraries start from random weights. A flow that is built afterwards must not depend on
     # whether its features came from the cache.
     with torch.random.fork_rng(devices=[]):
         model = create_backbone(facts["library"], facts["architecture"])
-    model.load_state_dict(weights)
     ends = {stride_of(stage): stage for stage in range(1, 7)}
     found = {ends[stride]: end for stride, end in cut.ends(model).items() if stride in ends}
     for stage in stages:
@@ -94,6 +97,8 @@ def build_encoder(
                 f"{', '.join(map(str, sorted(found)))}, not {stage}."
             )
     body = cut(model, [found[stage][0] for stage in stages])
+    own = body.model.state_dict()
+    body.model.load_state_dict({name: weights[name] for name in weights if name in own})
     mean, sd = json.loads(facts["mean"]), json.loads(facts["sd"])
     return Encoder(body, stages, [found[stage][1] for stage in stages], mean, sd, finetune)
 

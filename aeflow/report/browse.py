@@ -61,6 +61,8 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
     )
     read = cache(read_scores)  # variants that share a training share its table
     written: set[str] = set()
+    unseen = [entry.name for entry in study.datasets if not entry.pictures]
+    shown.lacking += [f"{name}: the study says `pictures: false`" for name in unseen]
     for cell in own:
         try:
             if cell in source.missing:

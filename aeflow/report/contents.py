@@ -68,11 +68,16 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
 
 
+def _pictured(study: Study, of: str = "") -> list[Cell]:
+    """Return the named cells whose images may be seen."""
+    return [cell for cell in named_cells(study) if study.dataset(cell.dataset).pictures]
+
+
 def example_cells(study: Study) -> list[Cell]:
-    """Return the cells whose images the page may show: named, first seed, with anomaly maps."""
+    """Return the cells whose images the page shows: named, first seed, with anomaly maps."""
     return [
         cell
-        for cell in named_cells(study)
+        for cell in _pictured(study)
         if cell.seed == study.seeds_of(cell.variant)[0]
         and study.map_of(cell.dataset, cell.variant)
     ]
@@ -116,6 +121,10 @@ def _columns(study: Study) -> list[str]:
     """Return dataset, category and variant of our trained named variants, a training once."""
     trained = [cell for cell in _trained(study, "") if table_of(study, cell) == cell]
     return list(dict.fromkeys("+".join(cell[:3]) for cell in trained))
+
+
+def _pictured_columns(study: Study) -> list[str]:
+    return [of for of in _columns(study) if study.dataset(of.split("+")[0]).pictures]
 
 
 @dataclass(frozen=True)
@@ -248,13 +257,13 @@ QUESTIONS = (
 PER_DATASET = (
     Entry(
         *("panels", "panels", ("metrics", "scores", "galleries"), _first_seed),
-        each=_columns,
+        each=_pictured_columns,
         photographs=True,
     ),
     Entry("scores", "curves", ("metrics", "scores"), _first_seed, each=_columns),
     Entry("training", "curves", ("train",), _column, each=_columns),
 )
-BROWSE = Entry("browse", "", ("metrics", "scores", "galleries"))
+BROWSE = Entry("browse", "", ("metrics", "scores", "galleries"), _pictured)
 _ENTRIES = [*FIRST, *(e for question in QUESTIONS for e in question.entries), *PER_DATASET]
 TABLES = {entry.name: entry for entry in _ENTRIES if entry.each is None}
 FIGURES = {entry.name: entry for entry in _ENTRIES if entry.each is not None}

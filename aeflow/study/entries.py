@@ -72,6 +72,11 @@ class DatasetEntry(Strict):
         description="Use only these categories; null: each of the card; [all]: every category in "
         "one, for one model of all.",
     )
+    pictures: bool = Field(
+        True,
+        description="Whether its images may be seen: in panels, in the report and on the page to "
+        "browse. false: where a study is to be shared and a licence or a patient says no.",
+    )
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this dataset."
     )
