@@ -17,6 +17,7 @@ from aeflow.core.tensors import read_facts, read_tensors
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.prepared import Prepared, open_prepared
 from aeflow.detector.detector import BATCH, Detector, EncoderFacts, Kind, Member, Packed
+from aeflow.encoder.encoder import build_encoder
 from aeflow.methods.method import Rows
 from aeflow.scoring.combine import components
 from aeflow.scoring.score_images import MapScale
@@ -135,6 +136,8 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
     made_from: dict[str, str] = {}
     members: list[Member] = []
     encoders: dict[str, EncoderFacts] = {}
+    whole: dict[str, dict[str, Tensor]] = {}  # their weights, of which some layers are packed
+    stages: dict[str, set[int]] = {}
     tensors: dict[str, Tensor] = {}
     for number, (part, score) in enumerate(scored):
         map_name = study.map_of(cell.dataset, part.variant)
@@ -142,23 +145,29 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         asked = cells.asked(study, "score_images", part._asdict())
         assert isinstance(asked, ScoreAsked)
         members.append(Member(computes=asked, score=score, map=map_name))
-        known = _validation(study, part, made_from)
-        labels = torch.from_numpy(known["gt_label"].to_numpy(np.int64).copy())
+        rows = _validation(study, part, made_from)
+        labels = torch.from_numpy(rows["gt_label"].to_numpy(np.int64).copy())
         if number and not torch.equal(labels, tensors["validation.gt_label"]):
             raise DataError(f"The members of {cell.variant} were validated on other images.")
         tensors["validation.gt_label"] = labels
-        tensors |= _columns(known, f"validation.member{number}")
+        tensors |= _columns(rows, f"validation.member{number}")
         if not asked.method.fitted:
             continue
         model, trained = (cells.path(study, name, part) for name in ("model", "trained"))
         made_from[model.as_posix()] = check_checkpoint(asked, model, trained).sha256(model)
         tensors |= _named(f"member{number}", read_tensors(model))
         name = asked.settings.encoder.name
+        stages.setdefault(name, set()).update(asked.settings.stages_of(asked.method))
         if name not in encoders:
             weights, fetched = (cells.path(study, n, part) for n in ("weights", "fetched_weights"))
             made_from[weights.as_posix()] = check_made(weights, fetched).sha256(weights)
             encoders[name] = EncoderFacts.model_validate(read_facts(weights))
-            tensors |= _named(f"encoder.{name}", read_tensors(weights))
+            whole[name] = read_tensors(weights)
+    for name, known in encoders.items():
+        encoder = build_encoder(known.model_dump(), whole[name], sorted(stages[name]))
+        layers = {layer.removeprefix("model.") for layer in encoder.body.state_dict()}
+        needed = {layer: each for layer, each in whole[name].items() if layer in layers}
+        tensors |= _named(f"encoder.{name}", needed)
     if any(s.correct != "none" for s in (judged.score, *(m.score.score for m in members))):
         complexity = _validation(study, cells.statistics_of(study, cell), made_from)
         tensors |= _columns(complexity, "validation.complexity")
