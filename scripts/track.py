@@ -44,8 +44,7 @@ def track(given: dict[str, list[str]]) -> None:
     # Neither these nor the study's own file is made by a rule: `aeflow pack` does, and a run
     # before its first job.
     files += [file.as_posix() for folder in studies for file in Path(folder).glob("detectors/*")]
-    files = shown(files, studies)
-    small = [name for name in files if not PAYLOAD.match(name)]
+    small = shown([name for name in files if not PAYLOAD.match(name)], studies)
     payload = to_dvc(files)
     track_payload(payload)
     # With whole results, not with what a failed run left of others.
@@ -153,6 +152,8 @@ def _below(name: str, paths: Iterable[str]) -> list[str]:
 
 def records(files: list[str]) -> list[str]:
     """Return Snakemake's records of these files: a clone without them would run all again.
+
+    Of every format of a figure: Snakemake wants all of a job's.
 
     Not of absent ones: payload that was never pulled has the records it had, and the record of a
     failed job would be shared as if the old output were of the new settings.

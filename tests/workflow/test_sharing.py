@@ -7,7 +7,7 @@ from tests.workflow.conftest import CELL, Shared, digest
 MODELS, GALLERIES = "results/tiny/models", "results/tiny/galleries"
 FEATURES = "data/features/efficientnet_lite0-stage3/demo_textures"
 WEIGHTS = "data/weights/efficientnet_lite0.safetensors"
-SMALL = {".dvc", ".json", ".csv", ".md", ".tex", ".svg", ".png", ".pdf", ".html"}
+SMALL = {".dvc", ".json", ".csv", ".md", ".tex", ".svg", ".png", ".html"}
 EXPENSIVE = {"train_model", "extract_features", "prepare_images", "fetch_data", "fetch_weights"}
 
 
@@ -25,6 +25,10 @@ def test_small_files_are_in_git_and_payload_in_dvc(author: Shared) -> None:
         assert f"results/tiny/{name}" in made
     for name in (f"train/{CELL}.json", f"scores/{CELL}.csv", f"scores/{CELL}.json"):
         assert f"results/tiny/{name}" in made
+    figures = [Path(name) for name in made if "/figures/" in name]
+    photographs = [name for name in figures if name.suffix == ".png"]
+    assert {name.name.split("-")[0] for name in photographs} == {"panels"}, "the others are lines"
+    assert len(set(figures)) == len({name.stem for name in figures}), "one format of each"
     for name in tracked:
         assert (author.folder / name).stat().st_size < 5_000_000, name
     assert author.status() == ""
@@ -102,6 +106,25 @@ def test_nothing_of_a_half_made_change_is_handed_over(copy: Shared) -> None:
     assert "data/prepared/demo_textures is only partly here (new or changed: " in refused.stderr
     assert "Nothing was handed over" in refused.stderr
     assert copy.status() == ""
+
+
+def test_detectors_go_along_and_what_a_dvcignore_names_stays(copy: Shared) -> None:
+    copy.call("dvc", "pull", "--quiet")
+    copy.call("git", "rm", "--quiet", f"{MODELS}/demo_textures.dvc", f"{WEIGHTS}.dvc")
+    (copy.results() / ".dvcignore").write_text("/models/*/gravel/\n")
+    (copy.folder / "data/.dvcignore").write_text("/weights/*\n")
+    copy.call("aeflow", "pack", "tiny", "demo_textures", "aeflow", "--category", "brick")
+    assert "DVC: 2 new, 0 changed" in copy.track().stdout
+    assert not (copy.folder / f"{WEIGHTS}.dvc").exists()
+    copy.commit("A part of it, and a detector")
+    copy.call("dvc", "push", "--quiet")
+    other = Shared(copy.folder.with_name("other"))
+    copy.call("git", "clone", "--quiet", str(copy.folder), str(other.folder))
+    other.call("dvc", "pull", "--quiet", "results/tiny/detectors", f"{MODELS}/demo_textures")
+    assert len([*other.results().glob("models/*/brick/*/*")]) == 2
+    assert not [*other.results().glob("models/*/gravel")]
+    assert len([*other.results().glob("detectors/*")]) == 1
+    assert "Nothing to be done" in other.snakemake().stderr
 
 
 def test_dvc_repro_runs_and_metrics_and_plots_show_the_study(copy: Shared) -> None:
