@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test fuzz mutants lint bench peers docs dist licences
+.PHONY: demo test fuzz mutants lint bench peers docs dist licences publish
 
 # Without --no-deps pip would want a hash of each package of CUDA too, also where it has no use.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
@@ -65,6 +65,20 @@ mutants: .venv/installed
 
 bench: .venv/installed
 	$(RUN) python benchmarks/run.py
+
+# Makes the study of docs/results again, in hours, and what is published of it; git then shows what
+# is to be committed.
+PUBLISHED := config/studies/cpu.yaml
+publish: peers
+	$(RUN) snakemake --cores all --configfile $(PUBLISHED)
+	$(RUN) aeflow pack cpu chest_xray recommended --half
+	$(RUN) aeflow pack cpu magnetic_tile recommended --half
+	$(RUN) aeflow pack cpu mvtec_ad gaussian --category bottle --half
+	$(RUN) aeflow pack cpu mvtec_ad gaussian --category screw --half
+	$(RUN) python scripts/track.py --configfile $(PUBLISHED)
+	rm -rf published
+	$(RUN) dvc push --remote published $$(git ls-files 'results/cpu/*.dvc')
+	git add published
 
 # Wheel and sdist in dist/, of the version that the last tag names, and what is in the lock (SBOM).
 dist: .venv/installed

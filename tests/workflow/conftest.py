@@ -45,7 +45,10 @@ IDENTITY = {
 
 # Recorded checksums are those of the real archives; the rest is what a repository that shares a
 # study has, and the tests share their own.
-NOT_COPIED = ("config/checksums/", "data/", "results/", ".snakemake/", ".dvc/config", "dvc.lock")
+NOT_COPIED = (
+    *("config/checksums/", "data/", "results/", "published/", ".snakemake/"),
+    *(".dvc/config", "dvc.lock"),
+)
 
 
 def copy_repository(target: Path) -> Path:
