@@ -13,11 +13,12 @@ from PIL import Image
 import aeflow
 from aeflow.core.files import atomic_path
 from aeflow.data.prepared import open_prepared
-from aeflow.detector.overlays import GAP, under_map
 from aeflow.detector.pack import pack
-from aeflow.report.examples import outline
+from aeflow.display.heat import outline, under_map
 from aeflow.study import cells
 from aeflow.study.cells import Cell
+
+GAP = 4  # pixels
 
 
 def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
@@ -40,7 +41,7 @@ def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
                 detector = pack(study, cell, Path(held, "packed.safetensors")).detector
             scale = detector.facts.map_scale
             assert scale is not None
-            heat = under_map(Image.fromarray(pixels), detector.map(pixels), *scale)
+            heat = Image.fromarray(under_map(pixels, detector.map(pixels), *scale))
             mask = prepared.mask(row)
             if mask is not None:
                 pixels[outline(mask)] = 255

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from aeflow.core.files import atomic_path
 from aeflow.data.decode import on_image
 from aeflow.detector.detector import Packed
+from aeflow.display.heat import under_map
 
-HEAT, CONTOUR = np.array([255, 90, 0], np.float32), np.array([255, 255, 0], np.uint8)
 GAP, FOOT = 4, 18  # pixels
 
 
@@ -35,7 +35,8 @@ def draw_overlay(
     shown = [image]
     if anomaly_map is not None and facts.map_scale is not None:
         whole = on_image(anomaly_map, image.size, facts.data)
-        shown.append(under_map(image, whole, *facts.map_scale))
+        pixels = under_map(np.asarray(image), whole, *facts.map_scale)
+        shown.append(Image.fromarray(pixels))
     width, height = image.size
     page = Image.new("RGB", (len(shown) * (width + GAP) - GAP, height + FOOT), "white")
     for place, each in enumerate(shown):
@@ -45,19 +46,3 @@ def draw_overlay(
     ImageDraw.Draw(page).text((2, height + 2), told, fill="black")
     with atomic_path(path) as part:
         page.save(part)
-
-
-def under_map(
-    image: Image.Image, anomaly_map: NDArray[np.float32], low: float, limit: float
-) -> Image.Image:
-    """Return an image under a map of its size, with a contour around what is above `limit`."""
-    values = np.nan_to_num(anomaly_map, nan=low)
-    high = values > limit
-    # Half as strong at the limit as where the map is highest.
-    opacity = np.clip((values - low) / (2 * (limit - low) or 1.0), 0, 1)[..., None] * 0.6
-    mixed = (1 - opacity) * np.asarray(image, np.float32) + opacity * HEAT
-    pixels = mixed.round().astype(np.uint8)
-    edge = np.pad(high, 1)
-    inner = edge[:-2, 1:-1] & edge[2:, 1:-1] & edge[1:-1, :-2] & edge[1:-1, 2:]
-    pixels[high & ~inner] = CONTOUR
-    return Image.fromarray(pixels)

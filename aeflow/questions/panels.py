@@ -78,7 +78,7 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     judged = f"{source.study.map_of(dataset, variant)}_map"
     maps = {"difference": gallery.get("difference"), "anomaly map": gallery.get(judged)}
     shown = {title: values for title, values in maps.items() if values is not None}
-    scales = {title: scale_of(values) for title, values in shown.items()}
+    scales = {title: _scale_of(values) for title, values in shown.items()}
     titles = ["input"]
     titles += ["reconstruction", "difference"] if "difference" in shown else []
     titles += ["anomaly map", "overlay"] if "anomaly map" in shown else []
@@ -115,16 +115,13 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     return Drawing(figure, Caption(dataset, title, text))
 
 
-def scale_of(maps: Array, lowest: float = 0.5) -> Normalize:
-    """Return one scale for maps beside each other.
-
-    The highest 0.5 % of the pixels saturate, and the `lowest` percent.
-    """
-    low, high = np.percentile(maps.astype(np.float64), [lowest, 99.5])
+def _scale_of(maps: Array) -> Normalize:
+    """Return one scale for maps beside each other; the 0.5 % at either end of it saturate."""
+    low, high = np.percentile(maps.astype(np.float64), [0.5, 99.5])
     return Normalize(low, high if high > low else low + 1, clip=True)
 
 
-def overlaid(image: Array, anomaly_map: Array, scale: Normalize) -> Array:
+def _overlaid(image: Array, anomaly_map: Array, scale: Normalize) -> Array:
     """Return an image (H, W, 3) of bytes under its map (H, W), in [0, 1]."""
     heat = np.asarray(scale(anomaly_map.astype(np.float64)))
     opacity = _OVERLAY * heat[..., None]
@@ -148,7 +145,7 @@ def _draw_row(
         panels[name].imshow(values, cmap=_COLOURS, norm=scale)
     if "overlay" in panels:
         panels["overlay"].imshow(
-            overlaid(image, maps["anomaly map"][index], scales["anomaly map"])
+            _overlaid(image, maps["anomaly map"][index], scales["anomaly map"])
         )
     mask = gallery["mask"][index]
     if gallery["has_mask"][index] and mask.any():

@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.colors import Normalize
 from PIL import Image
 
 from aeflow.core.types import ANOMALOUS, Split
-from aeflow.questions.panels import overlaid, scale_of
+from aeflow.display.heat import outline, under_map
 from aeflow.questions.source import Source
 from aeflow.study.cells import Cell
 
 KINDS = ("found", "missed", "false alarm")
 _EACH = 2
-_CLEAR = 50.0  # percent of the pixels whose colour stays, where there are no normal images' maps
 _GAP = 4  # pixels between the image and what the map shows of it
 Array = npt.NDArray[Any]
 
@@ -32,7 +30,8 @@ class Example:
         name: the image's, without the dataset's.
         defect: what is on it, or what it is called where nothing is.
         score: and the threshold, as text.
-        webp: the picture; the line around the known defect is white.
+        webp: the picture; the line around the known defect is white, around what is unusually high
+            yellow.
     """
 
     kind: str
@@ -107,27 +106,15 @@ def _pictures(
     """Yield the names of images and each with the line around its defect, and under its map."""
     gallery = source.gallery(cell, images, [f"{judged}_map", "difference"])
     maps = gallery.get(f"{judged}_map", gallery.get("difference"))
-    known = gallery.get(f"{judged}_scale", gallery.get("difference_scale"))
-    if known is not None:  # half as strong where few maps of normal images are higher
-        scale = Normalize(known[0], known[0] + 2 * (np.ptp(known) or 0.5), clip=True)
-    elif maps is not None:
-        scale = scale_of(maps, _CLEAR)
+    scale = gallery.get(f"{judged}_scale", gallery.get("difference_scale"))
     for place, name in enumerate(images):
         image = gallery["image"][place].copy()
         if gallery["has_mask"][place]:
             image[outline(gallery["mask"][place])] = 255
         parts = [image]
-        if maps is not None:
-            heat = overlaid(gallery["image"][place], maps[place], scale)
-            parts += [np.full((len(image), _GAP, 3), 255, np.uint8), (255 * heat).astype(np.uint8)]
+        if maps is not None and scale is not None:
+            heat = under_map(gallery["image"][place], maps[place], *scale)
+            parts += [np.full((len(image), _GAP, 3), 255, np.uint8), heat]
         with BytesIO() as buffer:
             Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, "WEBP", quality=85)
             yield name, buffer.getvalue()
-
-
-def outline(mask: Array) -> Array:
-    """Return the pixels just outside a mask (H, W)."""
-    padded = np.pad(mask.astype(bool), 1)
-    around = [np.roll(padded, shift, axis) for axis in (0, 1) for shift in (-1, 1)]
-    outline: Array = (np.logical_or.reduce(around) & ~padded)[1:-1, 1:-1]
-    return outline

@@ -1,0 +1,296 @@
+"""What the study in config/config.yaml costs, by a rehearsal at its real sizes.
+
+A clone of this repository runs its own rules on generated archives with the counts and the image
+sizes of chest X-ray and of one category of BTAD, with random weights of the paper's encoder and
+one epoch. Memory and CPU time of each job are measured; the whole study's follow from the counts
+in the cards of its datasets.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from aeflow.core.files import atomic_path
+from aeflow.study.cards import load_encoder_card
+from aeflow.study.cells import Given, jobs_of
+from aeflow.study.defaults import load_study
+from aeflow.study.study import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+ENCODER = "wide_resnet50_2"
+STUDY = "rehearsal"
+# The values that make a job dear or change its sizes; the others cost what their variant does.
+ABLATIONS: dict[str, list[Any]] = {
+    "flow.steps": [1, 12],
+    "flow.subnet": ["resnet"],
+    "encoder.stages": [2, 4],
+    "encoder.finetune": [True],
+}
+CATEGORY = "03"  # of BTAD, the one with most images
+NOTES = """\
+MiB        the most of one job, and what profiles/slurm asks for
+minutes    CPU time of the study's longest job of a kind, by that of an image in the rehearsal and
+           the counts of its dataset, and the time that the profile asks for
+h          CPU time of all its jobs: GPU hours if a GPU were no faster than this CPU
+Trainings had one epoch; the study's have {epochs}. Sizes unknown, not counted: {unknown}."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Rehearse, unless that is done, and print a row for each kind of job."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="for the clone and its data: some 20 GB")
+    parser.add_argument("--share", type=float, default=1.0, help="of the images, to try it out")
+    args = parser.parse_args(arguments)
+    folder = args.folder.resolve()
+    if not (folder / ".git").exists():
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    prepare(folder, args.share)
+    # Where the test runs, the environment's programs may not be on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": path, "PYTHONPATH": str(folder), "AEFLOW_MIRROR": "mirror"}
+    command = ["snakemake", "--cores", "all", "--configfile", f"{STUDY}.yaml"]
+    subprocess.run(command, cwd=folder, env={**os.environ, **own}, check=True)
+    with chdir(folder):
+        rehearsed = load_study([Path(f"{STUDY}.yaml")])
+        print(costs(load_study(), rehearsed, args.share))
+
+
+def prepare(folder: Path, share: float) -> None:
+    """Write archives, weights and the overlay of the rehearsal, those that are not there yet."""
+    (folder / "mirror").mkdir(exist_ok=True)
+    overlay = folder / f"{STUDY}.yaml"
+    if overlay.exists():
+        return
+    counts = {
+        name: yaml.safe_load((folder / f"config/datasets/{name}.yaml").read_text())["counts"]
+        for name in ("chest_xray", "btad")
+    }
+    number = {key: max(12, round(share * n)) for key, n in counts["chest_xray"]["all"].items()}
+    write_archive(
+        folder / "chest_xray.zip",
+        {
+            "chest_xray/train/NORMAL/IM-{}-0001.jpeg": number["train_normal"],
+            "chest_xray/train/PNEUMONIA/person{}_virus_1.jpeg": number["train_anomalous"],
+            "chest_xray/test/NORMAL/IM-9{}-0001.jpeg": number["test_normal"],
+            "chest_xray/test/PNEUMONIA/person9{}_virus_1.jpeg": number["test_anomalous"],
+        },
+        (1400, 1000),
+        "L",
+    )
+    number = {key: max(12, round(share * n)) for key, n in counts["btad"][CATEGORY].items()}
+    inside = f"BTech_Dataset_transformed/{CATEGORY}"
+    write_archive(
+        folder / "btad.zip",
+        {
+            f"{inside}/train/ok/{{}}.bmp": number["train_normal"],
+            f"{inside}/test/ok/{{}}.bmp": number["test_normal"],
+            f"{inside}/test/ko/{{}}.bmp": number["test_anomalous"],
+            f"{inside}/ground_truth/ko/{{}}.png": number["test_anomalous"],
+        },
+        (600, 600),
+        "RGB",
+    )
+    write_weights(folder)
+    study = yaml.safe_load((folder / "config/config.yaml").read_text(encoding="utf-8"))
+    chest = next(each for each in study["datasets"] if each["name"] == "chest_xray")
+    shown = {
+        "study": STUDY,
+        "datasets": [
+            chest | {"source": "chest_xray.zip"},
+            {"name": "btad", "source": "btad.zip", "categories": [CATEGORY]},
+        ],
+        "variants": [each for each in study["variants"] if each.get("method") != "fusion"],
+        "ablations": [
+            {"name": each["name"], "of": "aeflow", "key": each["key"], "datasets": ["btad"]}
+            | {"values": ABLATIONS[each["key"]]}
+            for each in study["ablations"]
+            if each["key"] in ABLATIONS
+        ],
+        "training": {"epochs": 1},
+        "seeds": [0],
+    }
+    with atomic_path(overlay) as part:
+        part.write_text(yaml.safe_dump(shown, sort_keys=False))
+
+
+def write_archive(path: Path, members: dict[str, int], size: tuple[int, int], mode: str) -> None:
+    """Write a zip of so many images of each name, from a few pictures of smooth noise."""
+    if path.exists():
+        return
+    rng = np.random.default_rng(0)
+    files = defaultdict[str, list[bytes]](list)
+    for ending in {name.rpartition(".")[2] for name in members}:
+        kind = {"jpeg": "JPEG", "bmp": "BMP", "png": "PNG"}[ending]
+        for _ in range(16):
+            coarse = rng.integers(0, 256, (60, 60, 3), np.uint8)
+            picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
+            file = io.BytesIO()
+            mask = picture.convert("L").point(lambda value: 255 * (value > 200))
+            (mask if ending == "png" else picture).save(file, kind)
+            files[ending].append(file.getvalue())
+    with atomic_path(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
+        for name, count in members.items():
+            some = files[name.rpartition(".")[2]]
+            for place in range(count):
+                # Bytes after the end, so that no two files are one.
+                archive.writestr(name.format(f"{place:04d}"), some[place % 16] + b"%d" % place)
+
+
+def write_weights(folder: Path) -> None:
+    """Write random weights where the encoder's are looked for, and their checksum in its card."""
+    import torch
+    import torchvision
+
+    card = load_encoder_card(ENCODER)
+    torch.manual_seed(0)
+    state = torchvision.models.get_model(card.architecture).state_dict()
+    path = folder / "mirror" / card.weights.name
+    with atomic_path(path) as part:
+        torch.save(state, part)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    place = folder / f"config/encoders/{ENCODER}.yaml"
+    text, times = re.subn(r"(sha256: )\w+", rf"\g<1>{found}", place.read_text())
+    assert times == 1
+    place.write_text(text)
+
+
+def costs(study: Study, rehearsed: Study, share: float = 1.0) -> str:
+    """Return a row for each kind of job of a study, by the rehearsal whose results are here."""
+    images, epochs = share_of_images(study), study.training.epochs
+    rows = measured(rehearsed, images, share)
+    of_kind = rows.groupby(["step", "kind"])["per_image"].mean().to_dict()
+    of_step = rows.groupby("step")["per_image"].mean().to_dict()
+    jobs, unknown = [], set[str]()
+    for step, words in distinct(study):
+        size = images.get((words.get("dataset", ""), words.get("category", "")))
+        if step not in of_step:  # downloads, and fusions, which take a second
+            continue
+        if size is None:
+            unknown.add(words["dataset"])
+            continue
+        kind = kind_of(study, step, words)
+        while (step, kind) not in of_kind and "_" in kind:
+            kind = kind.rpartition("_")[0]  # a value that costs what its variant does
+        seconds = of_kind.get((step, kind), of_step[step]) * size
+        if step == "train_model" and not study.variant(words["variant"]).method.closed:
+            settings = study.fit_settings(words["dataset"], words["variant"])
+            seconds *= settings.training.epochs
+        jobs.append({"step": step, "seconds": seconds})
+    table = pd.DataFrame(jobs).groupby("step", sort=False)["seconds"].agg(["count", "max", "sum"])
+    asked = asked_of_slurm()
+    shown = pd.DataFrame(
+        {
+            "jobs": table["count"],
+            "MiB": rows.groupby("step")["rss"].max().round(),
+            "asked MiB": [asked[step]["mem_mb"] for step in table.index],
+            "minutes": table["max"] / 60,
+            "asked minutes": [asked[step]["runtime"] for step in table.index],
+            "h": table["sum"] / 3600,
+        }
+    ).loc[table.index]
+    told = NOTES.format(epochs=epochs, unknown=", ".join(sorted(unknown)) or "none")
+    each = rows.sort_values(["step", "kind", "dataset"])[
+        ["step", "kind", "dataset", "rss", "seconds", "per_image"]
+    ]
+    return "\n\n".join([markdown(each.set_index("step")), markdown(shown), told])
+
+
+def distinct(study: Study) -> list[tuple[str, Given]]:
+    """Return the jobs of a study, each once."""
+    seen: dict[tuple[Any, ...], tuple[str, Given]] = {}
+    for step, words in jobs_of(study):
+        own = {k: v for k, v in words.items() if k in wildcards_of(step)}
+        seen.setdefault((step, *sorted(own.items())), (step, words))
+    return [*seen.values()]
+
+
+def wildcards_of(step: str) -> set[str]:
+    if step in ("prepare_images", "prepare_masks"):
+        return {"dataset", "category"}
+    if step == "extract_features":
+        return {"encoder", "stages", "dataset", "category"}
+    return (
+        {"archive", "encoder"} if "fetch" in step else {"dataset", "category", "variant", "seed"}
+    )
+
+
+def kind_of(study: Study, step: str, words: Given) -> str:
+    """Return what, beside the number of images, decides the cost of a job."""
+    if step == "extract_features":
+        return f"{words['encoder']}-{words['stages']}"
+    return words["variant"] if step in ("train_model", "score_images") else ""
+
+
+def share_of_images(study: Study) -> dict[tuple[str, str], int | None]:
+    """Return how many images each dataset and category has that are used, by its card."""
+    found: dict[tuple[str, str], int | None] = {}
+    for entry in study.datasets:
+        for category, counts in entry.load_card().counts.items():
+            told = [] if counts is None else [counts.train_normal, counts.test_normal]
+            told += [] if counts is None else [counts.test_anomalous]
+            known = [number for number in told if number is not None]
+            found[entry.name, category] = sum(known) if len(known) == 3 else None
+    return found
+
+
+def measured(
+    study: Study, images: dict[tuple[str, str], int | None], share: float
+) -> pd.DataFrame:
+    """Return the benchmarks of the rehearsal's jobs: memory in MiB, CPU seconds, of an image."""
+    rows = []
+    for step, words in distinct(study):
+        if "fetch" in step:
+            continue
+        place = "/".join(words[name] for name in ("dataset", "category"))
+        if step == "extract_features":
+            place = f"{words['encoder']}-stage{words['stages']}/{place}"
+        elif step not in ("prepare_images", "prepare_masks"):
+            place += f"/{words['variant']}/seed{words['seed']}"
+        shared = step.startswith(("prepare", "extract"))
+        folder = Path("results" if shared else f"results/{study.study}", "benchmarks", step)
+        (line,) = pd.read_csv(folder / f"{place}.tsv", sep="\t").to_dict("records")
+        size = share * (images[words["dataset"], words["category"]] or 0)
+        rows.append(
+            {"step": step, "kind": kind_of(study, step, words), "dataset": words["dataset"]}
+            | {"rss": line["max_rss"], "seconds": line["cpu_time"]}
+            | {"per_image": line["cpu_time"] / size}
+        )
+    return pd.DataFrame(rows)
+
+
+def asked_of_slurm() -> defaultdict[str, dict[str, int]]:
+    """Return MB and minutes that profiles/slurm asks for at a job's first attempt."""
+    profile = yaml.safe_load(Path("profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+    first = {
+        name: int(str(value).partition("*")[0])
+        for name, value in profile["default-resources"].items()
+    }
+    asked = defaultdict[str, dict[str, int]](lambda: first)
+    for rule, own in profile["set-resources"].items():
+        asked[rule] = first | {
+            name: int(str(value).partition("*")[0]) for name, value in own.items()
+        }
+    return asked
+
+
+def markdown(table: pd.DataFrame) -> str:
+    shown = table.map(lambda v: v if isinstance(v, str) else f"{v:.0f}" if v > 99 else f"{v:.3g}")
+    return str(shown.to_markdown(disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
