@@ -39,7 +39,7 @@ def tell_long(jobs):
         if job.rule.name == "train_model" and not METHODS[job.wildcards.variant].closed:
             training = STUDY.fit_settings(job.wildcards.dataset, job.wildcards.variant).training
             epochs[job] = training.epochs
-    if sum(epochs.values()) < MANY_EPOCHS or workflow.executor_plugin.name == "slurm":
+    if sum(epochs.values()) < MANY_EPOCHS or workflow.non_local_exec:
         return
     from aeflow.training.devices import choose_device  # torch, a second of an hour
 
