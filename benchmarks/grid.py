@@ -1,6 +1,9 @@
 """The grid: what sharing saves of the default study, and how long a large one takes to plan."""
 
 import json
+import re
+import subprocess
+import sys
 from contextlib import chdir
 from pathlib import Path
 from statistics import median
@@ -9,9 +12,9 @@ from tempfile import TemporaryDirectory
 from aeflow.study.cells import Cell, path, study_cells, table_of
 from aeflow.study.defaults import load_study
 from aeflow.study.study import Study
-from benchmarks.growth import ROOT, planned_jobs
 from benchmarks.measure import Measurement, seconds
 
+ROOT = Path(__file__).resolve().parents[1]
 DATASET = "chest_xray"
 LARGE = {
     "study": "large",
@@ -68,3 +71,13 @@ def plan(values: int, repeats: int) -> Measurement:
         spent = [seconds(lambda: planned.update(planned_jobs(overlay))) for _ in range(repeats)]
         jobs = sum(planned.values()) + 1  # `all`
     return Measurement(f"dry run of {jobs} jobs", "s", median(spent))
+
+
+def planned_jobs(overlay: Path) -> dict[str, int]:
+    """Return rule -> number of jobs of a study of which nothing is there yet."""
+    command = ["snakemake", "--dry-run", "--forceall", "--configfile", str(overlay)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    jobs = dict(re.findall(r"^(\w+_\w+) +(\d+) +\S", done.stdout, re.MULTILINE))
+    return {rule: int(count) for rule, count in jobs.items()}

@@ -195,13 +195,13 @@ def costs(study: Study, rehearsed: Study, share: float = 1.0) -> str:
     shown = pd.DataFrame(
         {
             "jobs": table["count"],
-            "MiB": rows.groupby("step")["rss"].max().round(),
+            "MiB": rows.groupby("step")["rss"].max().reindex(table.index),
             "asked MiB": [asked[step]["mem_mb"] for step in table.index],
             "minutes": table["max"] / 60,
             "asked minutes": [asked[step]["runtime"] for step in table.index],
             "h": table["sum"] / 3600,
         }
-    ).loc[table.index]
+    )
     told = NOTES.format(epochs=epochs, unknown=", ".join(sorted(unknown)) or "none")
     each = rows.sort_values(["step", "kind", "dataset"])[
         ["step", "kind", "dataset", "rss", "seconds", "per_image"]

@@ -19,10 +19,11 @@ from aeflow.core.files import read_json
 from aeflow.judging.metrics import RANKING_METRICS
 from aeflow.study.cells import path
 from aeflow.study.study import Study, read_study
-from benchmarks import evaluation, grid, growth, measure, preparation, run, startup
+from benchmarks import evaluation, grid, measure, preparation, rehearsal, run, startup
 from benchmarks.measure import compare
 
 ROOT = Path(__file__).parents[2]
+JOBS = ("train_model", "score_images", "evaluate_scores")
 
 
 @pytest.fixture(autouse=True)
@@ -284,24 +285,42 @@ def test_the_grid_is_measured(tmp_path: Path) -> None:
     assert int(dry["name"].split()[3]) > 3 * 3 * 2 * 10
 
 
-def test_growth_multiplies_planned_jobs_by_measured_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_rehearsal_multiplies_what_an_image_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("train_model/a", 4.0), ("train_model/b", 8.0), ("make_table/c", 1.0)):
-        file = tmp_path / "results/old/benchmarks" / f"{name}.tsv"
+    """A quarter of BTAD's 02, in one epoch, for all of it and as often for 03, in two."""
+    btad = {"name": "btad", "categories": ["02"]}
+    given = {"seeds": [0], "variants": [{"name": "flow", "method": "flow"}], "ablations": []}
+    alone = {"study": "small", "datasets": [btad], "training": {"epochs": 1}}
+    rehearsed = Study.model_validate(given | alone)
+    both = [btad | {"categories": ["02", "03"]}]
+    noise = {"name": "noise", "of": "flow", "key": "flow.noise", "values": [0.1]}
+    more = {"seeds": [0, 1], "ablations": [noise], "datasets": both, "training": {"epochs": 2}}
+    whole = Study.model_validate(given | more)
+    seconds = {"train_model": 4.0, "extract_features": 1.0}
+    monkeypatch.chdir(tmp_path)
+    for place in (
+        *("results/benchmarks/prepare_images/btad/02", "results/benchmarks/prepare_masks/btad/02"),
+        "results/benchmarks/extract_features/wide_resnet50_2-stage3/btad/02",
+        *(f"results/small/benchmarks/{step}/btad/02/flow/seed0" for step in JOBS),
+    ):
+        file = Path(f"{place}.tsv")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"s\tcpu_time\n9\t{seconds}\n")
-    for name in ("models/d/all/v/seed0.safetensors", "train/d/all/v/seed0.csv", "other.csv"):
-        file = tmp_path / "results/old" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(bytes(10**6))
-    plan = {"train_model": 1800, "make_table": 10, "score_images": 5}
-    monkeypatch.setattr(growth, "planned_jobs", lambda _: plan)
-    growth.main(["overlay.yaml", str(tmp_path / "results/old")])
+        cost = next((t for step, t in seconds.items() if step in place), 0.5)
+        file.write_text(f"s\tmax_rss\tcpu_time\n9\t300\t{cost}\n")
+    Path("profiles").symlink_to(ROOT / "profiles")
+    Path("config").symlink_to(ROOT / "config")
+    told = rehearsal.costs(whole, rehearsed, share=0.25)
     rows = {
-        line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[2:5]
+        cells[0]: cells[1:]
+        for line in told.split("\n\n")[1].splitlines()
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])
     }
-    # 12 s of two jobs are 6 s each and 3 h of all; they made 2 MB, a job 1 MB.
-    assert rows["train_model"] == ["1800", "6", "3", "1.8"]
-    assert rows["make_table"][:2] == ["10", "1"]
-    assert rows["score_images"] == ["5"]
+    # An image of the 157 of a quarter of 02 took 4 s / 157; 02 and 03 have 629 and 1,441, each in
+    # two epochs, with two seeds and two values: 8 s * 2,070 / 157 * 4 = 422 s.
+    assert rows["train_model"][:3] == ["8", "300", "16000"]
+    assert float(rows["train_model"][3]) == pytest.approx(8 * 1441 / 157.25 / 60, rel=0.01)
+    assert float(rows["train_model"][5]) == pytest.approx(8 * 2070 / 157.25 * 4 / 3600, rel=0.01)
+    assert rows["extract_features"][0] == "2"
+    assert float(rows["extract_features"][5]) == pytest.approx(2070 / 157.25 / 3600, rel=0.01)
+    assert "not counted: none." in told
