@@ -38,7 +38,7 @@ def measure(quick: bool) -> list[Measurement]:
         write_images(folder / "images", count)
         write_images(folder / "one", 1)
         anomalib = partial(predict_with_anomalib, folder / "images")
-        for told, method in METHODS.items():
+        for told, method in [*METHODS.items()][: 1 if quick else None]:
             packed = folder / f"{method}.safetensors"
             pack_random(packed, method)
             ours = partial(predict_folder, packed, folder / "images", folder / "out")

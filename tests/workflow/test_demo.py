@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it."""
+"""The demo as `make demo` made it."""
 
 import json
 import re
@@ -91,8 +91,8 @@ def test_what_was_a_wing_of_its_own_is_a_variant(demo: Repository) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(demo: Repository) -> None:
-    again = demo.snakemake(overlay="config/demo.yaml")
-    assert "Nothing to be done" in again.stdout + again.stderr
+    plan = demo.plan(overlay="config/demo.yaml")
+    assert plan == {}, "settings or code have changed since: `make demo`"
 
 
 def test_what_git_gets_is_compared_by_content(demo: Repository) -> None:
