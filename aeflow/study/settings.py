@@ -197,7 +197,7 @@ class PatchcoreSettings(Strict):
         gt=0,
         le=0.5,
         description="Share of the training positions that is kept. anomalib's 0.1 takes ten times "
-        "as long (hours on a CPU, for a thousand images); the paper reports both.",
+        "as long; the paper reports both.",
     )
 
 
