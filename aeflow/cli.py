@@ -216,16 +216,13 @@ def open_(
 
 
 @app.command(epilog="Example: aeflow doctor config/demo.yaml")
-def doctor(
-    configs: Configs = None,
-    configfile: Annotated[list[Path] | None, typer.Option(help="The same.")] = None,
-) -> int:
+def doctor(configs: Configs = None) -> int:
     """Verify that configuration, payload and results belong together. Exit status 1: not."""
     from aeflow.data.local_sources import see_sources
     from aeflow.doctor import Doctor
     from aeflow.study.defaults import load_study
 
-    examined = Doctor(see_sources(load_study([*(configfile or []), *(configs or [])])))
+    examined = Doctor(see_sources(load_study(configs or [])))
     for finding in examined.examine():
         print(finding)
     found = len(examined.findings)

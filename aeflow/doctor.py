@@ -62,12 +62,12 @@ class Doctor:
         for receipt, (step, given) in jobs.items():
             self._try(partial(self._job, receipt, step, given))
         folder = Path("results", self.study.study)
-        for tracked in sorted([*Path("data").rglob("*.dvc"), *folder.glob("*/*.dvc")]):
+        for tracked in sorted([*Path("data").rglob("*.dvc"), *folder.rglob("*.dvc")]):
             self._try(partial(self._tracked, tracked))
         if not any(receipt.exists() for receipt in jobs if folder in receipt.parents):
             self.findings.append(
                 f"No results of study {self.study.study} are in {folder}: was it run, and is "
-                "--configfile missing?"
+                "its overlay missing?"
             )
         self.findings = list(dict.fromkeys(self.findings))  # two jobs may miss the same file
         return self.findings

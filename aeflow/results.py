@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from aeflow.core.errors import DataError
+from aeflow.core.errors import ConfigError, DataError
+from aeflow.display.table import read_table
 from aeflow.report import contents
 from aeflow.scoring.combine import pred_score
 from aeflow.scoring.gallery import read_pictures
@@ -65,7 +66,7 @@ class Results:
         """
         if name not in self.tables:
             raise DataError(f"{self.folder} has no table '{name}', but {', '.join(self.tables)}.")
-        return pd.read_csv(self.folder / "tables" / f"{name}.csv")
+        return read_table(self.folder / "tables" / f"{name}.csv")
 
     def scores(
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
@@ -102,8 +103,17 @@ class Results:
     def gallery(
         self, dataset: str, variant: str, category: str | None = None, seed: int | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Return the test images of a cell: see `aeflow.scoring.gallery.read_pictures`."""
+        """Return the test images of a cell: see `aeflow.scoring.gallery.read_pictures`.
+
+        Raises:
+            ConfigError: there is no such cell, or it is of a fusion, whose members have pictures.
+            DataError: the gallery is missing.
+        """
         cell = find_cell(self.study, dataset, variant, category, seed)
+        if members := self.study.variant(variant).members:
+            raise ConfigError(
+                f"{variant} has no pictures; its members have: {', '.join(members)}."
+            )
         return read_pictures(self._path("gallery", cells.table_of(self.study, cell)))
 
     def plot(self, name: str, *of: str) -> "Figure":

@@ -7,7 +7,6 @@ in the cards of its datasets.
 """
 
 import argparse
-import hashlib
 import io
 import os
 import re
@@ -24,10 +23,12 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from aeflow.core.files import atomic_path
-from aeflow.study.cards import load_encoder_card
+from aeflow.core.files import atomic_path, sha256_file
+from aeflow.core.schema import load_yaml
+from aeflow.study.cards import ENCODER_CARDS, load_dataset_card, load_encoder_card
 from aeflow.study.cells import Given, jobs_of
 from aeflow.study.defaults import load_study
+from aeflow.study.runs import benchmark
 from aeflow.study.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +41,7 @@ ABLATIONS: dict[str, list[Any]] = {
     "encoder.stages": [2, 4],
     "encoder.finetune": [True],
 }
+DOWNLOADS = ("fetch_data", "fetch_weights")
 CATEGORY = "03"  # of BTAD, the one with most images
 NOTES = """\
 MiB        the most of one job, and what profiles/slurm asks for
@@ -58,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     folder = args.folder.resolve()
     if not (folder / ".git").exists():
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
-    prepare(folder, args.share)
+    with chdir(folder):
+        prepare(args.share)
     # Where the test runs, the environment's programs may not be on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": str(folder), "AEFLOW_MIRROR": "mirror"}
@@ -69,19 +72,18 @@ def main(arguments: list[str] | None = None) -> None:
         print(costs(load_study(), rehearsed, args.share))
 
 
-def prepare(folder: Path, share: float) -> None:
+def prepare(share: float) -> None:
     """Write archives, weights and the overlay of the rehearsal, those that are not there yet."""
-    (folder / "mirror").mkdir(exist_ok=True)
-    overlay = folder / f"{STUDY}.yaml"
+    Path("mirror").mkdir(exist_ok=True)
+    overlay = Path(f"{STUDY}.yaml")
+    first = f"# {share} of the images.\n"
     if overlay.exists():
+        if not overlay.read_text(encoding="utf-8").startswith(first):
+            sys.exit(f"{overlay.resolve()} is of another --share: take another folder.")
         return
-    counts = {
-        name: yaml.safe_load((folder / f"config/datasets/{name}.yaml").read_text())["counts"]
-        for name in ("chest_xray", "btad")
-    }
-    number = {key: max(12, round(share * n)) for key, n in counts["chest_xray"]["all"].items()}
+    number = counts_of("chest_xray", "all", share)
     write_archive(
-        folder / "chest_xray.zip",
+        Path("chest_xray.zip"),
         {
             "chest_xray/train/NORMAL/IM-{}-0001.jpeg": number["train_normal"],
             "chest_xray/train/PNEUMONIA/person{}_virus_1.jpeg": number["train_anomalous"],
@@ -91,10 +93,10 @@ def prepare(folder: Path, share: float) -> None:
         (1400, 1000),
         "L",
     )
-    number = {key: max(12, round(share * n)) for key, n in counts["btad"][CATEGORY].items()}
+    number = counts_of("btad", CATEGORY, share)
     inside = f"BTech_Dataset_transformed/{CATEGORY}"
     write_archive(
-        folder / "btad.zip",
+        Path("btad.zip"),
         {
             f"{inside}/train/ok/{{}}.bmp": number["train_normal"],
             f"{inside}/test/ok/{{}}.bmp": number["test_normal"],
@@ -104,8 +106,8 @@ def prepare(folder: Path, share: float) -> None:
         (600, 600),
         "RGB",
     )
-    write_weights(folder)
-    study = yaml.safe_load((folder / "config/config.yaml").read_text(encoding="utf-8"))
+    write_weights()
+    study = load_yaml(Path("config/config.yaml"))
     chest = next(each for each in study["datasets"] if each["name"] == "chest_xray")
     shown = {
         "study": STUDY,
@@ -124,7 +126,15 @@ def prepare(folder: Path, share: float) -> None:
         "seeds": [0],
     }
     with atomic_path(overlay) as part:
-        part.write_text(yaml.safe_dump(shown, sort_keys=False))
+        part.write_text(first + yaml.safe_dump(shown, sort_keys=False), encoding="utf-8")
+
+
+def counts_of(dataset: str, category: str, share: float) -> dict[str, int]:
+    """Return a share of the images that a card counts, a dozen of each kind at least."""
+    counts = load_dataset_card(dataset).counts[category]
+    assert counts is not None
+    known = counts.model_dump(exclude_none=True)
+    return {kind: max(12, round(share * number)) for kind, number in known.items()}
 
 
 def write_archive(path: Path, members: dict[str, int], size: tuple[int, int], mode: str) -> None:
@@ -150,39 +160,37 @@ def write_archive(path: Path, members: dict[str, int], size: tuple[int, int], mo
                 archive.writestr(name.format(f"{place:04d}"), some[place % 16] + b"%d" % place)
 
 
-def write_weights(folder: Path) -> None:
+def write_weights() -> None:
     """Write random weights where the encoder's are looked for, and their checksum in its card."""
     import torch
     import torchvision
 
     card = load_encoder_card(ENCODER)
     torch.manual_seed(0)
-    state = torchvision.models.get_model(card.architecture).state_dict()
-    path = folder / "mirror" / card.weights.name
+    path = Path("mirror", card.weights.name)
     with atomic_path(path) as part:
-        torch.save(state, part)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    place = folder / f"config/encoders/{ENCODER}.yaml"
-    text, times = re.subn(r"(sha256: )\w+", rf"\g<1>{found}", place.read_text())
+        torch.save(torchvision.models.get_model(card.architecture).state_dict(), part)
+    place = ENCODER_CARDS / f"{ENCODER}.yaml"
+    text, times = re.subn(r"(sha256: )\w+", rf"\g<1>{sha256_file(path)}", place.read_text())
     assert times == 1
     place.write_text(text)
 
 
 def costs(study: Study, rehearsed: Study, share: float = 1.0) -> str:
     """Return a row for each kind of job of a study, by the rehearsal whose results are here."""
-    images, epochs = share_of_images(study), study.training.epochs
-    rows = measured(rehearsed, images, share)
+    images, epochs = images_of(study), study.training.epochs
+    rows = measured(rehearsed, share)
     of_kind = rows.groupby(["step", "kind"])["per_image"].mean().to_dict()
     of_step = rows.groupby("step")["per_image"].mean().to_dict()
     jobs, unknown = [], set[str]()
-    for step, words in distinct(study):
+    for step, words in jobs_of(study):
         size = images.get((words.get("dataset", ""), words.get("category", "")))
         if step not in of_step:  # downloads, and fusions, which take a second
             continue
         if size is None:
             unknown.add(words["dataset"])
             continue
-        kind = kind_of(study, step, words)
+        kind = kind_of(step, words)
         while (step, kind) not in of_kind and "_" in kind:
             kind = kind.rpartition("_")[0]  # a value that costs what its variant does
         seconds = of_kind.get((step, kind), of_step[step]) * size
@@ -209,63 +217,35 @@ def costs(study: Study, rehearsed: Study, share: float = 1.0) -> str:
     return "\n\n".join([markdown(each.set_index("step")), markdown(shown), told])
 
 
-def distinct(study: Study) -> list[tuple[str, Given]]:
-    """Return the jobs of a study, each once."""
-    seen: dict[tuple[Any, ...], tuple[str, Given]] = {}
-    for step, words in jobs_of(study):
-        own = {k: v for k, v in words.items() if k in wildcards_of(step)}
-        seen.setdefault((step, *sorted(own.items())), (step, words))
-    return [*seen.values()]
-
-
-def wildcards_of(step: str) -> set[str]:
-    if step in ("prepare_images", "prepare_masks"):
-        return {"dataset", "category"}
-    if step == "extract_features":
-        return {"encoder", "stages", "dataset", "category"}
-    return (
-        {"archive", "encoder"} if "fetch" in step else {"dataset", "category", "variant", "seed"}
-    )
-
-
-def kind_of(study: Study, step: str, words: Given) -> str:
+def kind_of(step: str, words: Given) -> str:
     """Return what, beside the number of images, decides the cost of a job."""
     if step == "extract_features":
         return f"{words['encoder']}-{words['stages']}"
-    return words["variant"] if step in ("train_model", "score_images") else ""
+    return str(words["variant"]) if step in ("train_model", "score_images") else ""
 
 
-def share_of_images(study: Study) -> dict[tuple[str, str], int | None]:
+def images_of(study: Study) -> dict[tuple[str, str], int | None]:
     """Return how many images each dataset and category has that are used, by its card."""
     found: dict[tuple[str, str], int | None] = {}
     for entry in study.datasets:
         for category, counts in entry.load_card().counts.items():
-            told = [] if counts is None else [counts.train_normal, counts.test_normal]
-            told += [] if counts is None else [counts.test_anomalous]
-            known = [number for number in told if number is not None]
+            told = counts and (counts.train_normal, counts.test_normal, counts.test_anomalous)
+            known = [number for number in told or () if number is not None]
             found[entry.name, category] = sum(known) if len(known) == 3 else None
     return found
 
 
-def measured(
-    study: Study, images: dict[tuple[str, str], int | None], share: float
-) -> pd.DataFrame:
+def measured(study: Study, share: float) -> pd.DataFrame:
     """Return the benchmarks of the rehearsal's jobs: memory in MiB, CPU seconds, of an image."""
-    rows = []
-    for step, words in distinct(study):
-        if "fetch" in step:
+    images, rows = images_of(study), []
+    for step, words in jobs_of(study):
+        if step in DOWNLOADS:
             continue
-        place = "/".join(words[name] for name in ("dataset", "category"))
-        if step == "extract_features":
-            place = f"{words['encoder']}-stage{words['stages']}/{place}"
-        elif step not in ("prepare_images", "prepare_masks"):
-            place += f"/{words['variant']}/seed{words['seed']}"
-        shared = step.startswith(("prepare", "extract"))
-        folder = Path("results" if shared else f"results/{study.study}", "benchmarks", step)
-        (line,) = pd.read_csv(folder / f"{place}.tsv", sep="\t").to_dict("records")
+        place = benchmark(step).format(study=study.study, **words)
+        (line,) = pd.read_csv(place, sep="\t").to_dict("records")
         size = share * (images[words["dataset"], words["category"]] or 0)
         rows.append(
-            {"step": step, "kind": kind_of(study, step, words), "dataset": words["dataset"]}
+            {"step": step, "kind": kind_of(step, words), "dataset": words["dataset"]}
             | {"rss": line["max_rss"], "seconds": line["cpu_time"]}
             | {"per_image": line["cpu_time"] / size}
         )

@@ -30,6 +30,8 @@ def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
         for category in study.categories(dataset):
             scores = results.scores(dataset, variant, category)
             found = scores[(scores["split"] == "test") & (scores["gt_label"] == 1)]
+            if found.empty:
+                continue
             middle = found.sort_values("pred_score")["image_id"].iloc[len(found) // 2]
             print(dataset, category, middle)
             cell = Cell(dataset, category, variant, study.seeds[0])
@@ -39,9 +41,10 @@ def draw_heatmaps(folder: Path, variant: str, out: Path) -> None:
             pixels = np.array(prepared.images[row])
             with TemporaryDirectory() as held:  # packing measures the scale of normal maps
                 detector = pack(study, cell, Path(held, "packed.safetensors")).detector
-            scale = detector.facts.map_scale
+            scale, maps = detector.facts.map_scale, detector.examine(pixels[None]).maps
             assert scale is not None
-            heat = Image.fromarray(under_map(pixels, detector.map(pixels), *scale))
+            assert maps is not None
+            heat = Image.fromarray(under_map(pixels, maps[0], *scale))
             mask = prepared.mask(row)
             if mask is not None:
                 pixels[outline(mask)] = 255

@@ -38,18 +38,16 @@ def track(given: dict[str, list[str]]) -> None:
         raise ConfigError(f"unknown: --{' --'.join(given)} (only --configfile is known).")
     overlay = ["--configfile", *overlays] if overlays else []
     files = study_files(run("snakemake", "--summary", *overlay))
-    studies = dict.fromkeys(
-        "/".join(name.split("/")[:2]) for name in files if name[:8] == "results/"
-    )
+    (folder,) = {Path(*Path(name).parts[:2]) for name in files if name.startswith("results/")}
     # Neither these nor the study's own file is made by a rule: `aeflow pack` does, and a run
     # before its first job.
-    files += [file.as_posix() for folder in studies for file in Path(folder).glob("detectors/*")]
-    small = shown([name for name in files if not PAYLOAD.match(name)], studies)
+    files += [file.as_posix() for file in folder.glob("detectors/*")]
+    small = shown([name for name in files if not PAYLOAD.match(name)], folder / "study.json")
     payload = to_dvc(files)
     track_payload(payload)
     # With whole results, not with what a failed run left of others.
     if all(Path(name).exists() for name in small):
-        small += [f"{folder}/study.json" for folder in studies]
+        small.append((folder / "study.json").as_posix())
     track_small([*small, *(f"{name}.dvc" for name in payload), *records(files)])
 
 
@@ -79,13 +77,12 @@ def study_files(summary: str) -> list[str]:
     return [line.partition("\t")[0] for line in lines[header + 1 :] if "\t" in line]
 
 
-def shown(files: list[str], studies: Iterable[str]) -> list[str]:
-    """Return the files without those formats of a figure that the report does not show."""
-    kept = set()
-    for folder in studies:
-        if (known := Path(folder, "study.json")).exists():
-            study = read_study(known)
-            kept |= {figure_file(study, *figure).as_posix() for figure in figures(study)}
+def shown(files: list[str], known: Path) -> list[str]:
+    """Return the files of a study without formats of figures that its report does not show."""
+    if not known.exists():
+        return files
+    study = read_study(known)
+    kept = {figure_file(study, *figure).as_posix() for figure in figures(study)}
     return [name for name in files if "/figures/" not in name or name in kept]
 
 
@@ -93,11 +90,12 @@ def to_dvc(files: list[str]) -> dict[str, list[str]]:
     """Return what a `.dvc` is for -> the files in it, without those that a .dvcignore names."""
     payload = {name: found[0] for name in files if (found := PAYLOAD.match(name))}
     asked = "\n".join(payload)
-    ignored = run("dvc", "check-ignore", "--stdin", given=asked, none=1).splitlines()
+    ignored = set(run("dvc", "check-ignore", "--stdin", given=asked, none=1).splitlines())
     kept: dict[str, list[str]] = {}
-    for name in payload.keys() - set(ignored):
-        kept.setdefault(payload[name], []).append(name)
-    return {name: sorted(kept[name]) for name in sorted(kept)}
+    for name, recorded in payload.items():
+        if name not in ignored:
+            kept.setdefault(recorded, []).append(name)
+    return kept
 
 
 def track_payload(payload: dict[str, list[str]]) -> None:

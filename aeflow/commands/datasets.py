@@ -35,6 +35,7 @@ from aeflow.study.cards import DATASET_CARDS, DatasetCard, SourceFile, load_data
 from aeflow.study.cells import PATHS
 from aeflow.study.entries import DatasetEntry
 from aeflow.study.settings import DataSettings
+from aeflow.study.study import RESERVED
 
 KINDS = ("normal", "anomalous")
 
@@ -85,7 +86,8 @@ def check_dataset(
 def name_of(source: str) -> str:
     """Return the name that a source of one's own gets."""
     own = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).absolute().stem)[:64].strip("_-")
-    return own if own and not NO_NAME.fullmatch(own) else "mine"
+    wrong = not own or NO_NAME.fullmatch(own) or own.casefold() in RESERVED
+    return "mine" if wrong else own
 
 
 def entry_of(card: DatasetCard, name: str, source: str, categories: list[str]) -> dict[str, Any]:

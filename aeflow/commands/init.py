@@ -53,9 +53,7 @@ def init_study(source: str, out: Path | None) -> int:
         f"# yaml-language-server: $schema={schema}",
         f"# Written by `aeflow init`. To run it: {run}",
         "# Every key and its default: config/config.default.yaml",
-        f"study: {name}",
-        "",
-        dump({"datasets": [entry_of(card, name, source, found)]}),
+        dump({"study": name, "datasets": [entry_of(card, name, source, found)]}),
     ]
     if deep:
         lines += ["# More than 8 bits, of which little is used.", "data: {intensity: percentiles}"]

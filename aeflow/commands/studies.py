@@ -2,6 +2,7 @@
 
 import sys
 import webbrowser
+from contextlib import suppress
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -54,7 +55,7 @@ def list_studies() -> int:
     for file in sorted(files, key=_when, reverse=True):
         name = file.parent.name
         head = [name, datetime.fromtimestamp(_when(file)).strftime("%Y-%m-%d %H:%M")]
-        head.append(megabytes(sum(f.lstat().st_size for f in file.parent.rglob("*"))))
+        head.append(megabytes(sum(map(_size, file.parent.rglob("*")))))
         try:
             study = find_study(name)
             state = _state(study)
@@ -72,6 +73,12 @@ def list_studies() -> int:
         aligned = ["left", "left", "right", "left", "left", "left"]
         print(tabulate(lines, heads, disable_numparse=True, colalign=aligned))
     return status
+
+
+def _size(file: Path) -> int:
+    with suppress(OSError):  # a running job's, gone meanwhile
+        return file.lstat().st_size
+    return 0
 
 
 def _when(file: Path) -> float:

@@ -458,8 +458,10 @@ def _here(settings: FitSettings) -> FitSettings:
 
 def _several(images: Any) -> Iterable[Picture]:
     """Return images; a path, which is iterable too, or a single picture as a list of one."""
-    single = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 3
-    return [images] if single else images
+    # Several paths have a shape too, where they are a column of a table or an array.
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    single = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    return [images] if single or isinstance(images, str | Path | Image.Image) else images
 
 
 def _pixels(image: Picture, data: DataSettings, levels: Levels | None) -> Pixels:
@@ -469,8 +471,10 @@ def _pixels(image: Picture, data: DataSettings, levels: Levels | None) -> Pixels
         name, content = str(image), _read(Path(image))
     else:
         picture = image if isinstance(image, Image.Image) else _picture(image)
+        picture = picture.convert("RGB") if picture.mode == "CMYK" else picture
         file = BytesIO()
-        picture.save(file, "TIFF" if picture.mode == "F" else "PNG", compress_level=1)
+        kind = "TIFF" if picture.mode == "F" else "PNG"
+        picture.save(file, kind, compress_level=1, exif=picture.getexif())
         content = file.getvalue()
     try:
         return decode_image(content, data, levels).pixels
@@ -480,7 +484,8 @@ def _pixels(image: Picture, data: DataSettings, levels: Levels | None) -> Pixels
 
 def _picture(array: NDArray[Any]) -> Image.Image:
     array = np.asarray(array)
-    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3):
+    gray = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
+    if not gray and (array.shape[2:] != (3,) or array.dtype != np.uint8):
         raise DataError(
             f"An array of {array.dtype} {array.shape} is no image: (H, W) of uint8 or uint16, or "
             "(H, W, 3) of uint8."

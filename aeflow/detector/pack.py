@@ -17,7 +17,6 @@ from aeflow.core.tensors import read_facts, read_tensors
 from aeflow.core.types import NORMAL, Method, Split
 from aeflow.data.prepared import Prepared, open_prepared
 from aeflow.detector.detector import BATCH, Detector, EncoderFacts, Kind, Member, Packed
-from aeflow.encoder.encoder import build_encoder
 from aeflow.methods.method import Rows
 from aeflow.scoring.combine import components
 from aeflow.scoring.score_images import MapScale
@@ -101,6 +100,7 @@ def pack(study: Study, cell: Cell, target: Path, half: bool = False) -> Packing:
     if half:
         tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     detector, images, apart = Detector(facts, tensors), 0, 0.0
+    tensors = _needed(detector, tensors)
     index = cells.path(study, "index", cell)
     if (arrays := cells.path(study, "images", cell)).is_file() and index.is_file():
         images, apart = _check(detector, open_prepared(arrays, index), half)
@@ -136,8 +136,6 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
     made_from: dict[str, str] = {}
     members: list[Member] = []
     encoders: dict[str, EncoderFacts] = {}
-    whole: dict[str, dict[str, Tensor]] = {}  # their weights, of which some layers are packed
-    stages: dict[str, set[int]] = {}
     tensors: dict[str, Tensor] = {}
     for number, (part, score) in enumerate(scored):
         map_name = study.map_of(cell.dataset, part.variant)
@@ -157,17 +155,11 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         made_from[model.as_posix()] = check_checkpoint(asked, model, trained).sha256(model)
         tensors |= _named(f"member{number}", read_tensors(model))
         name = asked.settings.encoder.name
-        stages.setdefault(name, set()).update(asked.settings.stages_of(asked.method))
         if name not in encoders:
             weights, fetched = (cells.path(study, n, part) for n in ("weights", "fetched_weights"))
             made_from[weights.as_posix()] = check_made(weights, fetched).sha256(weights)
             encoders[name] = EncoderFacts.model_validate(read_facts(weights))
-            whole[name] = read_tensors(weights)
-    for name, known in encoders.items():
-        encoder = build_encoder(known.model_dump(), whole[name], sorted(stages[name]))
-        layers = {layer.removeprefix("model.") for layer in encoder.body.state_dict()}
-        needed = {layer: each for layer, each in whole[name].items() if layer in layers}
-        tensors |= _named(f"encoder.{name}", needed)
+            tensors |= _named(f"encoder.{name}", read_tensors(weights))
     if any(s.correct != "none" for s in (judged.score, *(m.score.score for m in members))):
         complexity = _validation(study, cells.statistics_of(study, cell), made_from)
         tensors |= _columns(complexity, "validation.complexity")
@@ -189,6 +181,20 @@ def collect(study: Study, cell: Cell) -> tuple[Packed, dict[str, Tensor]]:
         versions=versions(),
     )
     return facts, tensors
+
+
+def _needed(detector: Detector, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without layers of frozen encoders that are after every stage read."""
+    needed = dict(tensors)
+    tuned = {each.computes.settings.encoder.name for each in detector.facts.members if each.tuned}
+    for name in detector.encoders.keys() - tuned:
+        (source, _), place = detector.encoders[name], f"encoder.{name}."
+        assert source.encoder is not None
+        layers = source.encoder.body.get_submodule("model").state_dict()
+        for key in tensors:
+            if key.startswith(place) and key.removeprefix(place) not in layers:
+                del needed[key]
+    return needed
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

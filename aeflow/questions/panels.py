@@ -30,9 +30,9 @@ _OVERLAY = 0.6  # opacity of the overlay where the map is highest
 
 
 def choose_cases(
-    gt_label: Array, pred_score: Array, threshold: float | None, each: int = 1
+    gt_label: Array, pred_score: Array, threshold: float | None
 ) -> list[tuple[int, str]]:
-    """Choose `each` images of every kind, none twice; return index and kind of each.
+    """Choose an image of every kind, none twice; return index and kind of each.
 
     Kinds, in order: anomalies with the highest and the lowest scores, normals with the highest
     and the lowest scores, then whatever lies nearest the threshold, if there is one.
@@ -50,7 +50,7 @@ def choose_cases(
     cases: dict[int, str] = {}
     for why, members, order in kinds:
         left = np.setdiff1d(members, list(cases))
-        cases |= dict.fromkeys(left[np.argsort(order[left], kind="stable")][:each].tolist(), why)
+        cases |= dict.fromkeys(left[np.argsort(order[left], kind="stable")][:1].tolist(), why)
     return list(cases.items())
 
 

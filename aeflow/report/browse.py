@@ -16,7 +16,6 @@ from aeflow.display.browse import (
     CHUNK,
     Cell,
     Group,
-    Limits,
     Page,
     heat,
     write_page,
@@ -45,6 +44,7 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
         DataError: a file is missing, or belongs to other images.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)  # also where there is no picture
     own = BROWSE.cells(study, "")
     source = Source(study, BROWSE.reads, own, missing)
     shown = Page(
@@ -180,8 +180,8 @@ def _content(
 
 
 def _kinds(gallery: Gallery, judged: str | None) -> list[str]:
-    there = judged == AnomalyMap.DIFFERENCE or f"{judged}_map" in gallery
-    found = ["map"] if judged and there else []
+    # Without validation normals nobody knows what is usual.
+    found = ["map"] if f"{judged}_scale" in gallery else []
     return found + (["reconstruction"] if "reconstruction" in gallery else [])
 
 
@@ -210,19 +210,10 @@ def _write_maps(
         ]
     elif "map" in kinds:
         maps = list(gallery[f"{judged}_map"].astype(np.float32))
-    scale = _scale(gallery, judged, maps)
+    low, high = gallery[f"{judged}_scale"].tolist() if maps else (0.0, 1.0)
     for first in group.chunks if kinds else ():
         rows = slice(first, first + CHUNK)
-        files = {"map": [heat(each, scale) for each in maps[rows]]} if "map" in kinds else {}
+        files = {"map": [heat(each, (low, high)) for each in maps[rows]]} if "map" in kinds else {}
         if "reconstruction" in kinds:
             files["reconstruction"] = gallery["reconstruction"][rows]
         write_pictures(folder, name, first, files)
-
-
-def _scale(gallery: Gallery, judged: str | None, maps: list[Any]) -> Limits:
-    """Return where maps are ordinary and where they are high, by validation normals if there."""
-    known = gallery.get(f"{judged}_scale")
-    if known is None and maps:
-        known = np.median(maps), np.quantile([each.max() for each in maps], 0.95)
-    low, high = (0.0, 1.0) if known is None else map(float, known)
-    return low, high

@@ -69,8 +69,8 @@ def _candidates(study: Study, of: str) -> list[Cell]:
 
 
 def _pictured(study: Study, of: str = "") -> list[Cell]:
-    """Return the named cells whose images may be seen."""
-    return [cell for cell in named_cells(study) if study.dataset(cell.dataset).pictures]
+    """Return the named cells whose images may be seen, of a dataset or of all."""
+    return [cell for cell in named_cells(study, of) if study.dataset(cell.dataset).pictures]
 
 
 def example_cells(study: Study) -> list[Cell]:
@@ -306,6 +306,7 @@ def page_inputs(study: Study) -> list[Path]:
     found += _files(study, "train", _trained(study, ""))
     found += _files(study, "scores", example_cells(study))
     found += [path(study, STEPS[step].receipt, given) for step, given in jobs_of(study)]
+    found.append(path(study, "browse", {}))  # to which it leads
     return list(dict.fromkeys([*found, *TEMPLATES]))
 
 

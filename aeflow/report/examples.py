@@ -41,8 +41,8 @@ class Example:
     webp: bytes
 
 
-def choose_examples(rows: pd.DataFrame, each: int = _EACH) -> pd.DataFrame:
-    """Return `each` rows of every kind, those farthest from the threshold first.
+def choose_examples(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return up to two rows of every kind, those farthest from the threshold first.
 
     Different categories come before different defects, and these before further images of one.
 
@@ -56,7 +56,7 @@ def choose_examples(rows: pd.DataFrame, each: int = _EACH) -> pd.DataFrame:
     for by in (["defect", "category"], ["category"]):
         turn = rows.groupby(["kind", *by], sort=False).cumcount()
         rows = rows.loc[turn.sort_values(kind="stable").index]
-    chosen = [rows[rows["kind"] == kind].head(each) for kind in KINDS]
+    chosen = [rows[rows["kind"] == kind].head(_EACH) for kind in KINDS]
     return pd.concat(chosen)
 
 

@@ -1,7 +1,8 @@
 """What came out, for the programs in which people follow and compare their trainings.
 
-Each cell of a study is a run there: losses by epoch, settings and metrics. All this is in files
-that the study has anyway, so to ask for a logger trains nothing.
+Each cell of a study is a run there: losses by epoch, metrics, and settings where the program
+takes any (TensorBoard does not). All this is in files that the study has anyway, so to ask for a
+logger trains nothing.
 """
 
 from collections.abc import Callable, Iterator

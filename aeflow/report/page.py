@@ -154,8 +154,6 @@ def build_page(
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "autoescape": True}
     environment = Environment(loader=loader, undefined=StrictUndefined, **options)
     script = loader.get_source(environment, "report.js")[0]
-    browse = "browse/index.html"
-    there = missing is None and (path(study, "report", {}).parent / browse).is_file()
     return environment.get_template("report.html").render(
         study=study.study,
         asked=question(study),
@@ -174,7 +172,6 @@ def build_page(
         failed=failed,
         warned=_warned(warnings_of(study, jobs_of(study)) if warned is None else warned),
         beside=sum(not picture.within for picture in figures.values()),
-        browse=browse if there else "",
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

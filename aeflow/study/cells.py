@@ -187,10 +187,17 @@ def trainings_of(study: Study, cell: Cell) -> list[Cell]:
 
 
 def jobs_of(study: Study) -> Iterator[tuple[str, Given]]:
-    """Yield the step and the wildcards of every job of a study, what it rests on before it.
+    """Yield the step and the wildcards of every job of a study, what it rests on before it."""
+    seen = set[Path]()
+    for step, given in _jobs_of_cells(study):
+        receipt = path(study, STEPS[step].receipt, given)
+        if receipt not in seen:
+            seen.add(receipt)
+            yield step, given
 
-    A job that several cells need comes several times.
-    """
+
+def _jobs_of_cells(study: Study) -> Iterator[tuple[str, Given]]:
+    """Yield what each cell needs: a job that several need comes several times."""
     for cell in study_cells(study):
         given, entry = cell._asdict(), study.dataset(cell.dataset)
         if not entry.in_place:

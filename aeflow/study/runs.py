@@ -27,6 +27,13 @@ def why(said: str) -> str | None:
     return next((told for told, (job, file) in known if job in said or said == file), None)
 
 
+def benchmark(step: str) -> str:
+    """Return the pattern of the benchmarks of a step's jobs: they are called as its receipts."""
+    receipt = PATHS[STEPS[step].receipt]
+    folder = "results" if receipt.startswith("data/") else "results/{study}"
+    return f"{folder}/benchmarks/{step}/{receipt.split('/', 3)[3].removesuffix('json')}tsv"
+
+
 class Earlier:
     """Means over what earlier runs of any study left here; each is looked for once."""
 
@@ -39,14 +46,8 @@ class Earlier:
         Args:
             given: the words of a job: those that are like it. None: all of the rule.
         """
-        if rule not in STEPS:
-            pattern = f"results/*/benchmarks/{rule}{'' if rule.startswith('build_') else '/*'}.tsv"
-        else:  # benchmarks are called as receipts
-            receipt = PATHS[STEPS[rule].receipt]
-            folder = "results" if receipt.startswith("data/") else "results/{study}"
-            name = receipt.split("/", 3)[3].removesuffix("json")
-            pattern = f"{folder}/benchmarks/{rule}/{name}tsv"
-        return self._mean(pattern, given, _seconds)
+        pattern = f"results/*/benchmarks/{rule}{'' if rule.startswith('build_') else '/*'}.tsv"
+        return self._mean(benchmark(rule) if rule in STEPS else pattern, given, _seconds)
 
     def size(self, name: str, given: Given) -> float | None:
         """Return how many bytes one of `PATHS` has in jobs like this, None: there is none."""

@@ -63,8 +63,9 @@ class Study(CellSettings):
     )
     loggers: list[Logger] = Field(
         [],
-        description="Programs for which losses, settings and metrics of each cell are written, in "
-        "results/<study>/logged/: dvclive, tensorboard (`pip install -e '.[loggers]'`).",
+        description="Programs for which losses and metrics of each cell are written, for dvclive "
+        "settings too, in results/<study>/logged/: dvclive, tensorboard "
+        "(`pip install -e '.[loggers]'`).",
     )
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()

@@ -23,7 +23,7 @@ def examine(
 
     def run() -> tuple[int, list[str]]:
         monkeypatch.chdir(tiny.folder)
-        status = main(["doctor", "--configfile", "tiny.yaml"])
+        status = main(["doctor", "tiny.yaml"])
         *findings, verdict = capsys.readouterr().out.splitlines()
         assert verdict.startswith("tiny: passed" if status == 0 else "tiny: failed, findings: ")
         return status, findings

@@ -39,7 +39,7 @@ def test_a_clone_has_nothing_to_do_with_and_without_a_pull(copy: Shared) -> None
         if pull:
             copy.call("dvc", "pull", "--quiet")
         assert "Nothing to be done" in copy.snakemake().stderr
-        examined = copy.call("aeflow", "doctor", "--configfile", copy.overlay).stdout
+        examined = copy.call("aeflow", "doctor", copy.overlay).stdout
         assert examined.startswith("tiny: passed")
         copy.track()
         assert copy.status() == "", "what is absent stays recorded"
@@ -77,7 +77,7 @@ def test_with_the_checkpoints_alone_another_beta_trains_nothing(copy: Shared) ->
     copy.call("dvc", "pull", "--quiet", f"{GALLERIES}/demo_textures")
     copy.snakemake()
     assert digest(copy.results() / "metrics.json") != before
-    assert "tiny: passed" in copy.call("aeflow", "doctor", "--configfile", copy.overlay).stdout
+    assert "tiny: passed" in copy.call("aeflow", "doctor", copy.overlay).stdout
     assert "DVC: 0 new, 0 changed" in copy.track().stdout
     copy.commit("Another weight of the score")
     for branch in ("main", "judged"):

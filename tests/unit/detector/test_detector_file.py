@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
@@ -212,3 +214,31 @@ def test_tensors_that_do_not_fit_are_a_sentence(change, whole, tmp_path, torch_a
     assert not any("\n" in each for each in said)
     if change in ("short", "flat", "gone"):
         assert used == set()
+
+
+def test_an_image_may_be_a_path_an_array_or_of_pil(whole, tmp_path, torch_as_it_was):
+    """One or several, upright by EXIF however it comes, and a sentence for what is no image."""
+    facts, tensors = whole
+    save_tensors(tmp_path / "d.safetensors", tensors, {"detector": json.dumps(facts)})
+    detector = Detector.load(tmp_path / "d.safetensors")
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    file = tmp_path / "turned.png"
+    Image.fromarray(pixels).save(file, exif=turned)
+    upright = Image.fromarray(pixels).rotate(-90, expand=True)
+    alone = detector.predictions(upright)["pred_score"].tolist()
+    paths = pd.Series([str(file), str(file)])
+    for given in (np.asarray(upright), file, Image.open(file), paths, np.array(paths), [upright]):
+        scores = detector.predictions(given)["pred_score"].tolist()
+        assert scores == pytest.approx(alone * len(scores))
+        assert len(scores) == (2 if getattr(given, "ndim", 0) == 1 else 1)
+    assert len(detector.predictions(Image.fromarray(pixels).convert("CMYK"))) == 1
+    for odd in (
+        pixels[..., :1],
+        pixels.astype(np.uint16),
+        pixels.astype(np.float32),
+        pixels[0, 0],
+    ):
+        with pytest.raises(DataError, match="is no image"):
+            detector.predictions([odd])

@@ -14,6 +14,7 @@ from aeflow.core.types import Split
 from aeflow.judging.metrics import ranking_metrics, threshold_curve, threshold_metrics
 from aeflow.judging.thresholds import fit_threshold
 from aeflow.report.browse import write_browse
+from aeflow.report.contents import example_cells, figures, galleries
 from aeflow.scoring.combine import pred_score
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study.cells import Cell, path, table_of
@@ -249,3 +250,20 @@ def test_a_gallery_of_other_images_is_refused(study, write, folder, tmp_path, mo
     shutil.copy(path(study, "gallery", AEFLOW._replace(category="02")), name)
     with pytest.raises(DataError, match="has other test images than its score table"):
         write()
+
+
+def test_images_that_may_not_be_seen_are_on_no_page_and_in_no_panel(study, tmp_path):
+    """Of all datasets: the page is there, and its folder, without a picture."""
+    hidden = [entry.model_copy(update={"pictures": False}) for entry in study.datasets]
+    for count in (1, len(hidden)):
+        entries = [*hidden[:count], *study.datasets[count:]]
+        shown = study.model_copy(update={"datasets": entries})
+        seen = {entry.name for entry in study.datasets[count:]}
+        write_browse(shown, tmp_path / "index.html", tmp_path / "data")
+        page = (tmp_path / "index.html").read_text()
+        assert f"{hidden[0].name}: the study says `pictures: false`" in page
+        assert bool([*(tmp_path / "data").iterdir()]) == bool(seen)
+        panels = {of.split("+")[0] for name, of in figures(shown) if name == "panels"}
+        assert panels == {cell.dataset for cell in example_cells(shown)} == seen
+        assert {file.parts[3] for file in galleries(shown, "browse")} <= seen
+        assert figures(shown), "of the numbers"
