@@ -25,7 +25,7 @@ from PIL import Image
 
 from aeflow.core.files import atomic_path, sha256_file
 from aeflow.core.schema import load_yaml
-from aeflow.study.cards import ENCODER_CARDS, load_dataset_card, load_encoder_card
+from aeflow.study.cards import DATASET_CARDS, ENCODER_CARDS, load_encoder_card
 from aeflow.study.cells import Given, jobs_of
 from aeflow.study.defaults import load_study
 from aeflow.study.runs import benchmark
@@ -68,8 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     command = ["snakemake", "--cores", "all", "--configfile", f"{STUDY}.yaml"]
     subprocess.run(command, cwd=folder, env={**os.environ, **own}, check=True)
     with chdir(folder):
-        rehearsed = load_study([Path(f"{STUDY}.yaml")])
-        print(costs(load_study(), rehearsed, args.share))
+        rows = measured(load_study([Path(f"{STUDY}.yaml")]))
+    with chdir(ROOT):
+        print(costs(load_study(), rows))
 
 
 def prepare(share: float) -> None:
@@ -130,11 +131,18 @@ def prepare(share: float) -> None:
 
 
 def counts_of(dataset: str, category: str, share: float) -> dict[str, int]:
-    """Return a share of the images that a card counts, a dozen of each kind at least."""
-    counts = load_dataset_card(dataset).counts[category]
-    assert counts is not None
-    known = counts.model_dump(exclude_none=True)
-    return {kind: max(12, round(share * number)) for kind, number in known.items()}
+    """Return a share of the images that a card counts, which it then counts instead.
+
+    A dozen of each kind at least.
+    """
+    place = DATASET_CARDS / f"{dataset}.yaml"
+    card = load_yaml(place)
+    known = card["counts"][category]
+    counts = {kind: max(12, round(share * number)) for kind, number in known.items()}
+    if counts != known:
+        card["counts"][category] = counts
+        place.write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    return counts
 
 
 def write_archive(path: Path, members: dict[str, int], size: tuple[int, int], mode: str) -> None:
@@ -176,10 +184,9 @@ def write_weights() -> None:
     place.write_text(text)
 
 
-def costs(study: Study, rehearsed: Study, share: float = 1.0) -> str:
-    """Return a row for each kind of job of a study, by the rehearsal whose results are here."""
+def costs(study: Study, rows: pd.DataFrame) -> str:
+    """Return a row for each kind of job of a study, by what those of the rehearsal took."""
     images, epochs = images_of(study), study.training.epochs
-    rows = measured(rehearsed, share)
     of_kind = rows.groupby(["step", "kind"])["per_image"].mean().to_dict()
     of_step = rows.groupby("step")["per_image"].mean().to_dict()
     jobs, unknown = [], set[str]()
@@ -235,7 +242,7 @@ def images_of(study: Study) -> dict[tuple[str, str], int | None]:
     return found
 
 
-def measured(study: Study, share: float) -> pd.DataFrame:
+def measured(study: Study) -> pd.DataFrame:
     """Return the benchmarks of the rehearsal's jobs: memory in MiB, CPU seconds, of an image."""
     images, rows = images_of(study), []
     for step, words in jobs_of(study):
@@ -243,7 +250,8 @@ def measured(study: Study, share: float) -> pd.DataFrame:
             continue
         place = benchmark(step).format(study=study.study, **words)
         (line,) = pd.read_csv(place, sep="\t").to_dict("records")
-        size = share * (images[words["dataset"], words["category"]] or 0)
+        size = images[words["dataset"], words["category"]]
+        assert size is not None
         rows.append(
             {"step": step, "kind": kind_of(step, words), "dataset": words["dataset"]}
             | {"rss": line["max_rss"], "seconds": line["cpu_time"]}

@@ -288,7 +288,7 @@ def test_the_grid_is_measured(tmp_path: Path) -> None:
 def test_the_rehearsal_multiplies_what_an_image_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A quarter of BTAD's 02, in one epoch, for all of it and as often for 03, in two."""
+    """BTAD's 02, in one epoch, for all of it and as often for 03, in two."""
     btad = {"name": "btad", "categories": ["02"]}
     given = {"seeds": [0], "variants": [{"name": "flow", "method": "flow"}], "ablations": []}
     alone = {"study": "small", "datasets": [btad], "training": {"epochs": 1}}
@@ -310,17 +310,17 @@ def test_the_rehearsal_multiplies_what_an_image_costs(
         file.write_text(f"s\tmax_rss\tcpu_time\n9\t300\t{cost}\n")
     Path("profiles").symlink_to(ROOT / "profiles")
     Path("config").symlink_to(ROOT / "config")
-    told = rehearsal.costs(whole, rehearsed, share=0.25)
+    told = rehearsal.costs(whole, rehearsal.measured(rehearsed))
     rows = {
         cells[0]: cells[1:]
         for line in told.split("\n\n")[1].splitlines()
         if (cells := [cell.strip() for cell in line.strip("|").split("|")])
     }
-    # An image of the 157 of a quarter of 02 took 4 s / 157; 02 and 03 have 629 and 1,441, each in
-    # two epochs, with two seeds and two values: 8 s * 2,070 / 157 * 4 = 422 s.
+    # An image of the 629 of 02 took 4 s / 629; 03 has 1,441 more, each in two epochs, with two
+    # seeds and two values.
     assert rows["train_model"][:3] == ["8", "300", "16000"]
-    assert float(rows["train_model"][3]) == pytest.approx(8 * 1441 / 157.25 / 60, rel=0.01)
-    assert float(rows["train_model"][5]) == pytest.approx(8 * 2070 / 157.25 * 4 / 3600, rel=0.01)
+    assert float(rows["train_model"][3]) == pytest.approx(8 * 1441 / 629 / 60, rel=0.01)
+    assert float(rows["train_model"][5]) == pytest.approx(8 * 2070 / 629 * 4 / 3600, rel=0.01)
     assert rows["extract_features"][0] == "2"
-    assert float(rows["extract_features"][5]) == pytest.approx(2070 / 157.25 / 3600, rel=0.01)
+    assert float(rows["extract_features"][5]) == pytest.approx(2070 / 629 / 3600, rel=0.01)
     assert "not counted: none." in told
