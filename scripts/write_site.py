@@ -2,7 +2,7 @@
 
 Docs lie where GitHub shows them. Here the pages of the repository's root join them, and what the
 code says of itself: help of the command, keys of the configuration and of cards, the Python
-interface. A link to any other file of the repository leads to a page of its text.
+interface. A link to any other file of the repository leads to a page of its text, or is a picture.
 """
 
 import posixpath
@@ -55,6 +55,7 @@ can be imported from `aeflow` itself. Examples: [Use what was trained](../detect
       show_root_heading: false
       show_root_toc_entry: false
 """
+PICTURES = (".svg", ".png", ".jpg")
 ELSEWHERE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 STUDY = """\
 # Every key of a study
@@ -81,7 +82,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             place = _place(file.src_uri, found["place"])
             page = _page(place)
             if page.startswith("repository/") and page not in files.src_uris:
-                files.append(File.generated(config, page, content=_shown(place)))
+                if page.endswith(PICTURES):
+                    files.append(File.generated(config, page, abs_src_path=str(ROOT / place)))
+                else:
+                    files.append(File.generated(config, page, content=_shown(place)))
     return files
 
 
@@ -112,12 +116,17 @@ def _page(place: str) -> str:
         return OF_ROOT[place]
     if place.startswith("docs/"):
         return place.removeprefix("docs/")
-    return f"repository/{place}.md" if (ROOT / place).is_file() else place
+    if not (ROOT / place).is_file():
+        return place
+    return (
+        f"repository/{place}" if place.endswith((".md", *PICTURES)) else f"repository/{place}.md"
+    )
 
 
 def _shown(place: str) -> str:
-    kind = Path(place).suffix.removeprefix(".")
-    return f"# {place}\n\n````{kind}\n{(ROOT / place).read_text('utf-8').rstrip()}\n````\n"
+    """Return the page of a file's text; of a table of a study, the table."""
+    text, kind = (ROOT / place).read_text("utf-8").rstrip(), Path(place).suffix.removeprefix(".")
+    return f"# {place}\n\n" + (text if kind == "md" else f"````{kind}\n{text}\n````") + "\n"
 
 
 def commands_page() -> str:
