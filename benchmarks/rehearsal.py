@@ -164,8 +164,8 @@ def write_archive(path: Path, members: dict[str, int], size: tuple[int, int], mo
         for name, count in members.items():
             some = files[name.rpartition(".")[2]]
             for place in range(count):
-                # Bytes after the end, so that no two files are one.
-                archive.writestr(name.format(f"{place:04d}"), some[place % 16] + b"%d" % place)
+                own = name.format(f"{place:04d}")  # after the end, so that no two files are one
+                archive.writestr(own, some[place % 16] + own.encode())
 
 
 def write_weights() -> None:
