@@ -483,7 +483,11 @@ def test_a_study_of_own_images_is_written_for_each_layout(
     files: list[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
-    source, target = tmp_path / "my parts", tmp_path / "mine.yaml"
+    # YAML would take 2024 for a number; results/logs is not a study's.
+    folder, known = {"folder_two": ("2024", "2024"), "folder_list": ("Logs", "mine")}.get(
+        card, ("my parts", "my_parts")
+    )
+    source, target = tmp_path / folder, tmp_path / "mine.yaml"
     deep = np.random.default_rng(0).integers(900, 2000, (40, 40), dtype=np.uint16)
     names = [name.format(n=n) for name in files for n in range(12 if "{n}" in name else 1)]
     for number, name in enumerate(names):
@@ -498,7 +502,7 @@ def test_a_study_of_own_images_is_written_for_each_layout(
     recommended = load_study([Path("config/studies/recommended.yaml")])
     (entry,) = study.datasets
     assert (entry.card, Path(entry.source or "")) == (card, source)
-    assert study.study == entry.name == "my_parts"
+    assert study.study == entry.name == known
     assert (study.variants, study.encoder) == (recommended.variants, recommended.encoder)
     assert study.data.intensity == "percentiles"
     assert study.training.threads == min(len(os.sched_getaffinity(0)), 8)
