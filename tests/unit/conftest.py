@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aeflow.data.archives import open_archive
 from tests.unit.tiny import TinyStudy, fit_tiny
 
 # Tensors are tiny here: a second thread would only be in the way. Before torch is imported.
@@ -30,6 +33,38 @@ def torch_as_it_was() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(strict, warn_only=True)
+
+
+@pytest.fixture
+def narrow_ganomaly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let its networks have an eighth of the width; as wide as it is, it has 160 MB of state."""
+    monkeypatch.setattr("aeflow.methods.ganomaly.FEATURES", 8)
+    monkeypatch.setattr("aeflow.methods.ganomaly.LATENT", 12)
+
+
+@contextmanager
+def _here(archive: Path, count: int) -> Iterator[ThreadPoolExecutor]:
+    from aeflow.data import workers
+
+    with open_archive(archive) as opened, ThreadPoolExecutor(1) as pool:
+        workers._archive = opened
+        yield pool
+        del workers._archive
+
+
+@contextmanager
+def reading_here() -> Iterator[None]:
+    """Let archives be read in this process: to start another takes half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aeflow.data.prepare.archive_workers", _here)
+        patch.setattr("aeflow.commands.datasets.archive_workers", _here)
+        yield
+
+
+@pytest.fixture
+def read_here() -> Iterator[None]:
+    with reading_here():
+        yield
 
 
 @pytest.fixture

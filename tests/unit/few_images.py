@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import write_receipt
+from aeflow.display.figure import Drawing
 from aeflow.report import contents
 from aeflow.report.page import build_page
 from aeflow.study import job as runner
@@ -96,6 +99,8 @@ def run(study: Study, shown: bool = True) -> None:
     if not shown:
         return
     for name, of in contents.figures(study):
-        files = (path(study, end, {"figure": name, "of": of}) for end in ("png", "svg"))
-        contents.draw(study, name, of).save(*files)
+        drawing = contents.draw(study, name, of)
+        drawing.figure.draw_without_rendering()
+        small = Drawing(Figure(figsize=(1, 1)), drawing.caption)  # on the page its picture is all
+        small.save(contents.figure_file(study, name, of))
     path(study, "report", {}).write_text(build_page(study))

@@ -19,7 +19,7 @@ from aeflow.core.files import read_json
 from aeflow.judging.metrics import RANKING_METRICS
 from aeflow.study.cells import path
 from aeflow.study.study import Study, read_study
-from benchmarks import evaluation, grid, measure, preparation, rehearsal, run, startup
+from benchmarks import detector, evaluation, grid, measure, preparation, rehearsal, run, startup
 from benchmarks.measure import compare
 
 ROOT = Path(__file__).parents[2]
@@ -153,8 +153,10 @@ def test_a_topic_is_measured(
     units: set[str],
     sides_in_threads: None,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(detector, "STAGES", [3])
     run.main(["--quick", "--only", topic, "--results", str(tmp_path)])
     found = check(topic, tmp_path / f"{topic}.json", capsys.readouterr().out)
     assert {entry["unit"] for entry in found} == units

@@ -33,6 +33,7 @@ def png(letter: str) -> bytes:
     return encode(np.full((8, 8, 3), ord(letter), np.uint8))
 
 
+pytestmark = pytest.mark.usefixtures("read_here")
 PATH = r"(?P<split>train|test)/(?P<defect>good|hole)/(?P<group>\w+)-\d\.png"
 COUNTS = {"train_normal": 5, "train_anomalous": 2, "test_normal": 2, "test_anomalous": 2}
 IMAGES = {

@@ -22,15 +22,9 @@ NO_SCALE = "To standardise 'density' takes 2 or more validation normals, and the
 NO_CORRECTION = "The regression on complexity needs 4 or more validation normals"
 SITUATIONS = {
     "two normals": ({"train": 1, "val_normal": 1}, [ONE, BATCH, NO_SCALE, NO_CORRECTION]),
-    "five normals": ({"train": 4, "val_normal": 1}, [ONE, BATCH]),
-    "no test": ({"train": 12, "val_normal": 4}, [FOUR]),
     "no test, but anomalies to validate on": (
         {"train": 12, "val_normal": 4, "val_anomalous": 3},
         ["The threshold (highest F1) was fitted to 4 normal and 3 anomalous"],
-    ),
-    "no anomalies": (
-        {"train": 12, "val_normal": 4, "test_normal": 5},
-        [FOUR],
     ),
     "no normal in the test": (
         {"train": 12, "val_normal": 4, "test_anomalous": 3, "masks": 2},

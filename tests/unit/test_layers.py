@@ -138,13 +138,6 @@ def test_the_workflow_reads_the_study_at_once() -> None:
     assert not {"numpy", "pandas", "matplotlib", "torch"} & loaded(names)
 
 
-def test_an_encoders_libraries_are_imported_where_one_runs() -> None:
-    """A training and a scoring on cached features start in the time of torch."""
-    names = [*in_rooms("models", "training", "scoring"), "aeflow.methods.aeflow"]
-    heavy = {"timm", "torchvision", "torchmetrics", "anomalib", "matplotlib"}
-    assert not heavy & loaded(names)
-
-
 def test_no_tracked_file_names_a_place_of_one_machine() -> None:
     listed = subprocess.check_output(["git", "ls-files", "-z"], text=True).split("\0")
     place = re.compile(rb"(?<![\w.}~-])/(?:home|root|Users|work|scratch)/\w")

@@ -75,6 +75,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def jobs_in(output: str) -> dict[str, int]:
+    """Return the number of jobs per rule that a dry run's output lists."""
+    jobs = re.findall(r"^(\w+_\w+) +(\d+) +\S", output, re.MULTILINE)
+    return {rule: int(count) for rule, count in jobs}
+
+
 class Repository:
     """A copy of the repository in which Snakemake runs.
 
@@ -121,9 +127,7 @@ class Repository:
 
     def plan(self, *arguments: str, overlay: str | None = None) -> dict[str, int]:
         """Return the number of jobs per rule that a dry run lists; empty: nothing to be done."""
-        output = self.snakemake("--dry-run", *arguments, overlay=overlay).stdout
-        jobs = re.findall(r"^(\w+_\w+) +(\d+) +\S", output, re.MULTILINE)
-        return {rule: int(count) for rule, count in jobs}
+        return jobs_in(self.snakemake("--dry-run", *arguments, overlay=overlay).stdout)
 
     def results(self, study: str = "tiny") -> Path:
         return self.folder / "results" / study
@@ -162,7 +166,8 @@ def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The tiny study, run from nothing. Not to be changed."""
 
     def run(folder: Path) -> None:
-        Repository(copy_repository(folder)).snakemake()
+        said = Repository(copy_repository(folder)).snakemake().stderr
+        folder.with_name("tiny.log").write_text(said)  # beside it: copies are handed to git
 
     return Repository(once(tmp_path_factory, "tiny", run))
 
@@ -194,14 +199,19 @@ class Shared(Repository):
         return self.call("python", "scripts/track.py", "--configfile", self.overlay, check=check)
 
     def share(self, store: Path) -> None:
-        """Track, commit and push what is here, as the first to do so."""
-        self.call("git", "init", "--quiet", "--initial-branch=main")
+        """Record what is here, and push it."""
+        self.record()
         self.call("dvc", "remote", "add", "--default", "store", str(store))
         self.call("dvc", "remote", "modify", "store", "verify", "true")
+        self.commit("A remote")
+        self.call("dvc", "push", "--quiet")
+
+    def record(self) -> None:
+        """Track and commit what is here, as the first to do so."""
+        self.call("git", "init", "--quiet", "--initial-branch=main")
         self.commit("The study's configuration")
         self.track()
         self.commit("The study's results")
-        self.call("dvc", "push", "--quiet")
 
     def commit(self, message: str) -> None:
         self.call("git", "add", "--all")

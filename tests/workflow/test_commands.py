@@ -12,7 +12,7 @@ import yaml
 from aeflow.study.cells import STEPS
 from tests.workflow.conftest import Repository, copy_repository
 
-CATEGORIES, VARIANTS, ALPHAS = 100, 60, 5
+CATEGORIES, VARIANTS, ALPHAS = 30, 60, 5
 LONGEST = 1000  # characters
 # What is no more to a shell than itself.
 PLAIN = re.compile(r"[A-Za-z0-9_./+ -]+")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from tests.workflow.conftest import Repository
+from tests.workflow.conftest import CELL, TINY, Repository
 from tests.workflow.test_warnings import FEW
 
 
@@ -17,6 +17,8 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     edit("tiny.yaml", "{name: demo_textures}", "{name: demo_textures, categories: [brick]}")
     edit("tiny.yaml", "seeds: [0, 1]", "seeds: [0]\nthreshold: {specificity: 0.99}")
     edit("tiny.yaml", "  - {name: ensemble, method: fusion, members: [aeflow]}\n", "")
+    ablations = TINY[TINY.index("ablations:") : TINY.index("seeds:")]
+    edit("tiny.yaml", ablations, "ablations: []\n")
     broken = "{name: aeflow, settings: {training: {device: mps}}}"
     edit("tiny.yaml", "{name: aeflow}", broken)
     tiny.snakemake("--dry-run")
@@ -26,6 +28,8 @@ def test_a_failed_cell_is_reported_beside_the_others_until_it_is_repaired(
     assert done.returncode != 0
     failed = "Failed: train_model of demo_textures brick aeflow 0: training.device: this machine"
     assert done.stderr.count(failed) == 1
+    log = tiny.results() / f"logs/train_model/{CELL}.log"
+    assert "Traceback" in log.read_text(), "for who looks"
     warned = done.stderr[done.stderr.index(FEW) :]
     assert warned.count(FEW) == 1
     assert "tiny/incomplete/report.html" in warned

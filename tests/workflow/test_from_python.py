@@ -1,5 +1,6 @@
 """The demo's results from Python: docstrings, pages of the docs, notebooks."""
 
+import contextlib
 import doctest
 import re
 import shutil
@@ -19,25 +20,28 @@ import aeflow.results
 from aeflow.cli import main
 from aeflow.core.errors import DataError
 from tests.unit.data.dicom_files import dicom
-from tests.workflow.conftest import ROOT, Repository
+from tests.workflow.conftest import ROOT, Repository, copy_repository
 
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
 def folder(demo: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the finished demo."""
-    copy = tmp_path_factory.mktemp("copy") / "demo"
-    return Path(shutil.copytree(demo.folder, copy, symlinks=True))
+    """A copy of the finished demo, with the detector that the docs pack."""
+    copy = copy_repository(tmp_path_factory.mktemp("copy"))
+    for name in ("data", "results/demo"):
+        shutil.copytree(demo.folder / name, copy / name, dirs_exist_ok=True)
+    (command,) = re.findall(r"^aeflow (pack .*)$", (ROOT / "docs/detector.md").read_text(), re.M)
+    with contextlib.chdir(copy):
+        assert main(command.split()) == 0
+    return copy
 
 
 @pytest.fixture
 def packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, as working folder, with the detector that the docs pack."""
+    """The same, as working folder."""
     monkeypatch.chdir(folder)
     mpl.use("agg")
-    (command,) = re.findall(r"^aeflow (pack .*)$", (ROOT / "docs/detector.md").read_text(), re.M)
-    assert main(command.split()) == 0
     return folder
 
 

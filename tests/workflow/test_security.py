@@ -69,7 +69,7 @@ def with_secret(folder: Path) -> list[str]:
 
 
 def test_kind_9_a_secret_is_in_no_file_no_log_no_record_no_command_line_and_not_in_git(
-    toy: Shared, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: Shared, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole study whose mirror has a password and a query, handed over to git and DVC."""
     mirror = f"{server.url.replace('//', f'//user:{PASSWORD}@')}/?token={TOKEN}"
@@ -91,7 +91,7 @@ def test_kind_9_a_secret_is_in_no_file_no_log_no_record_no_command_line_and_not_
     told, _ = running.communicate()
     assert running.returncode == 0, told
     assert server.got == [(server.wanted, f"token={TOKEN}")]
-    toy.share(tmp_path / "store")
+    toy.record()
     assert "report.html" in toy.call("git", "ls-files").stdout
     assert ".snakemake/metadata/" in toy.call("git", "ls-files").stdout
     index = toy.call("git", "grep", "--cached", "-e", PASSWORD, "-e", TOKEN, check=False)
@@ -148,7 +148,7 @@ def test_kind_13_a_job_that_outlives_a_killed_snakemake_tears_no_file(tiny: Repo
     """Two trainings of one cell at once: the orphan's, and that of the next run."""
     path = tiny.folder / "tiny.yaml"
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
-    target = f"results/tiny/scores/{CELL}.csv"
+    target = f"results/tiny/models/{CELL}.safetensors"
     log = tiny.results() / f"logs/train_model/{CELL}.log"
     log.unlink()
     first = subprocess.Popen(

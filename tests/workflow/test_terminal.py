@@ -14,7 +14,7 @@ import yaml
 
 from aeflow.core.text import span
 from snakemake_logger_plugin_aeflow.run import Run
-from tests.workflow.conftest import Repository, copy_repository
+from tests.workflow.conftest import Repository, copy_repository, jobs_in
 
 SCREENFUL = 60
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -55,30 +55,36 @@ def test_a_plan_of_many_jobs_is_a_table_of_a_screenful(clone: Repository) -> Non
     assert re.match(r"train_model +164 +not there yet +dataset demo_textures; category", row)
     assert any(" and 37 more" in line for line in said), "of 41 variants"
     (total,) = [line for line in said if line.endswith("shows each command.")]
-    plan = clone.plan(overlay="many.yaml")
+    plan = jobs_in("\n".join(said))
     assert int(total.split()[0]) == sum(plan.values())
     assert set(plan) > {"fetch_data", "train_model", "build_report"}
 
 
-def test_a_run_tells_stages_on_a_terminal_and_a_line_per_job_elsewhere(
+def test_a_run_tells_stages_on_a_terminal(
     tiny: Repository, edit: Callable[[str, str, str], None]
 ) -> None:
     edit("tiny.yaml", "bootstrap_replicates: 50", "bootstrap_replicates: 60")
-    table = "results/tiny/tables/main.csv"
-    some = sum(tiny.plan(table).values())
-    screen = on_terminal(tiny, table)
-    jobs = sum(tiny.plan().values())
+    edit("tiny.yaml", "{name: demo_textures}", "{name: demo_textures, categories: [brick]}")
     assert "an input has changed" not in tiny.snakemake("--dry-run").stdout
-    log = tiny.snakemake().stderr
+    table = "results/tiny/tables/main.csv"
+    jobs = sum(tiny.plan(table).values())
+    screen = on_terminal(tiny, table)
+    assert "Reason" not in screen
+    assert "python scripts/" not in screen
+    assert f"{jobs} of {jobs} jobs" in screen[screen.rindex("evaluate_scores") :]
+    assert re.search(r"about \d+ s left", screen), "by the benchmarks of the run before"
+
+
+def test_a_run_tells_a_line_per_job_elsewhere(
+    finished_tiny: Repository, clone: Repository
+) -> None:
+    log = finished_tiny.folder.with_name("tiny.log").read_text()
+    jobs = sum(clone.plan().values())
     assert log.rstrip().endswith("Report: results/tiny/report.html")
     assert re.search(r"^demo_textures +aeflow +\d\d\.\d ", log, re.MULTILINE)
-    for said in (screen, log):
-        assert "Reason" not in said
-        assert "python scripts/" not in said
-    last = screen[screen.rindex("evaluate_scores") :]
-    assert f"{some} of {some} jobs" in last
-    assert re.search(r"about \d+ s left", screen), "by the benchmarks of the run before"
-    lines = re.findall(r"^\d\d:\d\d:\d\d (\d+) of (\d+): (?:Make|Plot|Build) .*", log, re.M)
+    assert "Reason" not in log
+    assert "python scripts/" not in log
+    lines = re.findall(r"^\d\d:\d\d:\d\d (\d+) of (\d+): [A-Z]\w+ .*", log, re.MULTILINE)
     assert lines == [(str(n), str(jobs)) for n in range(1, jobs + 1)]
 
 

@@ -56,7 +56,7 @@ def _import() -> None:
 
     async def a_second(self: object) -> None:
         """Ask for the state of SLURM's jobs soon again, not after 2, 12, 22, ... seconds."""
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.3)
 
     RemoteExecutor.sleep = a_second
     gc.freeze()

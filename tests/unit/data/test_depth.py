@@ -21,6 +21,7 @@ from tests.unit.data.dicom_files import dicom
 from tests.unit.data.image_kinds import tiff
 from tests.unit.data.toy_dataset import asked_of, encode, make_card, noise, write_zip
 
+pytestmark = pytest.mark.usefixtures("read_here")
 SIDE = 32
 ANY = r"toy/(?P<split>train|test)/(?P<defect>[^/]+)/(?P<stem>[^/.]+)(?:\.\w+)?"
 CARD = make_card(

@@ -20,9 +20,11 @@ from aeflow.study.study import Study
 from scripts.fetch_data import fetch_data
 from scripts.prepare_images import prepare_images
 from scripts.prepare_masks import prepare_masks
+from tests.unit.conftest import reading_here
 from tests.unit.data.processes import ROOT
 from tests.unit.data.toy_dataset import encode, noise
 
+pytestmark = pytest.mark.usefixtures("read_here")
 CARD = load_dataset_card("folder_mvtec", ROOT / "config/datasets")
 STEPS = {"prepare_images": prepare_images, "prepare_masks": prepare_masks}
 
@@ -31,7 +33,7 @@ STEPS = {"prepare_images": prepare_images, "prepare_masks": prepare_masks}
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study and its source, run. Not to be changed."""
     folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, reading_here():
         patch.chdir(folder)
         Path("config").symlink_to(ROOT / "config")
         make_screws()

@@ -193,7 +193,10 @@ def as_image(pixels: np.ndarray) -> np.ndarray:
 
 
 def of_onnx(path: Path) -> tuple[Run, dict[str, str]]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, options, providers)
     names = [output.name for output in session.get_outputs()]
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
@@ -206,7 +209,9 @@ def of_openvino(path: Path) -> tuple[Run, dict[str, str]]:
     core = openvino.Core()
     model = core.read_model(path)
     told = model.get_rt_info("aeflow").value if path.suffix == ".xml" else {}
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    )
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         return {output.get_any_name(): found for output, found in compiled(image).items()}
@@ -283,7 +288,7 @@ def test_every_method_is_the_same_elsewhere_whatever_the_number_of_images(
     assert outputs == ["pred_score", *shown, "pred_label"]
     assert_same(of_onnx(path)[0], detector, pixels, 2e-4)
     assert_same(of_openvino(path)[0], detector, pixels, WITHIN["openvino"])
-    graph = Graph(Detector.load(packed))
+    graph = Graph(detector)
     assert_same(
         lambda i: {n: f.numpy() for n, f in graph(torch.from_numpy(i)).items()},
         detector,
@@ -298,7 +303,7 @@ def test_each_target_runs_alone_and_says_where_it_comes_from(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    packed = pack("aeflow")
+    packed = pack("shared")
     detector = Detector.load(packed)
     for to, ending in ENDINGS.items():
         out = tmp_path / f"out/{to}{ending}"
@@ -326,7 +331,7 @@ def test_each_target_runs_alone_and_says_where_it_comes_from(
         assert [told[name] for name in names] == [
             "small",
             "all",
-            "aeflow",
+            "shared",
             "64",
             "squash",
             "null",
@@ -343,7 +348,7 @@ def test_each_target_runs_alone_and_says_where_it_comes_from(
 def test_the_docs_example_scores_a_folder_without_aeflow_and_without_torch(
     pack: Callable[..., Path], pictures: np.ndarray, tmp_path: Path
 ) -> None:
-    packed, images = pack("flow", grayscale=True), tmp_path / "images"
+    packed, images = pack("shared", grayscale=True), tmp_path / "images"
     export(packed, "onnx")
     images.mkdir()
     for number, pixels in enumerate(pictures[32:36]):
@@ -362,7 +367,7 @@ sys.modules.update(aeflow=None, torch=None)
 del sys.argv[0]
 runpy.run_path(sys.argv[0])
 """
-    command = [sys.executable, "-c", code, "score.py", "flow.onnx", "images"]
+    command = [sys.executable, "-c", code, "score.py", "shared.onnx", "images"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     paths = sorted(images.iterdir())

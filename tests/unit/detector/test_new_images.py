@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -10,8 +9,6 @@ import pytest
 
 from aeflow.core.errors import DataError
 from aeflow.detector.new_images import find_images
-
-Places = Callable[..., list[str]]
 
 
 @pytest.fixture

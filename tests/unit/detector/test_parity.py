@@ -28,6 +28,7 @@ from aeflow.study.cells import STEPS, Cell, jobs_of, path, study_cells, table_of
 from aeflow.study.study import Study
 from tests.unit.data.dicom_files import dicom
 
+pytestmark = pytest.mark.usefixtures("read_here")
 ROOT = Path(__file__).parents[3]
 Levels = np.ndarray  # (h, w) of numbers in [0, 1]
 PEERS = ("padim", "patchcore", "fastflow", "ganomaly")

@@ -78,7 +78,6 @@ def resnet_stages(model: nn.Module, x: torch.Tensor, stage: int) -> torch.Tensor
     [
         # The next stage begins with maps of the same stride; they are not the end of this one.
         ("resnet50", 1, 256, lambda model, x: resnet_stages(model, x, 1)),
-        ("resnet50", 3, 1024, lambda model, x: resnet_stages(model, x, 3)),
         ("mobilenet_v2", 3, 96, lambda model, x: model.features[:14](x)),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_papers_encoder(tmp_path: Path, card: Card) -> None:
     finally:
         file.unlink()
         out.unlink(missing_ok=True)
-    x = torch.rand(1, 3, 256, 256)
+    x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         stem = model.maxpool(model.relu(model.bn1(model.conv1(normalised(x)))))
         expected = model.layer3(model.layer2(model.layer1(stem)))

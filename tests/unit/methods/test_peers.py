@@ -25,7 +25,7 @@ SETTINGS = tiny_settings(training={"epochs": 2, "batch_size": 7})
 # Rows of `source`: 20 to train, 5 to validate, 4 strange ones.
 TRAIN, VALIDATION, STRANGE = np.arange(20), np.arange(20, 25), np.arange(25, 29)
 METHODS = ["fastflow", "patchcore", "padim", "ganomaly"]
-pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+pytestmark = pytest.mark.usefixtures("torch_as_it_was", "narrow_ganomaly")
 
 
 def make_source(channels: int = 6, side: int = 4, image_side: int = 32) -> FeatureSource:

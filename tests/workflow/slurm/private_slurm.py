@@ -17,10 +17,16 @@ from tests.workflow.conftest import CELL, TINY, Repository
 SCRIPTS = Path(__file__).parent
 # More epochs than are over before the first one's state is noticed and the training is held.
 LONG = TINY.replace("study: tiny", "study: long").replace("epochs: 2", "epochs: 20")
-LONG = LONG.replace("seeds: [0, 1]", "seeds: [0]").replace(
-    "[{name: demo_textures}]", "[{name: demo_textures, categories: [brick]}]"
+LONG = LONG.replace("[{name: demo_textures}]", "[{name: demo_textures, categories: [brick]}]")
+LONG = (
+    LONG.partition("variants:")[0]
+    + """\
+variants: [{name: aeflow}, {name: gradient, method: gradient}]
+ablations: []
+seeds: [0]
+evaluation: {bootstrap_replicates: 50}
+"""
 )
-LONG = LONG.replace("  - {name: ensemble, method: fusion, members: [aeflow]}\n", "")
 TRAINED = f"results/long/models/{CELL}.safetensors"
 LOG = f"results/long/logs/train_model/{CELL}.log"
 PATIENCE = 600  # seconds, far more than anything takes on a busy machine
