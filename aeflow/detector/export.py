@@ -241,6 +241,11 @@ def _trace(graph: Graph, side: int) -> torch.export.ExportedProgram:
 def _write_torch(
     program: torch.export.ExportedProgram, metadata: Facts, image: Images, part: Path
 ) -> Arrays:
+    # PyTorch takes what is smaller than its storage for a part, and looks for the rest of it.
+    for tensors in (program.state_dict, program.constants):
+        for name, tensor in tensors.items():
+            if tensor.nbytes != tensor.untyped_storage().nbytes():
+                tensors[name] = tensor.clone()
     torch.export.save(program, part, extra_files={"aeflow.json": json.dumps(metadata)})
     found: Arrays = torch.export.load(part).module()(torch.from_numpy(image))
     return found

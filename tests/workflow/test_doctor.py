@@ -162,5 +162,5 @@ def test_payload_that_its_dvc_file_does_not_record_is_found(
 def test_a_study_of_which_nothing_is_here_is_a_finding(tiny: Repository, examine: Examine) -> None:
     shutil.rmtree(tiny.results())
     assert examine()[1] == [
-        "No results of study tiny are in results/tiny: was it run, and is --configfile missing?"
+        "No results of study tiny are in results/tiny: was it run, and is its overlay missing?"
     ]
