@@ -72,7 +72,7 @@ PUBLISHED := config/studies/cpu.yaml
 publish: peers
 	$(RUN) snakemake --cores all --configfile $(PUBLISHED)
 	$(RUN) aeflow pack cpu chest_xray recommended --half
-	$(RUN) aeflow pack cpu magnetic_tile recommended --half
+	$(RUN) aeflow pack cpu magnetic_tile gaussian --half
 	$(RUN) aeflow pack cpu mvtec_ad gaussian --category bottle --half
 	$(RUN) aeflow pack cpu mvtec_ad gaussian --category screw --half
 	$(RUN) python scripts/track.py --configfile $(PUBLISHED)
