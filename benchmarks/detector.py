@@ -4,8 +4,6 @@ Random weights: the time is that of trained ones. anomalib reads, prepares and s
 files by its own data set and model, in batches of the same size, without the engine around them.
 """
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +21,7 @@ from aeflow.encoder.encoder import build_encoder
 from aeflow.encoder.features import FeatureSource
 from aeflow.methods.method import detector_of
 from aeflow.study.settings import FitSettings
-from benchmarks.measure import Action, Measurement, compare, peak_mib, threads
+from benchmarks.measure import Action, Measurement, compare, peak_mib, run_python, threads
 
 BACKBONE, STAGES, SIDE = "resnet18", [1, 2, 3], 256  # anomalib takes no smaller one
 METHODS = {"the recommended recipe": "gaussian", "flows of three stages": "flow"}
@@ -49,7 +47,7 @@ def measure(quick: bool) -> list[Measurement]:
         what = f"its peak memory, {count} images"
         found.append(compare(what, ours, anomalib, repeats=1, quantity=peak_mib))
         start = partial(run_command, folder / "gaussian.safetensors", folder / "one", folder / "a")
-        torch_alone = partial(run_python, ["-c", "import torch"])
+        torch_alone = partial(run_python, None, ["-c", "import torch"])
         what = "aeflow predict of one image, from the start (reference: import torch)"
         found.append(compare(what, start, torch_alone, repeats=repeats))
     return found
@@ -136,9 +134,4 @@ def predict_with_anomalib(images: Path) -> Action:
 def run_command(packed: Path, images: Path, out: Path) -> Action:
     """Return a run of `aeflow predict`, with pictures, as a user has it."""
     code = "import sys; from aeflow.cli import main; sys.exit(main(sys.argv[1:]))"
-    return run_python(["-c", code, "predict", str(packed), str(images), "--out", str(out)])
-
-
-def run_python(arguments: list[str]) -> Action:
-    """Return a run of Python; it fails unless that ends with 0."""
-    return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    return run_python(None, ["-c", code, "predict", str(packed), str(images), "--out", str(out)])

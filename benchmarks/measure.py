@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import psutil
@@ -98,6 +101,12 @@ def _family_mib() -> float:
             if process == own or process.cmdline() != own.cmdline():
                 total += process.memory_full_info().pss
     return total / 2**20
+
+
+def run_python(folder: Path | None, arguments: list[str]) -> Action:
+    """Return a run of Python, in a folder or here; it fails unless that ends with 0."""
+    command = [sys.executable, *arguments]
+    return lambda: subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def gflop(action: Action) -> float:

@@ -3,8 +3,6 @@
 The reference is `import torch`. A whole job is measured, from the start of Python to its end.
 """
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +15,7 @@ from aeflow.core.receipts import write_receipt
 from aeflow.core.types import INDEX_COLUMNS
 from aeflow.study.cells import STEPS, Cell, path
 from aeflow.study.study import Study
-from benchmarks.measure import Action, Measurement, compare, cpu_seconds
+from benchmarks.measure import Action, Measurement, compare, cpu_seconds, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 OF = ["--dataset", "demo_textures", "--category", "brick", "--seed", "0", "--variant"]
@@ -57,11 +55,6 @@ def run_job(folder: Path, job: str) -> Action:
     script = str(ROOT / "scripts" / f"{job.partition(',')[0]}.py")
     study = ["--study", "results/tiny/study.json", "--log", "log"]
     return run_python(folder, [script, *study, *JOBS[job]])
-
-
-def run_python(folder: Path, arguments: list[str]) -> Action:
-    """Return a run of Python in a folder; it fails unless that ends with 0."""
-    return lambda: subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
 
 
 def write_study(folder: Path) -> None:

@@ -19,6 +19,7 @@ from aeflow.report import contents
 from aeflow.report.browse import write_browse
 from aeflow.report.contents import FIGURES, TABLES, Entry
 from aeflow.report.page import build_page
+from aeflow.results import load
 from aeflow.study.cells import path
 from tests.unit.report.conftest import ROOT
 from tests.unit.small_results import STUDY, small_study
@@ -193,3 +194,10 @@ def test_the_page_names_what_its_examples_are_made_from(study):
         *files
     }
     assert not {*shown} & {*files}
+
+
+def test_a_table_is_read_as_it_was_written(study):
+    """A category 01 is no number."""
+    path(study, "study", {}).write_text(study.model_dump_json())
+    found = load(f"results/{study.study}").table("results")
+    assert {"01", "02"} <= set(found["category"])
