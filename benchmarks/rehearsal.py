@@ -2,8 +2,8 @@
 
 A clone of this repository runs its own rules on generated archives with the counts and the image
 sizes of chest X-ray and of one category of BTAD, with random weights of the paper's encoder and
-one epoch. Memory and CPU time of each job are measured; the whole study's follow from the counts
-in the cards of its datasets.
+few epochs. Memory and time of each job are measured; the whole study's follow from the counts in
+the cards of its datasets. On a GPU time is that of a clock, elsewhere that of the CPU.
 """
 
 import argparse
@@ -24,9 +24,10 @@ import yaml
 from PIL import Image
 
 from aeflow.core.files import atomic_path, sha256_file
+from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import load_yaml
 from aeflow.study.cards import DATASET_CARDS, ENCODER_CARDS, load_encoder_card
-from aeflow.study.cells import Given, jobs_of
+from aeflow.study.cells import Given, jobs_of, path
 from aeflow.study.defaults import load_study
 from aeflow.study.runs import benchmark
 from aeflow.study.study import Study
@@ -42,13 +43,16 @@ ABLATIONS: dict[str, list[Any]] = {
     "encoder.finetune": [True],
 }
 DOWNLOADS = ("fetch_data", "fetch_weights")
+# Of a GPU: who extracts or trains has all of it, so that nobody else is in the time.
+QUARTERS = {"extract_features": 4, "train_model": 4, "score_images": 1}
 CATEGORY = "03"  # of BTAD, the one with most images
 NOTES = """\
 MiB        the most of one job, and what profiles/slurm asks for
-minutes    CPU time of the study's longest job of a kind, by that of an image in the rehearsal and
-           the counts of its dataset, and the time that the profile asks for
-h          CPU time of all its jobs: GPU hours if a GPU were no faster than this CPU
-Trainings had one epoch; the study's have {epochs}. Sizes unknown, not counted: {unknown}."""
+minutes    of the study's longest job of a kind, by what an image took in the rehearsal and the
+           counts of its dataset, and what the profile asks for
+h          of all its jobs
+Time is {time}; a training's is of the study's {epochs} epochs.
+Sizes unknown, not counted: {unknown}."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,6 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": str(folder), "AEFLOW_MIRROR": "mirror"}
     command = ["snakemake", "--cores", "all", "--configfile", f"{STUDY}.yaml"]
+    if time_of_jobs() == "s":
+        needs = [f"{step}:gpu={quarters}" for step, quarters in QUARTERS.items()]
+        command += ["--resources", "gpu=4", "--set-resources", *needs]
     subprocess.run(command, cwd=folder, env={**os.environ, **own}, check=True)
     with chdir(folder):
         rows = measured(load_study([Path(f"{STUDY}.yaml")]))
@@ -123,7 +130,7 @@ def prepare(share: float) -> None:
             for each in study["ablations"]
             if each["key"] in ABLATIONS
         ],
-        "training": {"epochs": 1},
+        "training": {"epochs": 3 if time_of_jobs() == "s" else 1},  # a GPU's first is slow
         "seeds": [0],
     }
     with atomic_path(overlay) as part:
@@ -187,8 +194,8 @@ def write_weights() -> None:
 def costs(study: Study, rows: pd.DataFrame) -> str:
     """Return a row for each kind of job of a study, by what those of the rehearsal took."""
     images, epochs = images_of(study), study.training.epochs
-    of_kind = rows.groupby(["step", "kind"])["per_image"].mean().to_dict()
-    of_step = rows.groupby("step")["per_image"].mean().to_dict()
+    of_kind = rows.groupby(["step", "kind"])[["start", "per_image"]].mean().T.to_dict("list")
+    of_step = rows.groupby("step")[["start", "per_image"]].mean().T.to_dict("list")
     jobs, unknown = [], set[str]()
     for step, words in jobs_of(study):
         size = images.get((words.get("dataset", ""), words.get("category", "")))
@@ -200,11 +207,9 @@ def costs(study: Study, rows: pd.DataFrame) -> str:
         kind = kind_of(step, words)
         while (step, kind) not in of_kind and "_" in kind:
             kind = kind.rpartition("_")[0]  # a value that costs what its variant does
-        seconds = of_kind.get((step, kind), of_step[step]) * size
-        if step == "train_model" and not study.variant(words["variant"]).method.closed:
-            settings = study.fit_settings(words["dataset"], words["variant"])
-            seconds *= settings.training.epochs
-        jobs.append({"step": step, "seconds": seconds})
+        start, per_image = of_kind.get((step, kind), of_step[step])
+        times = epochs_of(study, words) if step == "train_model" else 1
+        jobs.append({"step": step, "seconds": start + per_image * size * times})
     table = pd.DataFrame(jobs).groupby("step", sort=False)["seconds"].agg(["count", "max", "sum"])
     asked = asked_of_slurm()
     shown = pd.DataFrame(
@@ -217,11 +222,17 @@ def costs(study: Study, rows: pd.DataFrame) -> str:
             "h": table["sum"] / 3600,
         }
     )
-    told = NOTES.format(epochs=epochs, unknown=", ".join(sorted(unknown)) or "none")
-    each = rows.sort_values(["step", "kind", "dataset"])[
-        ["step", "kind", "dataset", "rss", "seconds", "per_image"]
-    ]
+    time = "a clock's, on a GPU" if time_of_jobs() == "s" else "the CPU's"
+    told = NOTES.format(time=time, epochs=epochs, unknown=", ".join(sorted(unknown)) or "none")
+    each = rows.sort_values(["step", "kind", "dataset"])
     return "\n\n".join([markdown(each.set_index("step")), markdown(shown), told])
+
+
+def epochs_of(study: Study, words: Given) -> int:
+    """Return how often a training sees each image."""
+    if study.variant(words["variant"]).method.closed:
+        return 1
+    return study.fit_settings(words["dataset"], words["variant"]).training.epochs
 
 
 def kind_of(step: str, words: Given) -> str:
@@ -243,8 +254,11 @@ def images_of(study: Study) -> dict[tuple[str, str], int | None]:
 
 
 def measured(study: Study) -> pd.DataFrame:
-    """Return the benchmarks of the rehearsal's jobs: memory in MiB, CPU seconds, of an image."""
-    images, rows = images_of(study), []
+    """Return what the rehearsal's jobs took: memory in MiB, seconds, and those of an image.
+
+    A training's are those of an epoch; what it takes before and after is its `start`.
+    """
+    images, rows, time = images_of(study), [], time_of_jobs()
     for step, words in jobs_of(study):
         if step in DOWNLOADS:
             continue
@@ -252,12 +266,24 @@ def measured(study: Study) -> pd.DataFrame:
         (line,) = pd.read_csv(place, sep="\t").to_dict("records")
         size = images[words["dataset"], words["category"]]
         assert size is not None
+        start, times = 0.0, 1
+        if step == "train_model":
+            fit = read_receipt(path(study, "trained", words)).facts["fit_seconds"]
+            start = line[time] * (1 - min(1, fit / line["s"]))
+            times = epochs_of(study, words)
         rows.append(
             {"step": step, "kind": kind_of(step, words), "dataset": words["dataset"]}
-            | {"rss": line["max_rss"], "seconds": line["cpu_time"]}
-            | {"per_image": line["cpu_time"] / size}
+            | {"rss": line["max_rss"], "seconds": line[time], "start": start}
+            | {"per_image": (line[time] - start) / size / times}
         )
     return pd.DataFrame(rows)
+
+
+def time_of_jobs() -> str:
+    """Return the column of a benchmark that counts: a CPU that waits for a GPU costs nothing."""
+    import torch
+
+    return "s" if torch.cuda.is_available() else "cpu_time"
 
 
 def asked_of_slurm() -> defaultdict[str, dict[str, int]]:

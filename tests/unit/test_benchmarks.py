@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from aeflow.core.files import read_json
+from aeflow.core.receipts import write_receipt
 from aeflow.judging.metrics import RANKING_METRICS
 from aeflow.study.cells import path
 from aeflow.study.study import Study, read_study
@@ -309,7 +310,10 @@ def test_the_rehearsal_multiplies_what_an_image_costs(
         file = Path(f"{place}.tsv")
         file.parent.mkdir(parents=True, exist_ok=True)
         cost = next((t for step, t in seconds.items() if step in place), 0.5)
-        file.write_text(f"s\tmax_rss\tcpu_time\n9\t300\t{cost}\n")
+        file.write_text(f"s\tmax_rss\tcpu_time\n8\t300\t{cost}\n")
+    # Half of the training's 4 s are its start.
+    trained = Path("results/small/train/btad/02/flow/seed0.json")
+    write_receipt(trained, settings={}, facts={"fit_seconds": 4}, made={}, origin={})
     Path("profiles").symlink_to(ROOT / "profiles")
     Path("config").symlink_to(ROOT / "config")
     told = rehearsal.costs(whole, rehearsal.measured(rehearsed))
@@ -318,11 +322,11 @@ def test_the_rehearsal_multiplies_what_an_image_costs(
         for line in told.split("\n\n")[1].splitlines()
         if (cells := [cell.strip() for cell in line.strip("|").split("|")])
     }
-    # An image of the 629 of 02 took 4 s / 629; 03 has 1,441 more, each in two epochs, with two
-    # seeds and two values.
+    # An image of the 629 of 02 took 2 s / 629 an epoch, and 2 s a start; 03 has 1,441 more, in
+    # two epochs each, with two seeds and two values.
     assert rows["train_model"][:3] == ["8", "300", "16000"]
-    assert float(rows["train_model"][3]) == pytest.approx(8 * 1441 / 629 / 60, rel=0.01)
-    assert float(rows["train_model"][5]) == pytest.approx(8 * 2070 / 629 * 4 / 3600, rel=0.01)
+    assert float(rows["train_model"][3]) == pytest.approx((2 + 4 * 1441 / 629) / 60, rel=0.01)
+    assert float(rows["train_model"][5]) == pytest.approx((16 + 16 * 2070 / 629) / 3600, rel=0.01)
     assert rows["extract_features"][0] == "2"
     assert float(rows["extract_features"][5]) == pytest.approx(2070 / 629 / 3600, rel=0.01)
     assert "not counted: none." in told

@@ -20,6 +20,7 @@ from aeflow.encoder.features import FeatureSource
 from aeflow.methods.aeflow import Detector
 from aeflow.methods.method import Update
 from aeflow.models.aeflow import AEFlow
+from aeflow.study.defaults import load_study
 from tests.unit.tiny import TinyStudy, score_tiny, tiny_model, tiny_settings
 
 Train = Callable[..., Path]
@@ -484,3 +485,26 @@ print(*sorted(found))
     done = subprocess.run(command, capture_output=True, text=True)
     own = "aeflow.methods.gradient" if action == "gradient" else "aeflow.methods.aeflow"
     assert done.stdout.split() == [own, "aeflow.methods.method"], done.stderr
+
+
+BUILT = [each.name for each in load_study().variants if each.method.fitted]
+
+
+@pytest.mark.parametrize("variant", BUILT)
+def test_the_papers_study_can_be_built_at_its_size(variant: str) -> None:
+    """A Gaussian of 256 x 1024 x 1024 numbers would be refused only where it is trained."""
+    study = load_study()
+    settings, side = study.fit_settings("chest_xray", variant), 256
+    assert study.data.image_size == side
+    meta = torch.device("meta")  # takes no memory
+    channels = {
+        "wide_resnet50_2": {2: 512, 3: 1024, 4: 2048},
+        "efficientnet_lite0": {2: 40, 3: 112, 4: 320},
+    }[settings.encoder.name]
+    sides = {stage: side // 2 ** (stage + 1) for stage in channels}
+    row = [(str(n), "<f2", (sides[n], sides[n], channels[n])) for n in settings.encoder.stages]
+    with meta:
+        images = np.empty((0, side, side, 3), np.uint8)
+        source = FeatureSource(images, meta, np.empty(0, row))
+        module = Detector(source, settings, study.variant(variant).method).module
+    assert all(tensor.is_meta for tensor in module.state_dict().values())
