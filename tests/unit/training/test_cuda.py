@@ -16,7 +16,8 @@ from aeflow.core.receipts import read_receipt
 from aeflow.methods.aeflow import uses_bfloat16
 from tests.unit.tiny import TinyStudy, fit_tiny, score_tiny
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
+if not torch.cuda.is_available():
+    pytest.skip("this machine has no CUDA", allow_module_level=True)
 Train = Callable[..., Path]
 CUDA = {"device": "cuda", "precision": "float32"}
 METHODS: list[tuple[str, dict[str, Any]]] = [
