@@ -70,6 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        if arguments is None:  # the process ends: to look for garbage would take a second
+            gc.freeze()
     return status or 0
 
 
