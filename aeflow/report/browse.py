@@ -56,7 +56,7 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
         "are the truth.",
         id="image_id",
         noun="Variant",
-        absent="The pictures of this page are not here: run `dvc pull "
+        absent="Pictures of this page are not here: run `dvc pull "
         f"{folder.as_posix()}`, or `snakemake --forcerun build_browse` where the study is.",
     )
     read = cache(read_scores)  # variants that share a training share its table
