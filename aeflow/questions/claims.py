@@ -31,13 +31,13 @@ _CLAIMS = [
 _ORACLE = "test (oracle)"
 _PAPER_ENCODER = "wide_resnet50_2-stage3"
 _WIDE = 0.1
-_FAITHFUL, _CHOSEN = "faithful", "chosen by validation"
+_FIRST, _CHOSEN = "the first aeflow", "chosen by validation"
 
 
 def claims_table(source: Source) -> pd.DataFrame:
     """Return every published number beside ours, with a verdict.
 
-    Ours are the dataset's first variant of the method aeflow (faithful) and the variant that
+    Ours are the dataset's first variant of the method aeflow and the variant that
     validation chose. Published numbers belong to a card, ours to an entry of the study: they
     stand beside every entry with that card. An entry with another split than its card's, or with
     some of its categories, is another experiment on the same images, so `not comparable`.
@@ -81,9 +81,9 @@ def claims_table(source: Source) -> pd.DataFrame:
 def _ours(main: pd.DataFrame, dataset: str, chosen: str | None) -> list[dict[str, Any]]:
     """Return our rows to stand beside a dataset's numbers; one empty row if there are none."""
     rows = main[main["dataset"] == dataset]
-    roles = dict.fromkeys(rows.loc[rows["method"] == Method.AEFLOW, "variant"][:1], _FAITHFUL)
+    roles = dict.fromkeys(rows.loc[rows["method"] == Method.AEFLOW, "variant"][:1], _FIRST)
     if chosen is not None:
-        roles[chosen] = f"{_FAITHFUL}, {_CHOSEN}" if chosen in roles else _CHOSEN
+        roles[chosen] = f"{_FIRST}, {_CHOSEN}" if chosen in roles else _CHOSEN
     found: dict[str, Any] = {str(row["variant"]): row for row in rows.to_dict("records")}
     ours = [{**found[name], "role": role} for name, role in roles.items() if name in found]
     return ours or [{}]
