@@ -18,7 +18,14 @@ from tests.workflow.conftest import ROOT, Shared, once
 STUDY = "config/studies/cpu.yaml"
 RESULTS = "results/cpu"
 # Made of receipts and score tables alone, in seconds.
-JUDGED = {"evaluate_scores", "make_table", "plot_figure", "build_report", "build_browse"}
+JUDGED = {
+    "evaluate_scores",
+    "fuse_scores",
+    "make_table",
+    "plot_figure",
+    "build_report",
+    "build_browse",
+}
 
 
 class Clone(Shared):
@@ -86,8 +93,15 @@ def test_there_is_nothing_to_do_with_and_without_the_pull(pulled: Clone) -> None
 
 def test_another_beta_is_judged_again_without_training(pulled: Clone, tmp_path: Path) -> None:
     _, stale = plans(pulled)
-    left = shutil.ignore_patterns(".git", "published", "models", "galleries", "detectors")
-    shutil.copytree(pulled.folder, tmp_path, ignore=left, dirs_exist_ok=True)
+    payload = ("models", "galleries", "detectors")
+    left = {pulled.folder / ".git", pulled.folder / "published"}
+    left |= {pulled.results("cpu") / name for name in payload}
+    shutil.copytree(
+        pulled.folder,
+        tmp_path,
+        ignore=lambda folder, names: {name for name in names if Path(folder, name) in left},
+        dirs_exist_ok=True,
+    )
     pulled = Clone(tmp_path)
     study = yaml.safe_load((pulled.folder / STUDY).read_text())
     for variant in study["variants"]:
