@@ -31,7 +31,7 @@ _CLAIMS = [
 _ORACLE = "test (oracle)"
 _PAPER_ENCODER = "wide_resnet50_2-stage3"
 _WIDE = 0.1
-_FIRST, _CHOSEN = "the first aeflow", "chosen by validation"
+_FIRST, _CHOSEN = "the first AE-FLOW", "chosen by validation"
 
 
 def claims_table(source: Source) -> pd.DataFrame:

@@ -138,9 +138,9 @@ def test_whose_numbers_stand_beside():
         found = rows(runs, published(image_auroc="80"), **chosen)
         return [(row["variant"], row["role"]) for row in found]
 
-    assert beside() == beside(other="plain") == [("a", "the first aeflow")]
-    assert beside(tiles="plain") == [("a", "the first aeflow"), ("plain", "chosen by validation")]
-    assert beside(tiles="a") == [("a", "the first aeflow, chosen by validation")]
+    assert beside() == beside(other="plain") == [("a", "the first AE-FLOW")]
+    assert beside(tiles="plain") == [("a", "the first AE-FLOW"), ("plain", "chosen by validation")]
+    assert beside(tiles="a") == [("a", "the first AE-FLOW, chosen by validation")]
     metrics = [row["metric"] for row in rows(runs, published(image_auroc="80", f1="60"))]
     assert metrics == ["image_auroc", "f1"]
 
@@ -171,7 +171,7 @@ def test_a_row_per_source_and_variant_is_drawn():
     source = source_of(runs, published(image_auroc="92.00", f1="96"), tiles="part")
     auroc, f1 = plot_claims(source, "tiles").figure.axes
     labels = [label.get_text() for label in auroc.get_yticklabels()]
-    assert labels == ["paper", "whole\n(the first aeflow)", "part\n(chosen by validation)"]
+    assert labels == ["paper", "whole\n(the first AE-FLOW)", "part\n(chosen by validation)"]
     dots = {line.get_marker(): line.get_xydata() for line in auroc.lines}
     assert dots["D"].tolist() == [[92, 0]]
     assert dots["o"].ravel() == pytest.approx([85, 1, 65, 2])
