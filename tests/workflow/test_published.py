@@ -91,6 +91,15 @@ def test_there_is_nothing_to_do_with_and_without_the_pull(pulled: Clone) -> None
         )
 
 
+def test_it_needs_no_peers(pulled: Clone, tmp_path: Path) -> None:
+    """A laptop after the README's set-up has no anomalib."""
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["anomalib"] = None\n')
+    hidden = f"PYTHONPATH={tmp_path}:{pulled.folder}"
+    done = pulled.call("env", hidden, *pulled.command("--dry-run"), check=False)
+    assert "anomalib" not in done.stderr
+    assert done.returncode == 0
+
+
 def test_another_beta_is_judged_again_without_training(pulled: Clone, tmp_path: Path) -> None:
     _, stale = plans(pulled)
     payload = ("models", "galleries", "detectors")
