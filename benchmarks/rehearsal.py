@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     with chdir(folder):
         prepare(args.share)
     # Where the test runs, the environment's programs may not be on the path.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"PATH": path, "PYTHONPATH": str(folder), "AEFLOW_MIRROR": "mirror"}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": programs, "PYTHONPATH": str(folder), "AEFLOW_MIRROR": "mirror"}
     command = ["snakemake", "--cores", "all", "--configfile", f"{STUDY}.yaml"]
     if time_of_jobs() == "s":
         needs = [f"{step}:gpu={quarters}" for step, quarters in QUARTERS.items()]

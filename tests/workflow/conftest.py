@@ -51,16 +51,16 @@ NOT_COPIED = (
 )
 
 
+def listed(*kinds: str) -> list[str]:
+    """Return the files of these kinds that git knows or would know."""
+    command = ["git", "ls-files", *kinds, "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return [*filter(None, done.stdout.split("\0"))]
+
+
 def copy_repository(target: Path) -> Path:
     """Copy what git knows or would know: a fresh clone with the changes under test."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
+    for name in listed("--cached", "--others"):
         if (ROOT / name).is_file() and not name.startswith(NOT_COPIED):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from aeflow.scoring.gallery import read_gallery
-from tests.workflow.conftest import ROOT, Shared, once
+from tests.workflow.conftest import ROOT, Shared, listed, once
 
 STUDY = "config/studies/cpu.yaml"
 RESULTS = "results/cpu"
@@ -42,14 +41,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         clone = Clone(folder)
         # Not by links: what is transferred is what a stranger gets.
         clone.call("git", "clone", "--quiet", "--no-local", str(ROOT), ".")
-        changed = subprocess.run(
-            ["git", "ls-files", "--modified", "--others", "--exclude-standard", "-z"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for name in filter(None, changed.split("\0")):
+        for name in listed("--modified", "--others"):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes((ROOT / name).read_bytes())

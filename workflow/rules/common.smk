@@ -31,12 +31,12 @@ try:
     check_encoders(sorted(used), Path("data/receipts/weights"))
     # Results that somebody handed over need no peer.
     owed = {
-        c.variant
+        c.variant: STUDY.variant(c.variant).method.file
         for c in CELLS
-        if not cells.path(STUDY, "scored", cells.table_of(STUDY, c)).exists()
+        if STUDY.variant(c.variant).method.peer
+        and not cells.path(STUDY, "scored", cells.table_of(STUDY, c)).exists()
     }
-    peers = [v for v in STUDY.all_variants if v.method.peer and v.name in owed]
-    theirs = [v.name for v in peers if "from anomalib" in v.method.file.read_text()]
+    theirs = [name for name, file in owed.items() if "from anomalib" in file.read_text()]
     if theirs and importlib.util.find_spec("anomalib") is None:
         raise ConfigError(
             f"variants[{theirs[0]}].method needs anomalib, which is not installed: "
