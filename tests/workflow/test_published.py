@@ -177,8 +177,9 @@ def test_each_number_of_the_readme_is_in_it(pulled: Clone) -> None:
     assert len(rows) >= 8, "a row names its variant"
     for variant, cells in rows:
         for dataset, cell in zip(sets, cells.split("|"), strict=True):
-            (known,) = [r for r in main if (r["dataset"], r["variant"]) == (dataset, variant)]
-            assert cell.replace("*", "").strip() == as_shown(known), (dataset, variant)
+            known = [r for r in main if (r["dataset"], r["variant"]) == (dataset, variant)]
+            wanted = [*map(as_shown, known)] or [""]  # not every variant runs on every set
+            assert [cell.replace("*", "").strip()] == wanted, (dataset, variant)
 
 
 def as_shown(row: dict[str, str]) -> str:
