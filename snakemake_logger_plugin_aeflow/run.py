@@ -20,8 +20,10 @@ from aeflow.core.text import span
 from aeflow.study.runs import Earlier
 
 _EPOCH = re.compile(r"epoch (\d+)(?: of (\d+))?(.*)")
+_RESUMED = re.compile(r"resuming in epoch (\d+)")
 _LOSS = re.compile(r"(\w+_loss) (\S+)")
-_TAIL = 4096  # bytes of a log in which its last line stands
+_END = 4096  # bytes at the start of a log in which a training says where it goes on, and at its
+# end in which its last line stands
 # Lines of Snakemake that say nothing about this run.
 _NO_NEWS = (
     "Building DAG of jobs",
@@ -82,17 +84,23 @@ class Job:
         of = f" of {last}" * bool(last)
         return f"epoch {epoch}{of}{f', {loss}' * bool(loss)}" if epoch else ""
 
-    def takes(self) -> float | None:
-        """Return the seconds of a whole training by its epochs so far, None: it tells none."""
+    def takes(self) -> tuple[float, float] | None:
+        """Return the seconds of a whole training and of its rest, None: it tells no epochs."""
         epoch, last, _ = self._epoch()
-        return self.seconds * int(last) / int(epoch) if last and int(epoch) else None
+        if self.log is None or not last:
+            return None
+        with self.log.open("rb") as file:
+            resumed = _RESUMED.search(file.read(_END).decode("utf-8", "replace"))
+        done = int(epoch) - (int(resumed[1]) - 1 if resumed else 0)
+        each = self.seconds / done if done > 0 else 0
+        return (each * int(last), each * (int(last) - int(epoch))) if each else None
 
     def _epoch(self) -> tuple[str, str, str]:
         """Return the last epoch in the log, of how many, and its losses."""
         if self.log is None or not self.log.is_file():
             return "", "", ""
         with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - _TAIL))
+            file.seek(max(0, self.log.stat().st_size - _END))
             found = _EPOCH.findall(file.read().decode("utf-8", "replace"))
         return found[-1] if found else ("", "", "")
 
@@ -153,24 +161,25 @@ class Run:
     def left(self) -> str:
         """Return the time that is left in words, nothing where no job of these kinds was timed.
 
-        By the mean of the rule's jobs in this run, else by the epochs of those that train now,
-        else by earlier runs; and by how many ran side by side.
+        A training that tells its epochs takes what they say. Every other job takes the mean of
+        its rule in this run, else in earlier runs. As many run side by side as did so far.
         """
-        rest = Counter(self.stages) - self.done
-        times = {rule: self._takes(rule) for rule in rest}
-        known = {rule: seconds for rule, seconds in times.items() if seconds is not None}
-        work = sum(rest[rule] * seconds for rule, seconds in known.items())
-        work -= sum(min(job.seconds, known.get(job.rule, 0)) for job in self.running.values())
+        told = {number: job.takes() for number, job in self.running.items()}
+        work, unknown = 0.0, False
+        for rule, count in (Counter(self.stages) - self.done).items():
+            now = {n: told[n] for n, job in self.running.items() if job.rule == rule}
+            seen = [*self._spent.get(rule, ()), *(takes[0] for takes in now.values() if takes)]
+            each = fmean(seen) if seen else self._earlier.seconds(rule)
+            unknown |= each is None
+            each = each or 0.0
+            work += each * (count - len(now))
+            for number, takes in now.items():
+                work += takes[1] if takes else max(0, each - self.running[number].seconds)
         if work < 1:
             return ""
         spent = sum(map(sum, self._spent.values())) + sum(j.seconds for j in self.running.values())
         beside = max(1.0, spent / max(time.monotonic() - self._started, 1e-9))
-        return f"; {'about' if known == times else 'more than'} {span(work / beside)} left"
-
-    def _takes(self, rule: str) -> float | None:
-        now = [job.takes() for job in self.running.values() if job.rule == rule]
-        told = self._spent.get(rule) or [seconds for seconds in now if seconds]
-        return fmean(told) if told else self._earlier.seconds(rule)
+        return f"; {'more than' if unknown else 'about'} {span(work / beside)} left"
 
 
 class Lines(logging.Handler):

@@ -157,3 +157,8 @@ def test_a_trainings_epoch_and_loss_are_read_from_its_log(
     run.running[1].started -= 120
     run._started -= 120
     assert run.left() == "; about 25 min left"
+    run._spent["make_table"] = [10.0]  # a short one; this one's own epochs still count
+    run.plan({"make_table": 1})
+    assert run.left() == "; about 10 min left"
+    log.write_text("resuming in epoch 3\n" + log.read_text())
+    assert run.left() == "; about 31 min left", "its one epoch took 120 s; 17 are left"
