@@ -212,13 +212,15 @@ def _draw_distributions(axes: Axes, table: pd.DataFrame, values: Array) -> None:
 
 
 def plot_training(source: Source, dataset: str, category: str, variant: str) -> Drawing:
-    """Draw the loss and its two parts over the epochs, one line per seed."""
+    """Draw the loss and its parts over the epochs, one line per seed."""
     trainings = source.trainings()
     first = trainings[0]["history"]
     title = f"Training of {source.study.label(variant)} on {dataset}, {category}"
     if first.empty:
         return nothing_to_draw(dataset, title, "Fitted in closed form: there are no epochs.")
     parts = {part: title for part, title in _CURVES.items() if f"val_{part}" in first}
+    if len(parts) == 2:  # the loss is its only part
+        del parts["loss"]
     figure = Figure(figsize=(TWO_COLUMNS if len(parts) > 1 else ONE_COLUMN, 1.8 + 2 * ROW))
     panels = figure.subplots(1, len(parts), squeeze=False).ravel()
     for axes, (part, name) in zip(panels, parts.items(), strict=True):

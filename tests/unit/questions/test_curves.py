@@ -184,10 +184,10 @@ def test_training_curves_mark_the_kept_epoch_of_each_seed():
     assert drawing.caption.dataset == "tiles"
 
 
-def test_a_part_that_a_variant_lacks_has_no_panel():
+def test_a_loss_of_one_part_has_one_panel():
     source = trained([training(0, 1, ("loss", "reconstruction"))])
     figure = plot_training(source, "tiles", "all", "aeflow").figure
-    assert titles(figure) == ["Loss", "Reconstruction error"]
+    assert titles(figure) == ["Reconstruction error"]
 
 
 def test_a_fit_in_closed_form_has_no_empty_axes():
