@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test fuzz mutants lint bench peers docs dist licences publish
+.PHONY: demo test fuzz mutants lint types style bench peers docs dist licences publish
 
 # Without --no-deps pip would want a hash of each package of CUDA too, also where it has no use.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
@@ -44,10 +44,15 @@ demo: .venv/installed
 	$(RUN) snakemake --cores all --configfile config/demo.yaml
 
 lint: .venv/installed
+	+$(MAKE) --no-print-directory --jobs=2 types style
+
+types:
+	$(BIN)/mypy
+
+style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/mypy
 	$(RUN) snakemake --lint --configfile config/demo.yaml
 
 test: lint

@@ -20,6 +20,7 @@ from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.core.files import sha256_file
 from aeflow.core.receipts import Receipt, differences, read_receipt
 from aeflow.core.schema import load_yaml, validate
+from aeflow.core.text import one_line
 from aeflow.judging.evaluation import evaluate
 from aeflow.study.asked import JudgeAsked
 from aeflow.study.cells import (
@@ -86,9 +87,13 @@ class Doctor:
             if found is not None and found != receipt.made.get(file.as_posix()):
                 self._find(file, f"is not the file that {place} names (another SHA-256)")
         files = reads(self.study, step, given)
-        for name, read in files.items():
-            for file in read if isinstance(read, list) else [read]:
-                self._origin(place, receipt, name, file, given)
+        read = [
+            (name, file)
+            for name, several in files.items()
+            for file in (several if isinstance(several, list) else [several])
+        ]
+        for name, file in read:
+            self._origin(place, receipt, name, file, given)
         for name, version in receipt.versions.items():
             locked = self._locked.get(name, version)
             if version.partition("+")[0] != locked:
@@ -96,7 +101,7 @@ class Doctor:
                     f"{place} was made with {name} {version}, and the lock says {locked}: install "
                     f"what the lock says, or run it again (`snakemake --forcerun {step}`)."
                 )
-        if isinstance(wanted, JudgeAsked) and self._here(files):
+        if isinstance(wanted, JudgeAsked) and all(file.is_file() for _, file in read):
             again = json.loads(json.dumps(evaluate(wanted, **files)))  # type: ignore[arg-type]
             self._compare(place, receipt.facts, again, f"does not follow from {files['scores']}")
 
@@ -126,7 +131,7 @@ class Doctor:
         try:
             check()
         except AeflowError as error:
-            self.findings.append(" ".join(str(error).split()))  # YAML's have several lines
+            self.findings.append(one_line(str(error)))  # YAML's have several
 
     def _read(self, place: Path) -> Receipt | None:
         """Return a receipt, None if it is absent; one that is damaged is found once."""
@@ -143,14 +148,6 @@ class Doctor:
             self.examined.add(file)
             self._digests[file] = sha256_file(file)
         return self._digests.get(file)
-
-    def _here(self, files: dict[str, Path | list[Path]]) -> bool:
-        listed = [
-            file
-            for read in files.values()
-            for file in (read if isinstance(read, list) else [read])
-        ]
-        return all(file.is_file() for file in listed)
 
     def _compare(self, place: Path, found: Any, wanted: Any, verdict: str) -> None:
         different = list(differences(found, wanted))

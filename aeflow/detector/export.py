@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aeflow.core.errors import AeflowError, CheckpointError, ConfigError, DataError
 from aeflow.core.files import atomic_path, check_writable, sha256_file
+from aeflow.core.text import one_line
 from aeflow.core.types import GradientScore
 from aeflow.detector.detector import Detector
 from aeflow.encoder.features import normalised
@@ -217,7 +218,7 @@ def _written(to: Target, graph: Graph, metadata: Facts, image: Images, *parts: P
     except (AeflowError, OSError):
         raise
     except Exception as error:  # whatever is no graph to one of the libraries
-        why = " ".join(str(error).split())[:200]
+        why = one_line(str(error))[:200]
         raise ConfigError(
             f"{metadata['variant']} cannot be written for {to} ({why}): choose another target."
         ) from error

@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 # Of a score, between a study and its detector: sums in batches of another size, and a table's 7
 # digits.
 TOLERANCE = 1e-3
-Pair = tuple[float, float]
-Scale = Pair | None
+Scale = tuple[float, float] | None
 
 
 class Packing(NamedTuple):

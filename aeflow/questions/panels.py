@@ -65,7 +65,8 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
     """
     (cell,), (run,) = source.cells, source.runs()
     threshold = run["threshold"]
-    title = f"Example images of {dataset}, {category}, {variant}, seed {cell.seed}"
+    title = f"Example images of {dataset}, {category}, {source.study.label(variant)}, "
+    title += f"seed {cell.seed}"
     test = source.predictions(Split.TEST).get(dataset, {}).get(variant, {}).get(category)
     if test is None:
         return nothing_to_draw(dataset, title, str(run["reasons"]["image_auroc"]))
@@ -110,8 +111,6 @@ def plot_panels(source: Source, dataset: str, category: str, variant: str) -> Dr
         f"{outlined}One scale for all rows. Chosen by score, one of each kind; beside it the "
         "score and the threshold: at or above it an image is called anomalous."
     )
-    title = f"Example images of {dataset}, {category}, {source.study.label(variant)}, "
-    title += f"seed {cell.seed}"
     return Drawing(figure, Caption(dataset, title, text))
 
 

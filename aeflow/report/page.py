@@ -160,7 +160,6 @@ def build_page(
         summary=_summary(main),
         answers=told,
         examples=shown,
-        kinds=KINDS,
         roc=_of(contents.FIRST, figures),
         main=tables["main"],
         sections=[each for each in sections if each["tables"] or each["figures"]],
@@ -323,6 +322,8 @@ def _examples(study: Study, answer: Answer, main: pd.DataFrame) -> dict[str, Any
         "variant": study.label(own[0].variant),
         "seed": own[0].seed,
         "absent": absent,
+        # The best variant, where it has no anomaly map and these pictures are of another.
+        "mapless": study.label(answer.variant) if answer.variant not in ("", variant) else "",
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aeflow.core.receipts import Receipt, read_receipt
+from aeflow.core.text import one_line
 from aeflow.study.cells import STEPS, Given, path
 from aeflow.study.study import Study
 
@@ -114,10 +115,7 @@ def on_terminal(warnings: Sequence[Warned], rest: str, columns: int) -> str:
     lines = [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} about these results:"]
     for number, warned in enumerate(warnings):
         # A file's name may hold what a terminal takes for a command.
-        texts = [
-            "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-            for text in (warned.text(), warned.where())
-        ]
+        texts = [one_line(text) for text in (warned.text(), warned.where())]
         shown = [
             *textwrap.wrap(texts[0], width, initial_indent="* ", subsequent_indent="  "),
             *textwrap.wrap(texts[1], width, initial_indent="    ", subsequent_indent="    "),

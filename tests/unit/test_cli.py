@@ -386,7 +386,7 @@ def write_own(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["con", "x.dvc", "-rf", "my screws ä", "日本", "n" * 90, "a.b.c", "x.", "screws 1.2"]
 )
-def test_kind_8_the_overlay_that_is_printed_is_read(
+def test_the_overlay_that_is_printed_is_read(
     own: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = str(write_own(own / name))
@@ -397,7 +397,7 @@ def test_kind_8_the_overlay_that_is_printed_is_read(
     assert validate(DatasetEntry, entry, "printed").source == source
 
 
-def test_kind_6_a_mask_that_does_not_fit_its_image_is_an_error(
+def test_a_mask_that_does_not_fit_its_image_is_an_error(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_own(own)
@@ -411,15 +411,13 @@ def test_kind_6_a_mask_that_does_not_fit_its_image_is_an_error(
     assert "the mask ground_truth/dent/smaller_mask.png cannot be used: " in errors[0]
 
 
-def test_kind_7_a_damaged_tar_is_called_as_it_is(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_tar_is_called_as_it_is(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own.with_suffix(".tar.gz").write_bytes(b"\x1f\x8b" + bytes(50))
     assert main(["datasets", "check", "folder_mvtec", "--source", "own.tar.gz"]) == 1
     assert capsys.readouterr().err.startswith("aeflow: own.tar.gz is no readable tar (")
 
 
-def test_kind_8_no_command_is_printed_that_cannot_work(
+def test_no_command_is_printed_that_cannot_work(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["datasets", "check", "folder_two"]) == 1
@@ -428,7 +426,7 @@ def test_kind_8_no_command_is_printed_that_cannot_work(
     )
 
 
-def test_kind_4_the_labels_are_counted_and_shown_on_any_terminal(own: Path) -> None:
+def test_the_labels_are_counted_and_shown_on_any_terminal(own: Path) -> None:
     write_own(own)
     command = [*AEFLOW, "check", "folder_mvtec", "--source", "own"]
     for encoding, shown in (
@@ -443,9 +441,7 @@ def test_kind_4_the_labels_are_counted_and_shown_on_any_terminal(own: Path) -> N
         assert f"labels: {shown}" in done.stdout.decode(encoding)
 
 
-def test_kind_3_what_was_noted_of_a_source_is_told(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_noted_of_a_source_is_told(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_own(own / "one")
     write_own(own / "other")
     write_bytes(own / "groups.csv", "file,group\nä.png,1\n".encode("latin-1"))

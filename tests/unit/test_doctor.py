@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,5 +61,6 @@ def test_a_damaged_dvc_file_is_a_sentence(tmp_path: Path, content: str) -> None:
 def test_versions_that_the_locks_pin() -> None:
     """The environment of the tests is that of the locks."""
     locked = locked_versions()
-    assert {"aeflow", "numpy", "torch", "snakemake"} <= locked.keys()
-    assert locked["snakemake"].startswith("9.")
+    assert "aeflow" in locked
+    for name in ("numpy", "torch", "snakemake"):
+        assert version(name).partition("+")[0] == locked[name]

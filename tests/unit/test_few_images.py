@@ -66,7 +66,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_as_it_was: None
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_kind_5_few_images_end_in_a_detector_and_in_warnings(study: Study, situation: str) -> None:
+def test_few_images_end_in_a_detector_and_in_warnings(study: Study, situation: str) -> None:
     counts, expected = SITUATIONS[situation]
     if counts["train"] == 1:  # of which there is no covariance at a position: see below
         variants = [each for each in STUDY["variants"] if each["name"] != "gaussian"]

@@ -135,7 +135,7 @@ def test_what_needs_no_torch_starts_without_it() -> None:
 
 def test_the_workflow_reads_the_study_at_once() -> None:
     names = [*in_rooms("study", "cluster"), "aeflow.core.code_digest", "aeflow.report.contents"]
-    assert not {"numpy", "pandas", "matplotlib", "torch"} & loaded(names)
+    assert not {"numpy", "pandas", "matplotlib", "torch", "PIL"} & loaded(names)
 
 
 def test_no_tracked_file_names_a_place_of_one_machine() -> None:

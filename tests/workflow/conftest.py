@@ -250,10 +250,15 @@ def copy(author: Shared, tmp_path: Path) -> Shared:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let long runs begin first: at the end both processes then have something short to do."""
-    items.sort(
-        key=lambda item: (
-            "workflow/slurm" not in item.nodeid,
-            "workflow" not in item.nodeid,
-        )
-    )
+    """Let each of two processes, which get a half, begin with long runs.
+
+    At the end there is then something short to take over. The clusters are of one process.
+    """
+    files = list(dict.fromkeys(item.path for item in items if "workflow" in item.nodeid))
+    clusters = [file for file in files if file.parent.name == "slurm"]
+    others = [file for file in files if file not in clusters]
+    first, second = ({*clusters, *others[::2]}, {*others[1::2]})
+    long = [[item for item in items if item.path in own] for own in (first, second)]
+    short = [item for item in items if item.path not in first | second]
+    half = max(0, len(items) // 2 - len(long[0]))
+    items[:] = [*long[0], *short[:half], *long[1], *short[half:]]

@@ -48,7 +48,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository(folder)
 
 
-def test_kind_12_a_study_of_many_categories_and_variants_has_short_plain_commands(
+def test_a_study_of_many_categories_and_variants_has_short_plain_commands(
     many: Repository,
 ) -> None:
     said = many.snakemake("--dry-run", "--printshellcmds", overlay="many.json").stdout
@@ -77,7 +77,7 @@ def test_a_card_with_a_command_for_a_category_is_refused(many: Repository) -> No
     assert not list(many.folder.rglob("ran"))
 
 
-def test_kind_8_a_command_that_is_printed_does_what_it_is_printed_for(tmp_path: Path) -> None:
+def test_a_command_that_is_printed_does_what_it_is_printed_for(tmp_path: Path) -> None:
     repository = Repository(copy_repository(tmp_path))
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:

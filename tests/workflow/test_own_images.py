@@ -93,7 +93,7 @@ def sources(own: Repository, **changed: str) -> None:
     (own.folder / "own.yaml").write_text(text)
 
 
-def test_kind_1_the_same_folder_plans_nothing_however_it_is_named(own: Repository) -> None:
+def test_the_same_folder_plans_nothing_however_it_is_named(own: Repository) -> None:
     user = own.folder / "user"
     sources(own, screws=str(user / "screws"), parts="./user/../user/parts/")
     assert own.plan(TABLE) == {}
@@ -109,7 +109,7 @@ def test_kind_1_the_same_folder_plans_nothing_however_it_is_named(own: Repositor
     assert own.plan(TABLE) == {}, "other times, the same bytes; what no rule reads"
 
 
-def test_kind_1_an_edit_plans_its_dataset_and_no_other(own: Repository) -> None:
+def test_an_edit_plans_its_dataset_and_no_other(own: Repository) -> None:
     screws = own.folder / "user/screws"
     draw(screws / "train/good/0.png", 99)
     assert planned(own) == OF_ONE
@@ -136,7 +136,7 @@ def groups(folder: Path) -> str:
     return "\n".join(["file,group", *rows])
 
 
-def test_kind_1_a_source_that_is_gone_is_missed_only_where_it_is_needed(own: Repository) -> None:
+def test_a_source_that_is_gone_is_missed_only_where_it_is_needed(own: Repository) -> None:
     (own.folder / "user/screws").rename(own.folder / "elsewhere")
     assert own.plan(TABLE) == {}
     text = (own.folder / "own.yaml").read_text()
@@ -149,7 +149,7 @@ def test_kind_1_a_source_that_is_gone_is_missed_only_where_it_is_needed(own: Rep
     assert "Traceback" not in done.stderr
 
 
-def test_kind_1_an_archive_of_ones_own_is_live(own: Repository) -> None:
+def test_an_archive_of_ones_own_is_live(own: Repository) -> None:
     folder, packed = own.folder / "user/screws", own.folder / "user/packed.zip"
     entry = {"name": "packed", "card": "folder_mvtec", "source": "user/packed.zip"}
     (own.folder / "own.yaml").write_text(yaml.safe_dump(STUDY | {"datasets": [entry]}))
@@ -173,7 +173,7 @@ def test_kind_1_an_archive_of_ones_own_is_live(own: Repository) -> None:
         ("own.yaml", "folder_two", "neither a zip nor a tar archive"),
     ],
 )
-def test_kind_7_a_wrong_source_is_told_when_the_workflow_is_read(
+def test_a_wrong_source_is_told_when_the_workflow_is_read(
     own: Repository, source: str, card: str, message: str
 ) -> None:
     shutil.rmtree(own.folder / "data")

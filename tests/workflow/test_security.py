@@ -68,7 +68,7 @@ def with_secret(folder: Path) -> list[str]:
     return found
 
 
-def test_kind_9_a_secret_is_in_no_file_no_log_no_record_no_command_line_and_not_in_git(
+def test_a_secret_is_in_no_file_no_log_no_record_no_command_line_and_not_in_git(
     toy: Shared, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole study whose mirror has a password and a query, handed over to git and DVC."""
@@ -144,7 +144,7 @@ def test_netrc_and_the_environment_open_a_source_of_a_study(
     assert with_secret(toy.folder) == []
 
 
-def test_kind_13_a_job_that_outlives_a_killed_snakemake_tears_no_file(tiny: Repository) -> None:
+def test_a_job_that_outlives_a_killed_snakemake_tears_no_file(tiny: Repository) -> None:
     """Two trainings of one cell at once: the orphan's, and that of the next run."""
     path = tiny.folder / "tiny.yaml"
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
@@ -200,7 +200,7 @@ def running_in(folder: Path) -> list[int]:
         ('study: "a\\x1b[31m"\n', "configuration: study: a character that cannot be seen"),
     ],
 )
-def test_kind_14_a_broken_overlay_is_one_sentence(
+def test_a_broken_overlay_is_one_sentence(
     clone: Repository, tmp_path: Path, content: str, said: str
 ) -> None:
     if content.startswith("a: &a"):

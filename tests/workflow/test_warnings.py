@@ -7,7 +7,7 @@ from tests.workflow.conftest import Repository
 FEW = "The threshold is the 0.99 quantile of 24 validation normals"
 
 
-def test_kind_15_a_run_of_a_part_tells_what_that_was_warned_of(
+def test_a_run_of_a_part_tells_what_that_was_warned_of(
     tiny: Repository, edit: Callable[[str, str, str], None]
 ) -> None:
     """Of a whole run, with failures and without: test_failures.py."""

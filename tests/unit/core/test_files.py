@@ -179,7 +179,7 @@ def test_parts_of_the_dead_are_removed_and_those_of_the_living_are_not(
     assert left.exists() == stays
 
 
-def test_kind_13_two_writers_never_share_a_file(path: Path) -> None:
+def test_two_writers_never_share_a_file(path: Path) -> None:
     """Many processes write one file; whoever looks, sees one writer's bytes as a whole."""
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "abcd"

@@ -263,7 +263,7 @@ def test_a_folder_with_a_pipe_or_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_kind_12_a_name_without_end_in_a_tar_is_not_read(tmp_path: Path, kind: bytes) -> None:
+def test_a_name_without_end_in_a_tar_is_not_read(tmp_path: Path, kind: bytes) -> None:
     """A few megabytes of gzip hold gigabytes of such a header, which tarfile reads at once."""
     header = tarfile.TarInfo("x")
     header.type, header.size = kind, 2**26

@@ -63,7 +63,7 @@ def fetch(url: str, destination: Path, patience=QUICK, **facts: int) -> bytes:
     ("facts", "said"),
     [({}, "can be taken where the size is not known"), ({"size_bytes": 300_000}, "it should")],
 )
-def test_kind_12_a_body_without_end_is_not_taken(
+def test_a_body_without_end_is_not_taken(
     big: Server, destination: Path, facts: dict[str, int], said: str
 ) -> None:
     big.faults["/big.bin"] = [Fault(endless=True)]
@@ -96,9 +96,7 @@ def test_an_announced_size_has_a_bound_that_a_card_may_exceed(
 
 
 @pytest.mark.parametrize("fault", [Fault(trickle=0), Fault(trickle=100_000)])
-def test_kind_12_a_server_that_trickles_is_given_up(
-    big: Server, destination: Path, fault: Fault
-) -> None:
+def test_a_server_that_trickles_is_given_up(big: Server, destination: Path, fault: Fault) -> None:
     big.faults["/big.bin"] = [fault] * 3
     begin = time.monotonic()
     with pytest.raises(DataError, match=r"the server sent \d+ bytes in \d s after \d+ bytes, 2 t"):
@@ -115,7 +113,7 @@ def test_headers_that_trickle_are_given_up(big: Server, destination: Path, count
         fetch(f"{big.url}/big.bin", destination, replace(HASTY, delays=()))
 
 
-def test_kind_12_no_way_leads_from_https_to_http(
+def test_no_way_leads_from_https_to_http(
     big: Server, destination: Path, certificate: Path
 ) -> None:
     with serving(certificate) as safe:

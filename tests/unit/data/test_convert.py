@@ -281,9 +281,7 @@ def test_a_nifti_that_is_cut_or_changed_is_read_or_a_sentence(convert: Any, zipp
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_kind_6_a_volume_with_numbers_that_are_none_is_a_sentence(
-    convert: Any, value: float
-) -> None:
+def test_a_volume_with_numbers_that_are_none_is_a_sentence(convert: Any, value: float) -> None:
     """One NaN beside the brain made all slices black."""
     volume = np.ones((40, 40, 9), np.float32)
     volume[0, 0, 0] = value
@@ -291,7 +289,7 @@ def test_kind_6_a_volume_with_numbers_that_are_none_is_a_sentence(
         convert(BRATS, case_of(volume))
 
 
-def test_kind_14_a_volume_of_colours_is_a_sentence(convert: Any) -> None:
+def test_a_volume_of_colours_is_a_sentence(convert: Any) -> None:
     colours = np.zeros((40, 40, 9), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     with pytest.raises(DataError, match=r"_flair\.nii is no NIfTI volume, or damaged"):
         convert(BRATS, case_of(colours))
@@ -306,7 +304,7 @@ def case_of(volume: NDArray[Any]) -> dict[str, bytes]:
     }
 
 
-def test_kind_12_a_header_of_an_array_without_end_is_not_read(convert: Any) -> None:
+def test_a_header_of_an_array_without_end_is_not_read(convert: Any) -> None:
     file = io.BytesIO()
     with ZipFile(file, "w", ZIP_DEFLATED) as arrays_file:
         long = b"\x93NUMPY\x02\0" + (2**26).to_bytes(4, "little") + bytes(2**26)

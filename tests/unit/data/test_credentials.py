@@ -161,7 +161,7 @@ def test_a_wrong_environment_variable_is_not_shown(
         *("HTTPS://user:PW@host/x", "http://user:PW\\@host/x", "http://@host/?PW=1"),
     ],
 )
-def test_kind_9_a_configuration_holds_no_secret(source: str) -> None:
+def test_a_configuration_holds_no_secret(source: str) -> None:
     """Neither an overlay nor a card; and the sentence about it does not repeat it."""
     entry = {"name": "folder_two", "source": source}
     for model, content in (
@@ -216,7 +216,7 @@ def test_what_is_no_address_is_a_sentence(source: str) -> None:
         (b"machine 127.0.0.1 login user password pa55\xff\n", ""),
     ],
 )
-def test_kind_15_a_broken_netrc_is_told_where_a_server_wants_a_password(
+def test_a_broken_netrc_is_told_where_a_server_wants_a_password(
     guarded: Server,
     destination: Path,
     content: bytes,
@@ -235,7 +235,7 @@ def test_kind_15_a_broken_netrc_is_told_where_a_server_wants_a_password(
         fetch(guarded, destination)
 
 
-def test_kind_2_a_mirror_stands_for_official_files_only(
+def test_a_mirror_stands_for_official_files_only(
     source: Path, destination: Path, tmp_path: Path
 ) -> None:
     """Of two own folders of one name, and of an archive: none becomes the mirror's."""

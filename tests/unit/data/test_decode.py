@@ -234,7 +234,7 @@ def test_types_without_a_known_black_and_white_need_measured_levels(kind: type) 
     np.testing.assert_array_equal(found[:, :, 2], expected)
 
 
-def test_kind_6_bytes_below_zero_are_darker_than_those_above() -> None:
+def test_bytes_below_zero_are_darker_than_those_above() -> None:
     values = np.arange(-128, 128, dtype=np.int8).reshape(8, 32).repeat(4, axis=0)
     found, facts = decode_image(tiff(values), settings())
     np.testing.assert_array_equal(found[:, :, 0], values.astype(int) + 128)
@@ -243,7 +243,7 @@ def test_kind_6_bytes_below_zero_are_darker_than_those_above() -> None:
 
 @pytest.mark.parametrize("kind", [np.uint64, np.int64])
 @pytest.mark.parametrize("end", ["min", "max"])
-def test_kind_14_integers_at_the_ends_of_64_bits_are_spread(kind: type, end: str) -> None:
+def test_integers_at_the_ends_of_64_bits_are_spread(kind: type, end: str) -> None:
     values = np.full((SIDE, SIDE), getattr(np.iinfo(kind), end), kind)
     levels = Levels(float(values[0, 0]) - 2.0**40, float(values[0, 0]) + 2.0**40)
     found = decode_image(tiff(values), settings(intensity="range"), levels).pixels
@@ -291,7 +291,7 @@ def test_deep_tiffs_of_any_compression(
     np.testing.assert_array_equal(decode(content), np.rint(expected))
 
 
-def test_kind_6_a_colour_that_is_transparent_is_black_at_any_depth() -> None:
+def test_a_colour_that_is_transparent_is_black_at_any_depth() -> None:
     """In a PNG without opacity (tRNS)."""
     gray = deep(16)
     gray[5, 5] = 40_000
@@ -381,7 +381,7 @@ def test_crop_keeps_the_square_in_the_centre_and_pad_all() -> None:
     *(st.sampled_from([None, 32, 48]), st.integers(1, 8)),
 )
 @hypothesis_settings(max_examples=100, deadline=None)
-def test_kind_6_mask_stays_in_register(
+def test_mask_stays_in_register(
     height: int, width: int, resize: str, crop: int | None, orientation: int
 ) -> None:
     """White on black in the image is defect in the mask, whatever is done to both."""
@@ -525,7 +525,7 @@ DISC = ((np.mgrid[:256, :256] - 128) ** 2).sum(axis=0) < 80**2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "soft PNG", "soft float", "soft 16 bits"])
-def test_kind_6_masks_with_soft_edges_do_not_grow(kind: str) -> None:
+def test_masks_with_soft_edges_do_not_grow(kind: str) -> None:
     if kind.startswith("soft"):
         soft = ndimage.gaussian_filter(DISC.astype(np.float32), 4)
         stored: Array = {"PNG": soft * 255, "float": soft, "16 bits": soft * 65535}[kind[5:]]
@@ -568,7 +568,7 @@ def test_masks_of_no_defect_are_empty_in_any_format() -> None:
         assert found.facts.notes == (NO_DEFECT,)
 
 
-def test_kind_15_masks_that_mark_nothing_or_nearly_all_are_told() -> None:
+def test_masks_that_mark_nothing_or_nearly_all_are_told() -> None:
     defect = np.zeros((SIDE, SIDE), np.uint8)
     defect[4:20, 6:30] = 255
     hidden = np.dstack([0 * defect] * 3 + [defect])  # drawn in the opacity alone
@@ -588,7 +588,7 @@ SMALL[9:14, 9:15] = 255
 
 @pytest.mark.parametrize("quality", [75, 90, 95])
 @pytest.mark.parametrize("holder", ["JPEG", "TIFF", "DICOM", "WEBP"])
-def test_kind_6_lossy_masks_do_not_grow_whatever_holds_them(holder: str, quality: int) -> None:
+def test_lossy_masks_do_not_grow_whatever_holds_them(holder: str, quality: int) -> None:
     """A small defect leaves few values, as labels would."""
     if holder == "TIFF":
         content = encode(SMALL, "TIFF", compression="jpeg", quality=quality)
@@ -602,7 +602,7 @@ def test_kind_6_lossy_masks_do_not_grow_whatever_holds_them(holder: str, quality
     assert found.facts.notes == (GRAY_MASK,)
 
 
-def test_kind_6_jpeg_2000_says_whether_it_is_lossy() -> None:
+def test_jpeg_2000_says_whether_it_is_lossy() -> None:
     lossy = encode(SMALL, "JPEG2000", irreversible=True, quality_layers=[4])
     assert open_image(lossy).lossy
     assert not open_image(encode(SMALL, "JPEG2000")).lossy

@@ -76,7 +76,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
         (lambda values: dicom(values, preamble=False), ""),
     ],
 )
-def test_kind_6_twelve_bits_in_sixteen_are_told_and_mended_by_a_key(
+def test_twelve_bits_in_sixteen_are_told_and_mended_by_a_key(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     code: Callable[[np.ndarray], bytes],
@@ -119,7 +119,7 @@ def test_stray_pixels_do_not_count_as_percentiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stray", [65535, -3.4e38])
-def test_kind_15_a_range_that_stray_pixels_make_is_told(
+def test_a_range_that_stray_pixels_make_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stray: float
 ) -> None:
     """A hot pixel, or what geographers write where nothing was measured."""

@@ -134,7 +134,7 @@ def test_window_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"RescaleSlope": 2, "RescaleIntercept": -7}])
-def test_kind_6_monochrome1_is_inverted(tags: dict[str, Any]) -> None:
+def test_monochrome1_is_inverted(tags: dict[str, Any]) -> None:
     inverse = dicom(4095 - TWELVE, bits=12, PhotometricInterpretation="MONOCHROME1", **tags)
     straight = dicom(TWELVE, bits=12, **tags)
     np.testing.assert_array_equal(gray(inverse), gray(straight))
@@ -314,14 +314,14 @@ def lut_of(**elements: Any) -> list[Dataset]:
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "header cannot be read: AttributeError"),
     ],
 )
-def test_kind_6_a_header_that_would_spoil_all_levels_is_refused(
+def test_a_header_that_would_spoil_all_levels_is_refused(
     tags: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(UnusableImageError, match=reason):
         gray(dicom(TWELVE, bits=12, **tags))
 
 
-def test_kind_6_rescale_and_window_of_an_enhanced_file_are_of_the_frame() -> None:
+def test_rescale_and_window_of_an_enhanced_file_are_of_the_frame() -> None:
     def group(slope: int) -> Dataset:
         found = Dataset()
         found.PixelValueTransformationSequence = lut_of(RescaleSlope=slope, RescaleIntercept=-9)
@@ -340,12 +340,12 @@ def test_kind_6_rescale_and_window_of_an_enhanced_file_are_of_the_frame() -> Non
     assert look_at_image(shared, settings()).full == Levels(-9, 3 * 4095 - 9)
 
 
-def test_kind_6_a_large_slope_does_not_wrap() -> None:
+def test_a_large_slope_does_not_wrap() -> None:
     found = decode_image(dicom(TWELVE, bits=12, RescaleSlope=1e16), settings()).pixels
     np.testing.assert_array_equal(found[:, :, 0], SPREAD)
 
 
-def test_kind_14_a_palette_of_three_channels_is_a_sentence() -> None:
+def test_a_palette_of_three_channels_is_a_sentence() -> None:
     tables: dict[str, Any] = {}
     for colour in ("Red", "Green", "Blue"):
         tables[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
@@ -355,7 +355,7 @@ def test_kind_14_a_palette_of_three_channels_is_a_sentence() -> None:
         decode_image(content, settings())
 
 
-def test_kind_11_a_reason_does_not_depend_on_the_process() -> None:
+def test_a_reason_does_not_depend_on_the_process() -> None:
     content = dicom(TWELVE, uid.JPEG2000Lossless, [b"no image at all"], bits=12)
     with pytest.raises(UnusableImageError, match="cannot identify image file") as caught:
         gray(content)
@@ -374,7 +374,7 @@ def named() -> bytes:
     return file.getvalue()
 
 
-def test_kind_9_no_reason_names_a_patient() -> None:
+def test_no_reason_names_a_patient() -> None:
     """Where a length is damaged, a name stands in any element."""
     whole, draw = named(), np.random.default_rng(0)
     pixels = whole.index(b"\xe0\x7f\x10\x00")

@@ -56,7 +56,7 @@ def test_levels_span_all_training_normals() -> None:
         shared_levels("percentiles", [Used(0, 7, 7, 9)] * 2)
 
 
-def test_kind_14_levels_that_no_number_can_part_are_a_sentence() -> None:
+def test_levels_that_no_number_can_part_are_a_sentence() -> None:
     with pytest.raises(DataError, match=r"from -1e\+308 to 1e\+308, too far"):
         shared_levels("range", [Used(-1e308, 0, 1, 1e308)])
 

@@ -172,7 +172,7 @@ EDITS: dict[str, tuple[Callable[[], Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_kind_1_an_edit_plans_what_depends_on_it(screws: Path, edit: str) -> None:
+def test_an_edit_plans_what_depends_on_it(screws: Path, edit: str) -> None:
     before = recorded(see_sources(study()))
     change, planned = EDITS[edit]
     change()
@@ -180,7 +180,7 @@ def test_kind_1_an_edit_plans_what_depends_on_it(screws: Path, edit: str) -> Non
         assert differing(before, recorded(see_sources(study()))) == planned
 
 
-def test_kind_1_two_datasets_of_one_folder_are_settled_each_for_itself(screws: Path) -> None:
+def test_two_datasets_of_one_folder_are_settled_each_for_itself(screws: Path) -> None:
     """One was prepared before the folder was touched, the other one after that."""
     first = recorded(see_sources(study()))
     for file in screws.iterdir():
@@ -199,7 +199,7 @@ def packed(name: str) -> None:
         archive.add("screws", "screws")
 
 
-def test_kind_1_a_tar_is_known_by_its_bytes(screws: Path) -> None:
+def test_a_tar_is_known_by_its_bytes(screws: Path) -> None:
     packed("screws.tar.gz")
     given = {"source": "screws.tar.gz"}
     seen = see_sources(study(given))
@@ -242,7 +242,7 @@ def made(name: str, *files: str) -> Path:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_kind_7_a_place_that_is_none_is_a_sentence_with_its_name(
+def test_a_place_that_is_none_is_a_sentence_with_its_name(
     screws: Path, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree("data")  # nothing was ever read
@@ -279,7 +279,7 @@ def closed() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("source", ["shut", "shut/train", "part", "boxed.zip", "one.bmp"])
-def test_kind_14_a_source_that_may_not_be_read_is_a_sentence(
+def test_a_source_that_may_not_be_read_is_a_sentence(
     screws: Path, closed: Path, source: str
 ) -> None:
     asked_for = study({"source": str(closed / source), "card": "folder_mvtec"})

@@ -146,7 +146,7 @@ def test_arrays_index_and_facts(
             np.testing.assert_array_equal(masks[row["source"]], expected)
 
 
-def test_kind_5_a_list_that_says_train_of_all_has_no_test(
+def test_a_list_that_says_train_of_all_has_no_test(
     tmp_path: Path, members: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And images of which some have a group are told: each of the others is taken for its own."""
@@ -161,7 +161,7 @@ def test_kind_5_a_list_that_says_train_of_all_has_no_test(
     assert "no group is known of 37 of 40 images: each is taken for its own" in caplog.text
 
 
-def test_kind_7_normals_that_are_in_the_test_too_are_told_where_too_few_are_left(
+def test_normals_that_are_in_the_test_too_are_told_where_too_few_are_left(
     tmp_path: Path, card: DatasetCard, members: dict[str, bytes]
 ) -> None:
     good = [name for name in members if name.startswith("toy/train/good")]
@@ -172,7 +172,7 @@ def test_kind_7_normals_that_are_in_the_test_too_are_told_where_too_few_are_left
         prepare(write_zip(tmp_path / "a.zip", members), unknown, tmp_path / "out")
 
 
-def test_kind_10_an_index_is_no_formula_whatever_files_and_labels_are_called(
+def test_an_index_is_no_formula_whatever_files_and_labels_are_called(
     tmp_path: Path,
 ) -> None:
     """It is read back as it was, and a mask found by it."""

@@ -197,7 +197,7 @@ def of_bytes(card: str, members: dict[str, bytes]) -> list[Record]:
         return find_records(archive, load_dataset_card(card, CARDS), "all").records
 
 
-def test_kind_12_a_table_without_end_is_not_read(tmp_path: Path) -> None:
+def test_a_table_without_end_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with (tmp_path / "list.csv").open("wb") as table:
         table.truncate(2**40)  # takes no space
@@ -225,7 +225,7 @@ def test_a_table_that_is_no_text() -> None:
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_kind_7_a_list_as_spreadsheets_write_it_is_read(text: str, encoding: str) -> None:
+def test_a_list_as_spreadsheets_write_it_is_read(text: str, encoding: str) -> None:
     [record] = of_bytes("folder_list", {"list.csv": text.encode(encoding), "ä.png": b""})
     assert record == Record("ä.png", Split.TRAIN, 0, "normal")
 
@@ -329,15 +329,13 @@ NEARLY = [
 
 
 @pytest.mark.parametrize(("name", "more", "message"), NEARLY)
-def test_kind_3_a_layout_that_is_nearly_right_is_named(
-    name: str, more: list[str], message: str
-) -> None:
+def test_a_layout_that_is_nearly_right_is_named(name: str, more: list[str], message: str) -> None:
     names = ["train/good/a.png", *more] if name == "folder_mvtec" else more
     with pytest.raises(DataError, match=message):
         read(name, dict.fromkeys(names, ""))
 
 
-def test_kind_3_what_matches_nothing_is_kept_with_its_reason() -> None:
+def test_what_matches_nothing_is_kept_with_its_reason() -> None:
     names = {
         "train/good/a.png": None,
         "train/good/day2/a.png": "not in a place that the card reads",
@@ -388,7 +386,7 @@ def test_a_wrong_card_is_recognised(card: str, names: list[str], message: str) -
         (["normal", "ﬁssure", "fissure"], "differ in case, blanks or signs alone"),
     ],
 )
-def test_kind_4_a_near_miss_is_no_class_of_its_own(labels: list[str], message: str) -> None:
+def test_a_near_miss_is_no_class_of_its_own(labels: list[str], message: str) -> None:
     rows = "".join(f"{n}.png,{label}\n" for n, label in enumerate(labels))
     members = {f"{n}.png": "" for n in range(len(labels))} | {"list.csv": f"path,label\n{rows}"}
     card = load_dataset_card("folder_list", CARDS)
@@ -397,7 +395,7 @@ def test_kind_4_a_near_miss_is_no_class_of_its_own(labels: list[str], message: s
 
 
 @pytest.mark.parametrize("other", ["abnormal", "non-normal", "nodule", "norm dev", "neural"])
-def test_kind_4_another_word_is_a_class(other: str) -> None:
+def test_another_word_is_a_class(other: str) -> None:
     members = {"a.png": "", "b.png": "", "list.csv": f"path,label\na.png,normal\nb.png,{other}\n"}
     check_labels(load_dataset_card("folder_list", CARDS), look(FOLDERS["folder_list"], members))
 
@@ -490,7 +488,7 @@ def test_a_mistake_in_a_list_is_named(rows: str, message: str) -> None:
 COMPOSED, APART = (normalize(form, "Löcher") for form in ("NFC", "NFD"))
 
 
-def test_kind_4_two_ways_to_write_an_umlaut_are_one_name() -> None:
+def test_two_ways_to_write_an_umlaut_are_one_name() -> None:
     """macOS writes it as two characters, most else as one; nobody sees it."""
     names = [f"test/{COMPOSED}/a.png", f"test/{APART}/b.png", "train/good/a.png"]
     masks = [f"ground_truth/{APART}/a_mask.png", f"ground_truth/{COMPOSED}/b_mask.png"]
@@ -521,7 +519,7 @@ CALLED = {
 
 
 @pytest.mark.parametrize("called", CALLED)
-def test_kind_7_a_table_of_groups_calls_images_as_a_list_does(called: str) -> None:
+def test_a_table_of_groups_calls_images_as_a_list_does(called: str) -> None:
     names = [f"screws/train/good/{n}.png" for n in range(3)]
     rows = [f'"{called.format(n)}",p{n}' for n in range(3)]
     members = dict.fromkeys(names, "") | {"screws/groups.csv": "\n".join(["file,group", *rows])}
@@ -534,7 +532,7 @@ def test_kind_7_a_table_of_groups_calls_images_as_a_list_does(called: str) -> No
     assert found.notes == []
 
 
-def test_kind_6_a_name_of_several_images_is_no_group_of_them() -> None:
+def test_a_name_of_several_images_is_no_group_of_them() -> None:
     names = ["train/good/0.png", "test/good/0.png"]
     table = {"groups.csv": "file,group\n0.png,p\n"}
     with pytest.raises(
@@ -547,7 +545,7 @@ def test_kind_6_a_name_of_several_images_is_no_group_of_them() -> None:
         look(FOLDERS["folder_mvtec"], dict.fromkeys(names, "") | table)
 
 
-def test_kind_3_rows_that_name_no_image_are_told() -> None:
+def test_rows_that_name_no_image_are_told() -> None:
     table = {"groups.csv": "file,group\nnormal/a.png,1\nnormal/b.png,1\nc.png,2\n"}
     found = look(FOLDERS["folder_two"], {"normal/a.png": "", **table})
     assert found.notes == ["rows that name no image: 2, such as normal/b.png in groups.csv"]
@@ -563,7 +561,7 @@ ROOTS = [
 
 
 @pytest.mark.parametrize(("card", "names", "named"), ROOTS)
-def test_kind_2_several_folders_that_are_read_as_one_are_told(
+def test_several_folders_that_are_read_as_one_are_told(
     card: str, names: list[str], named: str
 ) -> None:
     members = {n: "path,label\na.png,normal" if n[-3:] == "csv" else "" for n in names}
@@ -573,7 +571,7 @@ def test_kind_2_several_folders_that_are_read_as_one_are_told(
 
 
 @pytest.mark.parametrize("card", ["folder_mvtec", "folder_two"])
-def test_kind_3_files_whose_ending_is_not_read_are_told_where_they_lie(card: str) -> None:
+def test_files_whose_ending_is_not_read_are_told_where_they_lie(card: str) -> None:
     folder = {"folder_mvtec": "train/good", "folder_two": "normal/day 1"}[card]
     for ending in ("heic", "HEIF", "avif", "svg", "jxl", "NEF"):
         name = f"{folder}/IMG 1.{ending}"
@@ -587,20 +585,20 @@ def test_kind_3_files_whose_ending_is_not_read_are_told_where_they_lie(card: str
         check_labels(FOLDERS["folder_mvtec"], found)
 
 
-def test_kind_7_files_that_are_not_used_are_named_where_no_normal_is_found() -> None:
+def test_files_that_are_not_used_are_named_where_no_normal_is_found() -> None:
     found = look(FOLDERS["folder_two"], {"good/a.png": "", "anomalous/a.png": "", "x.txt": ""})
     with pytest.raises(DataError, match=r"Not used are 1 files, such as good/a\.png \(not in a"):
         check_labels(FOLDERS["folder_two"], found)
 
 
-def test_kind_3_dicom_files_that_are_called_by_their_number_are_read() -> None:
+def test_dicom_files_that_are_called_by_their_number_are_read() -> None:
     names = [f"{n}.{m}" for n in ("1.2.840.113619.2.55", "I") for m in (1, 2, 10)]
     found = find(FOLDERS["folder_mvtec"], [f"train/good/{name}" for name in names])
     assert [record.image_id for record in found] == sorted(f"train/good/{name}" for name in names)
     assert len(find(FOLDERS["folder_two"], [f"normal/{name}" for name in names])) == 6
 
 
-def test_kind_3_a_mask_that_is_of_no_use_is_told() -> None:
+def test_a_mask_that_is_of_no_use_is_told() -> None:
     rows = ["a.png,normal,train,m0.png", "b.png,dent,train,m1.png", "c.png,dent,test,m2.png"]
     members = dict.fromkeys([f"{n}.png" for n in ("a", "b", "c", "m0", "m1", "m2")], "")
     table = "\n".join(["path,label,split,mask", *rows])
@@ -621,7 +619,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("table", LISTS)
-def test_kind_7_a_list_as_people_write_it(table: str) -> None:
+def test_a_list_as_people_write_it(table: str) -> None:
     members = {"a.png": "", "list.csv": table}
     if message := LISTS[table]:
         with pytest.raises(DataError, match=message):
@@ -637,7 +635,7 @@ def test_a_list_beside_the_folder_of_its_images_may_lead_there() -> None:
     assert record.source == "images/a.png"
 
 
-def test_kind_7_a_table_in_another_encoding_is_noted() -> None:
+def test_a_table_in_another_encoding_is_noted() -> None:
     members = {"ä.png": b"", "list.csv": "path,label\nä.png,normal".encode("latin-1")}
     content = io.BytesIO()
     with ZipFile(content, "w") as archive:
@@ -649,7 +647,7 @@ def test_kind_7_a_table_in_another_encoding_is_noted() -> None:
     ]
 
 
-def test_kind_5_nothing_is_drawn_from_images_that_say_what_they_are_for() -> None:
+def test_nothing_is_drawn_from_images_that_say_what_they_are_for() -> None:
     for split, stated in (("train", True), ("", False)):
         table = f"path,label,split\na.png,normal,{split}\n"
         assert look(FOLDERS["folder_list"], {"a.png": "", "list.csv": table}).stated is stated

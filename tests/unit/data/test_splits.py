@@ -278,7 +278,7 @@ def test_too_few_units_are_an_error() -> None:
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 9])
 @pytest.mark.parametrize("fraction", [None, 0.3])
-def test_kind_5_few_normals_train_and_validate(number: int, fraction: float | None) -> None:
+def test_few_normals_train_and_validate(number: int, fraction: float | None) -> None:
     found = assign([image(f"{n}.png") for n in range(number)], test_fraction=fraction)
     split = Counter(record.split for record in found.records)
     assert split["train"] >= 1

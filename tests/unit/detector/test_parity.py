@@ -182,8 +182,8 @@ def write_images(folder: Path, kind: Kind) -> None:
     [
         ("gray", [*OURS, *MORE]),
         ("colour", ["aeflow"]),
-        ("deep", ["aeflow", "stages"]),
-        ("dicom", ["aeflow", "stages"]),
+        ("deep", ["aeflow"]),
+        ("dicom", ["aeflow"]),
         pytest.param(
             *("gray", list(PEERS)),
             marks=pytest.mark.skipif(

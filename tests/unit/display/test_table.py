@@ -99,7 +99,7 @@ DANGEROUS = {
 
 
 @pytest.mark.parametrize("text", DANGEROUS)
-def test_kind_10_text_means_nothing_where_it_is_shown(tmp_path, text):
+def test_text_means_nothing_where_it_is_shown(tmp_path, text):
     """In a cell, in the head of a column, and in the note."""
     in_csv, in_md, in_tex = DANGEROUS[text]
     table = typed(pd.DataFrame({"defect": [text, "x"], "f1": [0.5, 0.25]}))

@@ -267,7 +267,7 @@ def test_holm_is_the_step_down_procedure_at_every_level():
 @given(
     st.integers(1, 25), st.integers(1, 25), st.integers(1, 3), st.floats(-3, 3), st.integers(0, 99)
 )
-def test_kind_16_no_interval_leaves_the_possible_range(normal, anomalous, seeds, shift, number):
+def test_no_interval_leaves_the_possible_range(normal, anomalous, seeds, shift, number):
     """Nor does it leave out the number that it belongs to."""
     draw = np.random.default_rng(number)
     gt_label = np.repeat([0, 1], [normal, anomalous])

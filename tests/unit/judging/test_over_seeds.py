@@ -56,7 +56,7 @@ def test_a_seed_counts_once():
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
-def test_kind_16_no_interval_leaves_the_possible_range(values):
+def test_no_interval_leaves_the_possible_range(values):
     found = over_seeds(
         seeds("a", values, fit_seconds=[900 * v for v in values]),
         ["variant"],

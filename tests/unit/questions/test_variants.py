@@ -191,7 +191,7 @@ def claims_of(study=None, **variants):
     return table.set_index("variant").drop("whole")
 
 
-def test_kind_16_a_claim_needs_other_images_and_other_trainings():
+def test_a_claim_needs_other_images_and_other_trainings():
     """A filled dot once said "significant" while the interval over seeds crossed 0."""
     unsure = shifted(0.3, 3)
     unsure["a"].score[:, 0] += (

@@ -92,7 +92,7 @@ def test_a_terminal_gets_a_screenful_and_where_the_rest_stands():
     assert lines[-1] == "All of them, and all that they are about: results/s/report.html"
     one = on_terminal([Warned("x\x1b[31m\ny", [f"tiles/{k}" for k in range(9)])], "here", 200)
     assert one.splitlines()[:3] == [
-        *("1 warning about these results:", "* x?[31m y"),
+        *("1 warning about these results:", r"* x\x1b[31m y"),
         "    tiles/0; tiles/1; tiles/2; tiles/3; and 5 more",
     ]
     alone = on_terminal([Warned("long " * 1000, ["a"])], "here", 80)

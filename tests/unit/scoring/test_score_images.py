@@ -169,7 +169,7 @@ def test_the_gallery_shows_what_was_scored(tiny: TinyStudy, side: int, tmp_path:
             assert np.array_equal(mask, share >= 0.5)
 
 
-def test_kind_11_every_file_has_the_same_bytes_under_any_hash_seed(
+def test_every_file_has_the_same_bytes_under_any_hash_seed(
     tiny: TinyStudy, torch_as_it_was: None
 ) -> None:
     code = """

@@ -108,7 +108,7 @@ def bomb(line: str, first: str, levels: int = 9) -> str:
     ],
     ids=["lists", "mappings", "merges", "a list in itself", "a mapping in itself", "merged"],
 )
-def test_kind_12_a_bomb_of_aliases_is_defused(tmp_path: Path, text: str) -> None:
+def test_a_bomb_of_aliases_is_defused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bomb.yaml").write_text(text)
     begin = time.monotonic()
     with pytest.raises(ConfigError, match=r"bomb\.yaml: more than 300,000 values, its aliases"):
@@ -148,9 +148,7 @@ def test_aliases_of_a_person_are_welcome(tmp_path: Path) -> None:
         (b"#" * 2**23, "more than 4,194,304 bytes"),
     ],
 )
-def test_kind_14_a_broken_file_is_named_with_its_line(
-    tmp_path: Path, content: bytes, said: str
-) -> None:
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"^{path}.*{said}") as caught:
@@ -222,7 +220,7 @@ def test_a_folder_for_a_file_and_an_empty_file(tmp_path: Path) -> None:
         ("study", "input should be a valid dictionary"),
     ],
 )
-def test_kind_14_accepted_nonsense_is_refused(content: Any, said: str) -> None:
+def test_accepted_nonsense_is_refused(content: Any, said: str) -> None:
     if isinstance(content, dict) and "variants" in content:
         content = {"datasets": [{"name": "btad"}], "ablations": []} | content
     assert said in refused(Study, content)
@@ -231,7 +229,7 @@ def test_kind_14_accepted_nonsense_is_refused(content: Any, said: str) -> None:
 @pytest.mark.parametrize(
     "value", [float("nan"), float("-inf"), [], [1], [1, True], [1, "a"], [[1, 2], 3], {"a": 1}]
 )
-def test_kind_14_a_value_of_no_kind_is_one_sentence(value: Any) -> None:
+def test_a_value_of_no_kind_is_one_sentence(value: Any) -> None:
     ablation = {"name": "d", "of": "aeflow", "key": "loss.alpha", "values": [0.1, value]}
     said = refused(Study, {"ablations": [ablation]})
     assert "ablations.0.values.1: a finite number, a text, true, false or null is needed" in said
@@ -324,7 +322,7 @@ def test_an_ablation_of_a_variant_without_a_mapping_is_a_sentence() -> None:
         (Published, {"sources": {}, "numbers": [{"dataset": "a b", "who": "p"}]}, "a name is"),
     ],
 )
-def test_kind_10_what_stands_on_a_card_is_not_trusted(model: Any, content: Any, said: str) -> None:
+def test_what_stands_on_a_card_is_not_trusted(model: Any, content: Any, said: str) -> None:
     assert said in refused(model, content)
 
 

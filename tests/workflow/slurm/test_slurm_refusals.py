@@ -49,23 +49,6 @@ def test_what_no_node_can_do_is_refused_before_anything_is_lost(
     assert cluster.jobs("PENDING", "RUNNING", "COMPLETED") == {}
 
 
-def test_a_gpu_is_refused_where_there_is_none(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, finished_tiny: Repository
-) -> None:
-    # Its name is short: that of a socket in it may not be long.
-    bare = PrivateSlurm(tmp_path_factory.mktemp("bare"), gpus=0)
-    bare.start()
-    try:
-        shutil.copytree(finished_tiny.folder, tmp_path, dirs_exist_ok=True)
-        refused = OnSlurm(tmp_path, bare).snakemake("--forcerun", "train_model", check=False)
-    finally:
-        bare.stop()
-    assert refused.returncode == 1
-    sentence = refused.stderr.splitlines()[-1]
-    assert sentence.startswith("SLURM refuses the jobs of score_images: Invalid generic resource")
-    assert (tmp_path / "results/tiny" / MODEL).exists()
-
-
 def test_snakemake_asks_again_where_slurm_does_not_answer_for_a_while(
     cluster: OnSlurm, tmp_path: Path
 ) -> None:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Start a private SLURM on this machine, as an ordinary user:
 #   up.sh FOLDER && . FOLDER/env.sh        ...and later: down.sh FOLDER
-# NODES (default 1) are slurmd processes called n1, n2, ...; GPUS (default 2) are stand-ins per node.
+# NODES (default 1) are slurmd processes called n1, n2, ..., with two stand-ins for GPUs each.
 # There is no database of jobs. Everything lies in FOLDER. Exit status 77: SLURM is not installed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
-nodes=${NODES:-1} gpus=${GPUS:-2}
+nodes=${NODES:-1}
 PATH=$PATH:/usr/sbin
 
 for program in munged slurmctld slurmd sbatch; do
@@ -77,24 +77,19 @@ MinJobAge=3600
 SlurmdTimeout=300
 ReturnToService=2
 KillWait=2
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 CONF
-if [ "$gpus" -gt 0 ]; then
-  # A device has to be a character device, and CUDA_VISIBLE_DEVICES is set only with the flag.
-  for number in $(seq 0 $((gpus - 1))); do ln -sfn /dev/null "$folder/devices/gpu$number"; done
-  echo "GresTypes=gpu" >> "$SLURM_CONF"
-  echo "NodeName=$names Name=gpu File=$folder/devices/gpu[0-$((gpus - 1))] Flags=nvidia_gpu_env" \
-    > "$folder/gres.conf"
-fi
+# A device has to be a character device, and CUDA_VISIBLE_DEVICES is set only with the flag.
+for number in 0 1; do ln -sfn /dev/null "$folder/devices/gpu$number"; done
+echo "GresTypes=gpu" >> "$SLURM_CONF"
+echo "NodeName=$names Name=gpu File=$folder/devices/gpu[0-1] Flags=nvidia_gpu_env" \
+  > "$folder/gres.conf"
 for number in $(seq "$nodes"); do
   echo "NodeName=n$number NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + number))" \
-    "CPUs=4 RealMemory=64000$([ "$gpus" -gt 0 ] && echo " Gres=gpu:$gpus")" >> "$SLURM_CONF"
+    "CPUs=4 RealMemory=64000 Gres=gpu:2" >> "$SLURM_CONF"
 done
 cat >> "$SLURM_CONF" <<CONF
-PartitionName=batch Nodes=$names Default=YES PriorityTier=1 MaxTime=1-00:00:00 State=UP
-PartitionName=urgent Nodes=$names PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName=batch Nodes=$names Default=YES MaxTime=1-00:00:00 State=UP
 CONF
 
 # Snakemake's plugin takes SLURM_CONF from the srun inside a job; a real cluster does not need it.
