@@ -3,8 +3,9 @@
 import json
 import textwrap
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -60,8 +61,20 @@ def _lines(model: BaseModel, indent: str = "") -> list[str]:
 
 
 def _comment(field: FieldInfo, indent: str) -> list[str]:
-    text = field.description or ""
+    choices = _choices(field.annotation)
+    several = "Any" if get_origin(field.annotation) is list else "One"
+    text = (field.description or "") + (f" {several} of: {', '.join(choices)}." if choices else "")
     return textwrap.wrap(text, 99, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _choices(kind: Any) -> list[str]:
+    """Return the words that a key of this type can be, none where they are not listed."""
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return [*kind]
+    parts = get_args(kind)
+    return (
+        [*parts] if get_origin(kind) is Literal else [c for part in parts for c in _choices(part)]
+    )
 
 
 def _entry(key: str, value: Any, indent: str) -> list[str]:

@@ -258,7 +258,7 @@ class TrainingSettings(Strict):
     epoch_rule: Literal["best_val_loss", "last"] = Field(
         "best_val_loss",
         description="Which epoch is kept. Neither rule sees an anomalous or a test image: "
-        "best_val_loss is the loss of the validation normals.",
+        "best_val_loss is the lowest loss of the validation normals.",
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="auto: CUDA, then MPS, then CPU."
@@ -310,7 +310,8 @@ class ScoreSettings(Strict):
         description="Share of the positions whose mean is a score `..._top`; at least one is.",
     )
     gradient: GradientScore = Field(
-        GradientScore.LOW_GRADIENT, description="Score of the method `gradient`."
+        GradientScore.LOW_GRADIENT,
+        description="Score of the method `gradient`: its mean gradient, or minus that (low).",
     )
     map: AnomalyMap = Field(
         AnomalyMap.FLOW,

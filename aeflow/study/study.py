@@ -64,8 +64,7 @@ class Study(CellSettings):
     loggers: list[Logger] = Field(
         [],
         description="Programs for which losses and metrics of each cell are written, for dvclive "
-        "settings too, in results/<study>/logged/: dvclive, tensorboard "
-        "(`pip install -e '.[loggers]'`).",
+        "settings too, in results/<study>/logged/ (`pip install -e '.[loggers]'`).",
     )
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()

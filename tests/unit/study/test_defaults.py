@@ -20,6 +20,13 @@ def test_generated_files_are_up_to_date(name: str, content: Callable[[], str]) -
     assert Path("config", name).read_text() == content(), "python scripts/write_generated.py"
 
 
+def test_the_default_file_names_what_a_key_can_be() -> None:
+    text = " ".join(default_yaml().replace("#", " ").split())
+    for listed in ("One of: conv, resnet.", "One of: none, position.", "Any of: dvclive, ten"):
+        assert listed in text
+    assert "One of: density, latent_energy, nll, " in text
+
+
 def test_the_default_file_holds_every_default() -> None:
     assert validate(Study, yaml.safe_load(default_yaml()), "default") == Study()
 
