@@ -103,7 +103,7 @@ def _add(
         return
     pictures, kinds, gallery = "", list[str](), None
     judged = study.map_of(cell.dataset, cell.variant)
-    if study.variant(cell.variant).method != Method.FUSION:
+    if study.variant(cell.variant).has_gallery:
         gallery = read_gallery(cells.path(study, "gallery", own))
         if list(gallery["image_id"]) != names:
             raise DataError(

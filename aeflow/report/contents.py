@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from aeflow.core.files import read_json
 from aeflow.core.schema import load_yaml
-from aeflow.core.types import Method
 from aeflow.study.cards import DATASET_CARDS, PUBLISHED
 from aeflow.study.cells import (
     STEPS,
@@ -78,7 +77,8 @@ def example_cells(study: Study) -> list[Cell]:
     return [
         cell
         for cell in _pictured(study)
-        if cell.seed == study.seeds_of(cell.variant)[0]
+        if study.variant(cell.variant).pictures
+        and cell.seed == study.seeds_of(cell.variant)[0]
         and study.map_of(cell.dataset, cell.variant)
     ]
 
@@ -124,7 +124,8 @@ def _columns(study: Study) -> list[str]:
 
 
 def _pictured_columns(study: Study) -> list[str]:
-    return [of for of in _columns(study) if study.dataset(of.split("+")[0]).pictures]
+    named = [(of, *of.split("+")) for of in _columns(study)]
+    return [of for of, d, _, v in named if study.dataset(d).pictures and study.variant(v).pictures]
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,7 @@ def galleries(study: Study, name: str, of: str = "") -> list[Path]:
     if name != "page":
         entry = FIGURES.get(name, BROWSE)
         cells = entry.cells(study, of) if "galleries" in entry.reads else []
-    own = [cell for cell in cells if study.variant(cell.variant).method != Method.FUSION]
+    own = [cell for cell in cells if study.variant(cell.variant).has_gallery]
     return list(dict.fromkeys(path(study, "gallery", table_of(study, cell)) for cell in own))
 
 

@@ -138,9 +138,19 @@ class Variant(Strict):
         min_length=1,
         description="Only on these datasets, as far as the study has them; null: on all.",
     )
+    pictures: bool = Field(
+        True,
+        description="Whether its maps and reconstructions are shown: in panels, in the report and "
+        "on the page to browse. false: where its galleries are not to be handed on.",
+    )
     settings: dict[str, Any] = Field(
         {}, description="Keys of encoder, flow, ... that differ for this variant."
     )
+
+    @property
+    def has_gallery(self) -> bool:
+        """Whether there is a gallery of its own that may be shown."""
+        return self.pictures and self.method != Method.FUSION
 
     def runs_on(self, dataset: str) -> bool:
         """Whether the variant is a cell of this dataset."""

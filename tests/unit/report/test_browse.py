@@ -252,6 +252,29 @@ def test_a_gallery_of_other_images_is_refused(study, write, folder, tmp_path, mo
         write()
 
 
+def test_a_variant_without_pictures_needs_no_gallery_and_is_there_with_its_numbers(
+    study, tmp_path, monkeypatch
+):
+    """So a clone without its galleries makes everything again."""
+    shutil.copytree("results", tmp_path / "results")
+    variants = [
+        each.model_copy(update={"pictures": each.name != "aeflow"}) for each in study.variants
+    ]
+    shown = study.model_copy(update={"variants": variants})
+    hidden = {*galleries(study, "browse")} - {*galleries(shown, "browse")}
+    assert {file.parts[4] for file in hidden} == {"aeflow"}
+    for file in hidden:
+        (tmp_path / file).unlink()
+    panels = [of for name, of in figures(shown) if name == "panels"]
+    assert panels
+    assert not [of for of in panels if of.endswith("+aeflow")]
+    assert "aeflow" not in {cell.variant for cell in example_cells(shown)}
+    monkeypatch.chdir(tmp_path)
+    write_browse(shown, tmp_path / "index.html", tmp_path / "data")
+    page = (tmp_path / "index.html").read_text()
+    assert '"label":"aeflow, seed 1"' in page.replace(": ", ":")
+
+
 def test_images_that_may_not_be_seen_are_on_no_page_and_in_no_panel(study, tmp_path):
     """Of all datasets: the page is there, and its folder, without a picture."""
     hidden = [entry.model_copy(update={"pictures": False}) for entry in study.datasets]
