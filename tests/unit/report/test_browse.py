@@ -262,7 +262,7 @@ def test_a_variant_without_pictures_needs_no_gallery_and_is_there_with_its_numbe
     ]
     shown = study.model_copy(update={"variants": variants})
     hidden = {*galleries(study, "browse")} - {*galleries(shown, "browse")}
-    assert {file.parts[4] for file in hidden} == {"aeflow"}
+    assert {file.parts[5] for file in hidden} == {"aeflow"}
     for file in hidden:
         (tmp_path / file).unlink()
     panels = [of for name, of in figures(shown) if name == "panels"]
