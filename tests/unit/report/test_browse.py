@@ -19,7 +19,7 @@ from aeflow.scoring.combine import pred_score
 from aeflow.scoring.score_tables import read_scores
 from aeflow.study.cells import Cell, path, table_of
 from tests.conftest import until
-from tests.unit.small_results import STRANGE
+from tests.unit.small_results import STRANGE, STUDY, small_study
 
 AEFLOW = Cell("tiles", "01", "aeflow", 1)
 METRICS = {"Sensitivity": "sensitivity", "Specificity": "specificity", "F1": "f1"}
@@ -257,10 +257,8 @@ def test_a_variant_without_pictures_needs_no_gallery_and_is_there_with_its_numbe
 ):
     """So a clone without its galleries makes everything again."""
     shutil.copytree("results", tmp_path / "results")
-    variants = [
-        each.model_copy(update={"pictures": each.name != "aeflow"}) for each in study.variants
-    ]
-    shown = study.model_copy(update={"variants": variants})
+    variants = [each | {"pictures": each["name"] != "aeflow"} for each in STUDY["variants"]]
+    shown = small_study(variants=variants)
     hidden = {*galleries(study, "browse")} - {*galleries(shown, "browse")}
     assert {file.parts[5] for file in hidden} == {"aeflow"}
     for file in hidden:
