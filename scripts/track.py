@@ -113,7 +113,10 @@ def track_payload(payload: dict[str, list[str]]) -> None:
     changed: list[str] = []
     for name, files in payload.items():
         if Path(f"{name}.dvc").exists():
-            absent = _below(name, [*states.get("deleted", []), *states.get("unknown", [])])
+            # A folder that a job makes is whole: what it had before and has not now is no loss.
+            whole = tuple(f"{file}/" for file in files if Path(file).is_dir())
+            gone = [*states.get("deleted", []), *states.get("unknown", [])]
+            absent = [file for file in _below(name, gone) if not file.startswith(whole)]
             other = _below(name, [*states.get("modified", []), *states.get("added", [])])
         else:
             absent = [file for file in files if not Path(file).exists()]
