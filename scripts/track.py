@@ -89,8 +89,7 @@ def shown(files: list[str], known: Path) -> list[str]:
 def to_dvc(files: list[str]) -> dict[str, list[str]]:
     """Return what a `.dvc` is for -> the files in it, without those that a .dvcignore names."""
     payload = {name: found[0] for name in files if (found := PAYLOAD.match(name))}
-    asked = "\n".join(payload)
-    ignored = set(run("dvc", "check-ignore", "--stdin", given=asked, none=1).splitlines())
+    ignored = _ignored(payload)
     kept: dict[str, list[str]] = {}
     for name, recorded in payload.items():
         if name not in ignored:
@@ -113,11 +112,14 @@ def track_payload(payload: dict[str, list[str]]) -> None:
     changed: list[str] = []
     for name, files in payload.items():
         if Path(f"{name}.dvc").exists():
-            # A folder that a job makes is whole: what it had before and has not now is no loss.
+            gone = _below(name, [*states.get("deleted", []), *states.get("unknown", [])])
+            # A folder that a job makes is whole, and a .dvcignore means what it says: such files
+            # are not absent, they are no longer of the study.
             whole = tuple(f"{file}/" for file in files if Path(file).is_dir())
-            gone = [*states.get("deleted", []), *states.get("unknown", [])]
-            absent = [file for file in _below(name, gone) if not file.startswith(whole)]
-            other = _below(name, [*states.get("modified", []), *states.get("added", [])])
+            ignored = _ignored(gone)
+            left = {file for file in gone if file in ignored or file.startswith(whole)}
+            absent = [file for file in gone if file not in left]
+            other = _below(name, [*states.get("modified", []), *states.get("added", []), *left])
         else:
             absent = [file for file in files if not Path(file).exists()]
             other = [file for file in files if Path(file).exists()]
@@ -130,6 +132,12 @@ def track_payload(payload: dict[str, list[str]]) -> None:
     if changed:
         run("dvc", "commit", "--quiet", "--force", *changed)
     print(f"DVC: {len(new)} new, {len(changed)} changed, {len(payload)} in all")
+
+
+def _ignored(names: Iterable[str]) -> set[str]:
+    """Return which of some files a .dvcignore names."""
+    asked = "\n".join(names)
+    return set(run("dvc", "check-ignore", "--stdin", given=asked, none=1).splitlines())
 
 
 def _incomplete(name: str, other: list[str], absent: list[str]) -> str:
