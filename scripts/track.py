@@ -113,13 +113,16 @@ def track_payload(payload: dict[str, list[str]]) -> None:
     for name, files in payload.items():
         if Path(f"{name}.dvc").exists():
             gone = _below(name, [*states.get("deleted", []), *states.get("unknown", [])])
-            # A folder that a job makes is whole, and a .dvcignore means what it says: such files
-            # are not absent, they are no longer of the study.
-            whole = tuple(f"{file}/" for file in files if Path(file).is_dir())
+            other = _below(name, [*states.get("modified", []), *states.get("added", [])])
+            # A folder that a job made anew is whole (one without news may be pulled in part), and
+            # a .dvcignore means what it says: such files are no longer of the study.
+            made = tuple(
+                f"{file}/" for file in files if Path(file).is_dir() and _below(file, other)
+            )
             ignored = _ignored(gone)
-            left = {file for file in gone if file in ignored or file.startswith(whole)}
-            absent = [file for file in gone if file not in left]
-            other = _below(name, [*states.get("modified", []), *states.get("added", []), *left])
+            left = [file for file in gone if file in ignored or file.startswith(made)]
+            absent = sorted({*gone} - {*left})
+            other += left
         else:
             absent = [file for file in files if not Path(file).exists()]
             other = [file for file in files if Path(file).exists()]
