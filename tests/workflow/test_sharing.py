@@ -127,6 +127,26 @@ def test_detectors_go_along_and_what_a_dvcignore_names_stays(copy: Shared) -> No
     assert "Nothing to be done" in other.snakemake().stderr
 
 
+def test_what_is_ignored_later_or_gone_from_a_remade_folder_leaves_its_record(
+    copy: Shared,
+) -> None:
+    copy.call("dvc", "pull", "--quiet")
+    (copy.results() / ".dvcignore").write_text("/models/*/gravel/\n")
+    remade, gone = sorted((copy.results() / "browse/data").iterdir())[:2]
+    remade.write_text(remade.read_text() + "\n")
+    gone.unlink()
+    assert "DVC: 0 new, 2 changed" in copy.track().stdout
+    copy.commit("Less than there was")
+    copy.call("dvc", "push", "--quiet")
+    other = Shared(copy.folder.with_name("less"))
+    copy.call("git", "clone", "--quiet", str(copy.folder), str(other.folder))
+    other.call("dvc", "pull", "--quiet", MODELS + "/demo_textures", "results/tiny/browse/data")
+    assert {path.name for path in (other.results() / "models/demo_textures").iterdir()} == {"brick"}
+    page = other.results() / "browse/data"
+    assert (page / remade.name).read_text().endswith("\n\n")
+    assert not (page / gone.name).exists()
+
+
 def test_dvc_repro_has_nothing_to_do_where_the_study_is_there(copy: Shared) -> None:
     """dvc.yaml names the study of config.yaml: here that is the tiny one."""
     (copy.folder / "config/config.yaml").write_text((copy.folder / "tiny.yaml").read_text())
