@@ -34,7 +34,7 @@ from aeflow.data.image_files import ImageFacts
 from aeflow.detector.detector import Detector, Pixels
 from aeflow.detector.new_images import Found, Looked, find_images, look_ahead
 from aeflow.detector.overlays import draw_overlay
-from aeflow.display.browse import Cell, Group, Page, heat, write_page, write_pictures
+from aeflow.display.browse import COLOURS, Cell, Group, Page, heat, write_page, write_pictures
 from aeflow.scoring.gallery import MAP_SIDE, as_file, shrink
 
 logger = logging.getLogger(__name__)
@@ -311,7 +311,6 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
             scores.append(float(row["pred_score"]) if row["pred_score"] else None)
     # A call that went on where another was ended began a file in the middle of a batch.
     chunks = sorted(int(file.stem.rpartition("-")[2]) for file in (out / BROWSED).glob("images-*"))
-    label = facts.dataset + ("" if facts.category == "all" else f", {facts.category}")
     images = ["image"] if chunks else []
     maps = ["map"] if chunks and facts.map_scale is not None else []
     judged = {
@@ -322,13 +321,12 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
         "threshold": detector.threshold.value,
         "reason": detector.threshold.reason,
     }
-    group = Group(facts.dataset, facts.category, label, "images", images, chunks, content)
+    group = Group(facts.dataset, facts.category, "images", images, chunks, content)
     cell = Cell(0, facts.variant, None, facts.variant, "maps", maps, judged)
     page = Page(
-        title=f"{len(scores)} images, judged by {facts.variant} of {label}",
-        about=f"Study {facts.study}; {detector.told()}. Maps are orange where they are higher "
-        "than usual, yellow where they are higher than anywhere in the maps of 95 % of the normal "
-        "validation images. p: the share of the validation normals that are as high.",
+        title=f"{len(scores)} images, judged by {facts.variant} of {group.label}",
+        about=f"Study {facts.study}; {detector.told()}. {COLOURS} p: the share of the validation "
+        "normals that are as high.",
         id="path",
         noun="Detector",
         absent=f"The folder {BROWSED} with the pictures of this page is not beside it.",
