@@ -399,7 +399,8 @@ class Detector:
             DataError: an image cannot be used; names it.
         """
         tables = [self.examine(batch).table for batch in self._prepared(_several(images))]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        names = ["pred_score", "p_value", "pred_label", *self.components]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=names)
 
     def map(self, image: Picture) -> NDArray[np.float32]:
         """Return the anomaly map of an image, (S, S), S the `data.image_size` of the study.

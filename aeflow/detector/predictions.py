@@ -112,10 +112,11 @@ def predict(
                 table.writerows(rows)
                 file.flush()
                 progress.add(len(batch))
-    _write_page(detector, part, out)
-    with writing(out / NAME):
-        part.replace(out / NAME)
-    about.unlink()
+        # While the file is ours still: another process would take it for one that was ended.
+        _write_page(detector, part, out, pictures)
+        with writing(out / NAME):
+            part.replace(out / NAME)
+        about.unlink()
     return _summary(out / NAME)
 
 
@@ -294,7 +295,7 @@ class _Small:
             write_pictures(folder, f"{kind}s", first, {kind: files})
 
 
-def _write_page(detector: Detector, table: Path, out: Path) -> None:
+def _write_page(detector: Detector, table: Path, out: Path, pictures: bool) -> None:
     """Write a page to look at, which needs nothing but itself and folders beside it."""
     facts, (gt_label, known) = detector.facts, detector.validation
     content: dict[str, list[Any]] = {name: [] for name in ("path", "warnings", "errors", "detail")}
@@ -302,8 +303,9 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
     with table.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=1):
             path = unguarded(row["path"])
-            picture = f"overlays/{_place(number, path)}.png"
-            detail = picture if (out / picture).is_file() else None
+            # Not an overlay that an earlier call left.
+            shown = pictures and row["pred_score"]
+            detail = f"overlays/{_place(number, path)}.png" if shown else None
             for name, value in zip(
                 content, (path, row["warnings"], row["error"], detail), strict=True
             ):

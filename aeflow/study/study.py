@@ -183,8 +183,7 @@ class Study(CellSettings):
                 if what in fusions:
                     raise ValueError(f"variants: {fusions[what]} and {variant.name} are the same")
                 fusions[what] = variant.name
-        explicit = [variant.name for variant in self.variants]
-        _check_known("analysis.reference", [self.reference], explicit)
+        _check_known("analysis.reference", [self.reference], self.named)
 
     def _check_archives(self) -> None:
         origins: dict[str, DatasetEntry] = {}

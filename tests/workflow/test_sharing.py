@@ -54,8 +54,7 @@ def a_retraining_is_lost_and_comes_back(copy: Shared) -> None:
     assert copy.snakemake(f"{MODELS}/{CELL}.safetensors", check=False).returncode != 0
     assert not model.exists()
     assert copy.plan()["train_model"] == 4
-    refused = copy.track(check=False)
-    assert "Nothing was handed over" in refused.stderr or not refused.returncode
+    copy.track()
     assert copy.call("git", "diff", "--cached", "--name-only").stdout == ""
     copy.call("git", "checkout", "--quiet", "HEAD", ".")
     copy.call("dvc", "checkout", "--quiet")
