@@ -62,6 +62,8 @@ PATHS = {
     "browse": "results/{study}/browse/index.html",
     "browsed": "results/{study}/browse/data",
     "logged": "results/{study}/logged/{logger}",
+    "detector": "results/{study}/detectors/{dataset}-{category}-{variant}-seed{seed}.safetensors",
+    "incomplete": "results/{study}/incomplete/",
 }
 # What steps make that a clone may lack: it goes to DVC, in the folders of `scripts/track.py`.
 PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")

@@ -10,7 +10,7 @@ from aeflow.report.headline import headline
 from aeflow.report.warned import on_terminal, warnings_of
 
 MANY_EPOCHS = 1000  # an hour or so, of a small encoder
-INCOMPLETE = f"{RESULTS}/incomplete"
+INCOMPLETE = cells.path(STUDY, "incomplete", {})
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
 
