@@ -99,6 +99,8 @@ def use(path: Path) -> Detector:
     table = detector.predictions([picture, picture.astype(np.uint16)[..., 0] * 9])
     assert np.isfinite(table["pred_score"]).all()
     assert {*detector.predictions([])} == {*table}
+    numbers = table[detector.components].to_numpy().ravel()
+    assert all(float(f"{number:.7g}") == number for number in numbers), "as in score tables"
     assert detector.score_samples([]).shape == (0,)
     if detector.threshold.value is not None:
         assert set(detector.predict([picture])) <= {-1, 1}
