@@ -110,7 +110,7 @@ class EncoderSettings(Strict):
     finetune: bool = Field(
         False,
         description="Train the encoder too (open point; PA does). The likelihood of z is then "
-        "no longer well posed.",
+        "no longer well posed. Needs flow.standardise: none and decoder.target: pixels.",
     )
 
     @model_validator(mode="after")
