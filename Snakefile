@@ -12,7 +12,7 @@ configfile: "config/config.default.yaml"
 configfile: "config/config.yaml"
 
 
-# For `snakemake --sdm apptainer`; without that flag the active environment is used.
+# `snakemake --lint` asks for one; jobs run in the active environment (images: docs/install.md).
 container: "docker://python:3.11-slim"
 
 

@@ -258,15 +258,14 @@ def pack(
     from aeflow.commands.studies import find_study
     from aeflow.detector.pack import ensemble_of  # torch
     from aeflow.detector.pack import pack as write
-    from aeflow.study.cells import find_cell
+    from aeflow.study.cells import find_cell, path
 
     logging.basicConfig(level=logging.WARNING, format="aeflow: %(message)s")
     found = find_study(study)
     if ensemble:
         found, variant = ensemble_of(found, variant)
     cell = find_cell(found, dataset, variant, category, seed)
-    name = f"{cell.dataset}-{cell.category}-{cell.variant}-seed{cell.seed}.safetensors"
-    target = out or Path("results", found.study, "detectors", name)
+    target = out or path(found, "detector", cell)
     packed = write(found, cell, target, half)
     size = f"{target.stat().st_size / 1e6:.1f} MB{' in half precision' * half}"
     told = f"{target}: {size}, {packed.detector.told()}"

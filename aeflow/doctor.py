@@ -194,7 +194,7 @@ def read_dvc_file(place: Path) -> list[Tracked]:
         for out in found.outs:
             out.path = Path(found.wdir, out.path).as_posix()
         return found.outs
-    except (ConfigError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         raise DataError(
             f"{place} is no valid .dvc file ({error}): restore it from git, or delete it and run "
             "`python scripts/track.py`."

@@ -44,7 +44,11 @@ def trained_alone(study: Study, dataset: str) -> list[Cell]:
 
     Not ablations of a score's keys: nobody would train again for those.
     """
-    scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
+    scores = {
+        r["variant"]
+        for r in study.ablation_rows()
+        if any(key.startswith("score.") for key in (r["key"], *r["across"]))
+    }
     names = {v.name for v in study.all_variants if v.method.ours} - scores
     return [c for c in study_cells(study) if c.dataset == dataset and c.variant in names]
 

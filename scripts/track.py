@@ -18,6 +18,7 @@ from pathlib import Path
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.job import script
 from aeflow.report.contents import figure_file, figures
+from aeflow.study.runs import summary
 from aeflow.study.study import read_study
 
 # One `.dvc` per dataset and kind: DVC is slow with many.
@@ -36,8 +37,7 @@ def track(given: dict[str, list[str]]) -> None:
     overlays = given.pop("configfile", [])
     if given:
         raise ConfigError(f"unknown: --{' --'.join(given)} (only --configfile is known).")
-    overlay = ["--configfile", *overlays] if overlays else []
-    files = study_files(run("snakemake", "--summary", *overlay))
+    files = [row[0] for row in summary([*map(Path, overlays)])]
     (folder,) = {Path(*Path(name).parts[:2]) for name in files if name.startswith("results/")}
     # Neither these nor the study's own file is made by a rule: `aeflow pack` does, and a run
     # before its first job.
@@ -68,13 +68,6 @@ def run(module: str, *arguments: str, given: str | None = None, none: int = 0) -
         said = done.stderr.strip() or done.stdout.strip()
         raise DataError(f"{module} {arguments[0]} failed: {said}")
     return done.stdout
-
-
-def study_files(summary: str) -> list[str]:
-    """Return the first column of `snakemake --summary`: every output of the study."""
-    lines = summary.splitlines()
-    header = next(i for i, line in enumerate(lines) if line.startswith("output_file\t"))
-    return [line.partition("\t")[0] for line in lines[header + 1 :] if "\t" in line]
 
 
 def shown(files: list[str], known: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from aeflow.core.errors import ConfigError
 from aeflow.core.files import write_text
 from aeflow.core.job import script
-from aeflow.study.defaults import default_yaml, schema_json
+from aeflow.study.defaults import DEFAULTS, default_yaml, schema_json
 
 PYPI = "https://pypi.org/simple"  # whatever this machine asks, the locks name this
 HEADER = """\
@@ -29,7 +29,7 @@ def write_generated(given: dict[str, list[str]]) -> None:
     if given or what not in ("config", "locks"):
         raise ConfigError("give `--what config` or `--what locks`")
     if what == "config":
-        write_text(Path("config/config.default.yaml"), default_yaml())
+        write_text(DEFAULTS, default_yaml())
         write_text(Path("config/config.schema.json"), schema_json())
     else:
         write_locks()

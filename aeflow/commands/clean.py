@@ -19,12 +19,11 @@ from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import load_yaml
 from aeflow.doctor import read_dvc_file
 from aeflow.study.cells import PATHS, STEPS, jobs_of, path
-from aeflow.study.defaults import load_study
+from aeflow.study.defaults import CONFIG, DEFAULTS, load_study
 from aeflow.study.study import Study
 
 # Written by hand, by a generator or by a run, as overlays of a study.
 OVERLAYS = ("*.yaml", "*.yml", "*.json", "config/*.yaml", "config/studies/*.yaml")
-DEFAULTS, CONFIG = Path("config/config.default.yaml"), Path("config/config.yaml")
 PLACES = (Path("data"), Path("results"))
 _DOWNLOAD = re.compile(r"\.(?P<archive>[A-Za-z0-9_.-]+)\.zip(?:\..+|-files\.json)")
 
@@ -94,7 +93,10 @@ def _studies(configs: Sequence[Path]) -> list[Study]:
     """Return every study that was run here or may be: in results/, in overlays."""
     found = []
     listed = {file for pattern in OVERLAYS for file in Path().glob(pattern)}
-    alone = [[file] for file in sorted(listed - {*configs}) if _is_overlay(file)]
+    named = {file.resolve() for file in configs}
+    alone = [
+        [file] for file in sorted(listed) if file.resolve() not in named and _is_overlay(file)
+    ]
     for overlays in [[], *([[*configs]] if configs else []), *alone]:
         try:
             found.append(load_study(overlays))

@@ -176,9 +176,10 @@ def _print_settings(one: Study, other: Study, shared: list[Named]) -> None:
         for text in differences(pair[0], pair[1]):
             found.setdefault(text, []).append(whom)
     print(f"Settings of {one.study}, not of {other.study}:" if found else "No setting differs.")
+    cells = [f"{dataset}/{variant}" for dataset, variant in shared]
     for text, whose in found.items():
         told = ", ".join(whose[:SHOWN]) + (
             f" and {len(whose) - SHOWN} more" * (len(whose) > SHOWN)
         )
-        told = "every variant" if len(whose) == len(shared) > 1 else told
+        told = "every variant" if whose == cells and len(cells) > 1 else told
         print(f"  {text}{f' ({told})' if told else ''}")

@@ -1,7 +1,6 @@
 """Which datasets there are, and whether one is what its card says (`aeflow datasets`)."""
 
 import json
-import os
 import re
 import tempfile
 import textwrap
@@ -14,6 +13,7 @@ import yaml
 
 from aeflow.core.errors import ConfigError, DataError
 from aeflow.core.files import sha256_file
+from aeflow.core.job import cores
 from aeflow.core.receipts import read_receipt
 from aeflow.core.schema import NO_NAME, validate
 from aeflow.core.text import megabytes, printable
@@ -114,7 +114,7 @@ def _check_fetched(
     card: DatasetCard, edition: str | None, categories: list[str], tell: Tell
 ) -> None:
     """Compare what was fetched with its receipt and with the card, and check its images."""
-    name = card.name if edition is None else f"{card.name}-{edition}"
+    name = DatasetEntry(name=card.name, edition=edition).archive
     archive = _archive(name)
     if not archive.is_file():
         entry = json.dumps([{"name": card.name} | ({"edition": edition} if edition else {})])
@@ -210,7 +210,7 @@ def _check_categories(
     with open_archive(archive):
         pass  # once, before every process and category says the same
     absent: dict[str, str] = {}
-    with archive_workers(archive, os.cpu_count() or 1) as pool:
+    with archive_workers(archive, cores()) as pool:
         for category in categories:
             tell_of = partial(_tell_of, category, tell)
             named = {"dataset": card.name, "category": category}
@@ -259,7 +259,7 @@ def _size(card: DatasetCard) -> str:
 
 
 def _present(card: DatasetCard) -> str:
-    names = [card.name, *(f"{card.name}-{edition}" for edition in card.editions)]
+    names = [DatasetEntry(name=card.name, edition=e).archive for e in (None, *card.editions)]
     fetched = [
         f"{path} ({megabytes(path.stat().st_size)})"
         for path in map(_archive, names)

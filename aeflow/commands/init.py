@@ -7,6 +7,7 @@ from pathlib import Path
 from aeflow.commands.datasets import check_own, dump, entry_of, name_of
 from aeflow.core.errors import ConfigError
 from aeflow.core.files import check_writable, write_text
+from aeflow.core.job import cores
 from aeflow.core.text import printable
 from aeflow.data.archives import open_archive
 from aeflow.data.local_sources import NOWHERE
@@ -95,8 +96,7 @@ def _machine() -> list[str]:
             "# `precision: auto` may be faster there; it gives other digits.",
             "training: {device: auto}",
         ]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
         "# Here is no GPU. CPU threads are part of the result: another number, other digits.",
-        f"training: {{device: auto, threads: {min(cores or 1, MOST_THREADS)}}}",
+        f"training: {{device: auto, threads: {min(cores(), MOST_THREADS)}}}",
     ]

@@ -1,19 +1,16 @@
 """What a run would do, how long it may take and what it leaves on the disk (`aeflow plan`)."""
 
 import shutil
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from aeflow.core.errors import DataError
 from aeflow.core.text import megabytes, span
 from aeflow.study.cells import PAYLOAD, STEPS, Given, jobs_of, path
 from aeflow.study.defaults import load_study
-from aeflow.study.runs import Earlier, why
+from aeflow.study.runs import Earlier, summary, why
 from aeflow.study.study import Study
 
 Known = list[float | None]  # None: nothing like it is here
@@ -57,16 +54,9 @@ def plan_study(configs: Sequence[Path]) -> None:
 
 def to_make(configs: Sequence[Path]) -> list[tuple[Path, str, str]]:
     """Return file, rule and reason of what Snakemake would make; DataError: it cannot say."""
-    overlay = ["--configfile", *map(str, configs)] if configs else []
-    command = [sys.executable, "-m", "snakemake", "--summary", *overlay]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
-        raise DataError(f"snakemake cannot plan this: {said}")
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
     return [
         (Path(row[0]), row[2], why(row[4]) or row[4])
-        for row in rows
+        for row in summary(configs)
         if row[5:] == ["update pending"]
     ]
 

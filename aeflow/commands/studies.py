@@ -110,7 +110,7 @@ def open_report(name: str | None) -> None:
     else:
         report = path(find_study(name), "report", {})
     if not report.is_file():
-        part = report.parent / "incomplete" / report.name
+        part = Path(PATHS["incomplete"].format(study=report.parent.name), report.name)
         known = f"; of what is there: {part}" if part.is_file() else ""
         raise DataError(f"There is no {report} yet: a complete run makes it{known}.")
     print(report)

@@ -20,6 +20,12 @@ SILENT = "AEFLOW_SILENT"
 _FAILED = re.compile(r"^\d{4}-\d\d-\d\d \S+ Failed: ", re.MULTILINE)
 
 
+def cores() -> int:
+    """Return how many CPU cores this process may use: a cluster or a container lends some."""
+    allowed = getattr(os, "sched_getaffinity", None)  # on Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def script(main: Callable[[dict[str, list[str]]], None]) -> None:
     """Run a script's `main` with the values of each `--name value ...`, but `--log FILE`.
 
@@ -41,6 +47,7 @@ def script(main: Callable[[dict[str, list[str]]], None]) -> None:
     try:
         main(given)
     except KeyboardInterrupt:
+        logger.error("Failed: Stopped by Ctrl-C.")
         raise SystemExit(130) from None
     except Exception as error:
         logger.error("%s", traceback.format_exc())

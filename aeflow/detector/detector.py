@@ -28,6 +28,7 @@ from aeflow.encoder.features import FeatureSource, encode, row_type
 from aeflow.judging.thresholds import Threshold, fit_threshold
 from aeflow.methods.method import Scorer, detector_of
 from aeflow.scoring.combine import components, fused_table, pred_score
+from aeflow.scoring.score_tables import DIGITS
 from aeflow.study.asked import MemberAsked, ScoreAsked, VariantAsked
 from aeflow.study.settings import DataSettings, FitSettings, ThresholdSettings
 from aeflow.training.checkpoints import restore
@@ -321,11 +322,11 @@ class Detector:
             for source, cache in self.encoders.values():
                 cache[rows] = encode(source, rows)
         scored = [scorer.score(rows) for scorer in self.scorers]
-        found = [pd.DataFrame(each.components) for each in scored]
+        found = [_written(each.components) for each in scored]
         tables = [_with(known, new) for known, new in zip(self._known, found, strict=True)]
         complexity = self._complexity
         if complexity is not None:
-            complexity = _with(complexity, pd.DataFrame(self._gradient.score(rows).components))
+            complexity = _with(complexity, _written(self._gradient.score(rows).components))
         scores = self._score(tables, complexity)[-len(images) :]
         normals = np.sort(self.validation[1][self.validation[0] == NORMAL])
         higher = len(normals) - np.searchsorted(normals, scores)
@@ -399,7 +400,8 @@ class Detector:
             DataError: an image cannot be used; names it.
         """
         tables = [self.examine(batch).table for batch in self._prepared(_several(images))]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        names = ["pred_score", "p_value", "pred_label", *self.components]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=names)
 
     def map(self, image: Picture) -> NDArray[np.float32]:
         """Return the anomaly map of an image, (S, S), S the `data.image_size` of the study.
@@ -512,6 +514,14 @@ def _table(scores: Mapping[str, Tensor], gt_label: NDArray[np.int64]) -> pd.Data
     names = [f"validation {number}" for number in range(len(gt_label))]
     known = {"image_id": names, "split": str(Split.VALIDATION), "gt_label": gt_label, "defect": ""}
     return pd.DataFrame(known | rows)
+
+
+def _written(raw: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
+    """Return components as score tables have them.
+
+    A threshold is such a number: unrounded, half of the images that it is of were below it.
+    """
+    return pd.DataFrame(raw).map(lambda value: float(f"{value:.{DIGITS}g}"))
 
 
 def _with(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from aeflow.data.image_files import ImageFacts
 from aeflow.detector.detector import Detector, Pixels
 from aeflow.detector.new_images import Found, Looked, find_images, look_ahead
 from aeflow.detector.overlays import draw_overlay
-from aeflow.display.browse import Cell, Group, Page, heat, write_page, write_pictures
+from aeflow.display.browse import COLOURS, Cell, Group, Page, heat, write_page, write_pictures
 from aeflow.scoring.gallery import MAP_SIDE, as_file, shrink
 
 logger = logging.getLogger(__name__)
@@ -112,10 +112,11 @@ def predict(
                 table.writerows(rows)
                 file.flush()
                 progress.add(len(batch))
-    _write_page(detector, part, out)
-    with writing(out / NAME):
-        part.replace(out / NAME)
-    about.unlink()
+        # While the file is ours still: another process would take it for one that was ended.
+        _write_page(detector, part, out, pictures)
+        with writing(out / NAME):
+            part.replace(out / NAME)
+        about.unlink()
     return _summary(out / NAME)
 
 
@@ -294,7 +295,7 @@ class _Small:
             write_pictures(folder, f"{kind}s", first, {kind: files})
 
 
-def _write_page(detector: Detector, table: Path, out: Path) -> None:
+def _write_page(detector: Detector, table: Path, out: Path, pictures: bool) -> None:
     """Write a page to look at, which needs nothing but itself and folders beside it."""
     facts, (gt_label, known) = detector.facts, detector.validation
     content: dict[str, list[Any]] = {name: [] for name in ("path", "warnings", "errors", "detail")}
@@ -302,8 +303,9 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
     with table.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=1):
             path = unguarded(row["path"])
-            picture = f"overlays/{_place(number, path)}.png"
-            detail = picture if (out / picture).is_file() else None
+            # Not an overlay that an earlier call left.
+            shown = pictures and row["pred_score"]
+            detail = f"overlays/{_place(number, path)}.png" if shown else None
             for name, value in zip(
                 content, (path, row["warnings"], row["error"], detail), strict=True
             ):
@@ -311,7 +313,6 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
             scores.append(float(row["pred_score"]) if row["pred_score"] else None)
     # A call that went on where another was ended began a file in the middle of a batch.
     chunks = sorted(int(file.stem.rpartition("-")[2]) for file in (out / BROWSED).glob("images-*"))
-    label = facts.dataset + ("" if facts.category == "all" else f", {facts.category}")
     images = ["image"] if chunks else []
     maps = ["map"] if chunks and facts.map_scale is not None else []
     judged = {
@@ -322,13 +323,12 @@ def _write_page(detector: Detector, table: Path, out: Path) -> None:
         "threshold": detector.threshold.value,
         "reason": detector.threshold.reason,
     }
-    group = Group(facts.dataset, facts.category, label, "images", images, chunks, content)
+    group = Group(facts.dataset, facts.category, "images", images, chunks, content)
     cell = Cell(0, facts.variant, None, facts.variant, "maps", maps, judged)
     page = Page(
-        title=f"{len(scores)} images, judged by {facts.variant} of {label}",
-        about=f"Study {facts.study}; {detector.told()}. Maps are orange where they are higher "
-        "than usual, yellow where they are higher than anywhere in the maps of 95 % of the normal "
-        "validation images. p: the share of the validation normals that are as high.",
+        title=f"{len(scores)} images, judged by {facts.variant} of {group.label}",
+        about=f"Study {facts.study}; {detector.told()}. {COLOURS} p: the share of the validation "
+        "normals that are as high.",
         id="path",
         noun="Detector",
         absent=f"The folder {BROWSED} with the pictures of this page is not beside it.",

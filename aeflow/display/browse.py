@@ -26,6 +26,11 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 CHUNK = 32  # images whose pictures are one file
 _LEVELS = 64  # of a map
 Limits = tuple[float, float]
+# What `heat` shows, for `Page.about`.
+COLOURS = (
+    "Maps are orange where they are higher than usual, yellow where they are higher than anywhere "
+    "in the maps of 95 % of the normal validation images."
+)
 
 
 @dataclass
@@ -34,21 +39,24 @@ class Group:
 
     Attributes:
         dataset, category: how it is called in addresses and tables.
-        label: how people call it.
         pictures: name of the files of its pictures.
         shows: which pictures there are, of `image` and `mask`.
         chunks: the first row of each file of pictures, of cells too.
         content: per image: what `Page.id` names; of labelled images `gt_label` and `defect`; of
             others `warnings`, `errors` and `detail`, the place of a larger picture or None.
+        label: how people call it.
     """
 
     dataset: str
     category: str
-    label: str
     pictures: str
     shows: list[str]
     chunks: list[int]
     content: dict[str, Any]
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label = self.dataset + ("" if self.category == "all" else f", {self.category}")
 
 
 @dataclass

@@ -90,9 +90,9 @@ class Standardisation(nn.Module):
 class Whitening(nn.Module):
     """A fixed affine map: z -> L^-1 (z - mean), covariance = L L^T of the channels.
 
-    Mean and covariance are those of each of `side` x `side` positions, so that the squared length
-    of its output is the Mahalanobis distance of PaDiM (Defard et al. 2021); with `side` 1, of all
-    positions together.
+    Mean and covariance are those of each of `side` x `side` positions, so that the length of
+    its output is the Mahalanobis distance of PaDiM (Defard et al. 2021), but for
+    the ridge; with `side` 1, of all positions together.
     """
 
     mean: Tensor

@@ -91,9 +91,10 @@ def _ours(main: pd.DataFrame, dataset: str, chosen: str | None) -> list[dict[str
 
 def _other_experiment(entry: DatasetEntry) -> str | None:
     """Return why an entry is not the experiment of its card's published numbers."""
-    if entry.categories is not None:
+    card = load_dataset_card(entry.card_name)
+    if entry.categories is not None and {*entry.categories} != {*card.categories}:
         return f"ours has the categories {', '.join(entry.categories)} alone"
-    if entry.split is not None and entry.split != load_dataset_card(entry.card_name).split:
+    if entry.split is not None and entry.split != card.split:
         return f"our split is {entry.split}, not the published one"
     return None
 

@@ -14,6 +14,7 @@ from aeflow.core.errors import DataError
 from aeflow.core.types import AnomalyMap, Method, Split
 from aeflow.display.browse import (
     CHUNK,
+    COLOURS,
     Cell,
     Group,
     Page,
@@ -51,9 +52,7 @@ def write_browse(study: Study, page: Path, folder: Path, missing: Missing | None
         title=f"Test images of {study.study}",
         about=f"Variants {', '.join(map(study.label, study.named))}. Thresholds are fitted on "
         "validation images; an image with a score at or above the threshold is called anomalous. "
-        "Maps are orange where they are higher than usual, yellow where they are higher than "
-        "anywhere in the maps of 95 % of the normal validation images. Confusion matrix: rows "
-        "are the truth.",
+        f"{COLOURS} Confusion matrix: rows are the truth.",
         id="image_id",
         noun="Variant",
         absent="Pictures of this page are not here: run `dvc pull "
@@ -138,9 +137,8 @@ def _group(number: int, dataset: str, category: str, test: pd.DataFrame) -> Grou
         "gt_label": test["gt_label"].tolist(),
         "defect": test["defect"].tolist(),
     }
-    label = dataset if category == "all" else f"{dataset}, {category}"
     chunks = list(range(0, len(test), CHUNK))
-    return Group(dataset, category, label, f"images{number}", [], chunks, content)
+    return Group(dataset, category, f"images{number}", [], chunks, content)
 
 
 def _content(

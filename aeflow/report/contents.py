@@ -62,7 +62,11 @@ def _candidates(study: Study, of: str) -> list[Cell]:
     Ablations too, but not of a score's definition: of hundreds of scores of one training, the
     best is best by chance. Nor ensembles over seeds, which are no other setting.
     """
-    scores = {r["variant"] for r in study.ablation_rows() if r["key"].startswith("score.")}
+    scores = {
+        r["variant"]
+        for r in study.ablation_rows()
+        if any(key.startswith("score.") for key in (r["key"], *r["across"]))
+    }
     names = {v.name for v in study.all_variants if v.method.ours or len(v.members) > 1}
     return [cell for cell in study_cells(study) if cell.variant in names - scores]
 

@@ -100,6 +100,7 @@ def build_page(
     missing: contents.Missing | None = None,
     failed: Sequence[Shown] = (),
     warned: Sequence[Warned] | None = None,
+    make: contents.Make | None = None,
 ) -> str:
     """Return the page.
 
@@ -107,13 +108,13 @@ def build_page(
         missing: of an incomplete study, the cells without a result and why. It has no pictures.
         failed: what failed.
         warned: what its jobs warned of; else what the receipts of all its jobs say.
+        make: of an incomplete study, what makes its tables.
 
     Raises:
         DataError: a file is missing, or a figure carries no caption.
     """
     reads = {"metrics", "train", "published", *contents.TABLES}
     cells = contents.named_cells(study)
-    make = None if missing is None else contents.maker(study, missing)
     source = Source(study, reads, cells, missing, make)
     whole = source.table("main")
     results, main = (
@@ -195,7 +196,9 @@ def write_incomplete(study: Study, failures: Path) -> None:
             write_table(table, contents.show(study, name, table, missing), *files)
     page = failures.with_name("report.html")
     warned = [Warned(**warning) for warning in known["warnings"]]
-    write_text(page, build_page(study, missing, _failed(jobs, missing, study.labels), warned))
+    write_text(
+        page, build_page(study, missing, _failed(jobs, missing, study.labels), warned, make)
+    )
     print(
         f"Cells without a result: {len(missing)} of {len(cells)}; jobs that failed: {len(jobs)}. "
         f"What there is, and why: {page}",

@@ -1,6 +1,6 @@
 """The cells of a study, the steps that make them, and the path of every file.
 
-Rules, scripts, `aeflow doctor` and `track.py` all take what a step reads and makes from here.
+Rules, scripts and `aeflow doctor` all take what a step reads and makes from here.
 """
 
 import hashlib
@@ -62,8 +62,10 @@ PATHS = {
     "browse": "results/{study}/browse/index.html",
     "browsed": "results/{study}/browse/data",
     "logged": "results/{study}/logged/{logger}",
+    "detector": "results/{study}/detectors/{dataset}-{category}-{variant}-seed{seed}.safetensors",
+    "incomplete": "results/{study}/incomplete/",
 }
-# What goes to DVC; everything else goes to git.
+# What steps make that a clone may lack: it goes to DVC, in the folders of `scripts/track.py`.
 PAYLOAD = ("archive", "images", "masks", "index", "weights", "features", "model", "gallery")
 
 
@@ -369,7 +371,7 @@ def receipts(study: Study, step: str, given: Given) -> Iterator[tuple[Path, Path
             yield path(study, name, given), path(study, RECEIPTS[name], given)
 
 
-def shown(study: Study) -> str:
+def digest_of_shown(study: Study) -> str:
     """Return a digest of what tables, figures and the page may know of the configuration.
 
     All of it but where images come from and how they are prepared, which metrics tell, and who

@@ -19,6 +19,7 @@ HEADER = """\
 # Every key with its default, from aeflow/study/ (`python scripts/write_generated.py`). Do not
 # edit; put what differs into config.yaml or an overlay.
 """
+DEFAULTS, CONFIG = Path("config/config.default.yaml"), Path("config/config.yaml")
 
 
 def load_study(overlays: Sequence[Path] = ()) -> Study:
@@ -27,7 +28,7 @@ def load_study(overlays: Sequence[Path] = ()) -> Study:
     Mappings are merged, lists replaced.
     """
     merged: Any = {}
-    for path in (Path("config/config.default.yaml"), Path("config/config.yaml"), *overlays):
+    for path in (DEFAULTS, CONFIG, *overlays):
         merged = _merge(merged, load_yaml(path) or {})
     return validate(Study, merged, "configuration")
 

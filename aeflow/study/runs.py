@@ -1,9 +1,12 @@
 """What Snakemake says of its jobs, and what earlier runs left: their times and their files."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from aeflow.core.errors import DataError
 from aeflow.study.cells import PATHS, STEPS, Given
 
 # To somebody who waits for results -> in Snakemake's sentence on a job, in `--summary` of a file.
@@ -25,6 +28,23 @@ def why(said: str) -> str | None:
     """Return the first reason of a job that has one of its own, None: Snakemake tells none."""
     known = _WHY.items()
     return next((told for told, (job, file) in known if job in said or said == file), None)
+
+
+def summary(configs: Sequence[Path]) -> list[list[str]]:
+    """Return the rows of `snakemake --summary`, one for each file that a study is to have.
+
+    Raises:
+        DataError: it cannot say.
+    """
+    overlay = ["--configfile", *map(str, configs)] if configs else []
+    command = [sys.executable, "-m", "snakemake", "--summary", *overlay]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
+        raise DataError(f"snakemake cannot plan this: {said}")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    heads = next(number for number, row in enumerate(rows) if row[0] == "output_file")
+    return rows[heads + 1 :]
 
 
 def benchmark(step: str) -> str:

@@ -110,7 +110,7 @@ class EncoderSettings(Strict):
     finetune: bool = Field(
         False,
         description="Train the encoder too (open point; PA does). The likelihood of z is then "
-        "no longer well posed.",
+        "no longer well posed. Needs flow.standardise: none and decoder.target: pixels.",
     )
 
     @model_validator(mode="after")
@@ -418,7 +418,12 @@ class EvaluationSettings(Strict):
     bootstrap_replicates: int = Field(
         1000, ge=0, le=100_000, description="Stratified bootstrap replicates; 0: no intervals."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Level of the bootstrap's intervals; Student's and DeLong's always have 95 %.",
+    )
     fpr_limit: float = Field(
         0.3, gt=0, le=1, description="AUPRO integrates up to this false-positive rate."
     )

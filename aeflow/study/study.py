@@ -132,6 +132,13 @@ class Study(CellSettings):
                     f"score.reconstruction: {asked} of {variant.name} is of {asked.target}, and "
                     f"its decoder.target is {of}: choose {fitting}"
                 )
+            fixed = _fixed(variant.method, cell)
+            if cell.encoder.finetune and fixed:
+                raise ValueError(
+                    f"encoder.finetune of {variant.name}: {fixed} is fitted to features before "
+                    "the training, and an encoder that is trained too would shrink its own until "
+                    "nothing is unusual: leave it frozen, as by default"
+                )
 
     def _check_ablation(self, ablation: Ablation) -> None:
         where = f"ablations[{ablation.name}]"
@@ -183,8 +190,7 @@ class Study(CellSettings):
                 if what in fusions:
                     raise ValueError(f"variants: {fusions[what]} and {variant.name} are the same")
                 fusions[what] = variant.name
-        explicit = [variant.name for variant in self.variants]
-        _check_known("analysis.reference", [self.reference], explicit)
+        _check_known("analysis.reference", [self.reference], self.named)
 
     def _check_archives(self) -> None:
         origins: dict[str, DatasetEntry] = {}
@@ -456,6 +462,17 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise DataError(f"{path} is missing: snakemake writes it when a run starts.")
     return validate(Study, read_json(path), str(path), context=_CHECKED)
+
+
+def _fixed(method: Method, cell: CellSettings) -> str | None:
+    """Return what of a model rests on the encoder's features as they are before the training."""
+    if not method.ours:
+        return None  # whose encoder is frozen whatever this says
+    if method.closed:
+        return f"the method {method}"
+    if method.has_flow and cell.flow.standardise != "none":
+        return f"flow.standardise: {cell.flow.standardise}"
+    return "decoder.target: features" if cell.target_stage and method.has_decoder else None
 
 
 def _check_known(key: str, names: list[str], known: list[str], remedy: str = "") -> None:

@@ -108,6 +108,12 @@ def test_data_of_no_study_and_no_overlay_goes(tiny: Repository, clean: Clean) ->
     (folder / "tiny.yaml").rename(folder / "config/studies/mine.yaml")
     (folder / "config/demo.yaml").unlink()
     assert clean(folder, "--yes")[1] == "There is nothing to remove.\n"
+    more = "ablations: [{name: more, of: beta_half, key: loss.alpha, values: [0.3]}]\n"
+    both = [folder / "config/studies/mine.yaml", write(folder / "more.yaml", more)]
+    assert "If it is used with others, name all" in clean(folder, "--yes")[2]
+    told = clean(folder, "--yes", *map(str, both))[1]
+    assert told == "There is nothing to remove.\n", "by whichever path"
+    both[1].unlink()
     (folder / "elsewhere").mkdir()
     (folder / "config/studies/mine.yaml").rename(folder / "elsewhere/mine.yaml")
     assert clean(folder, "elsewhere/mine.yaml", "--yes")[1] == "There is nothing to remove.\n"

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from aeflow.report.contents import TABLES, figures
+from aeflow.study.study import read_study
 from tests.workflow.conftest import ROOT, Repository
 
 COLUMNS = [
@@ -32,14 +34,14 @@ def test_every_promised_file_is_there(demo: Repository, results: pd.DataFrame) -
         scores = pd.read_csv(folder / f"scores/{cell}.csv")
         assert list(scores.columns[:4]) == ["image_id", "split", "gt_label", "defect"]
         assert (folder / f"metrics/{cell}.json").is_file()
-    names = ["results", "main", "claims", "comparison", "choice", "ablations", "weighting"]
-    for name in [*names, "categories", "defects", "certainty"]:
+    for name in TABLES:
         for ending in ("csv", "md", "tex"):
             assert (folder / f"tables/{name}.{ending}").stat().st_size > 0
-    drawn = ["roc", "variants", "categories", "defects", "ablations", "weighting"]
-    for name in [*drawn, *(f"{kind}-demo_textures+brick+aeflow" for kind in ("panels", "scores"))]:
-        name = name if "-" in name else f"{name}-demo_textures"
-        assert all((folder / f"figures/{name}.{e}").stat().st_size for e in ("svg", "png", "pdf"))
+    drawn = figures(read_study(folder / "study.json"))
+    assert ("panels", "demo_textures+brick+aeflow") in drawn
+    for name, of in drawn:
+        for ending in ("svg", "png", "pdf"):
+            assert (folder / f"figures/{name}-{of}.{ending}").stat().st_size > 0
     report = (folder / "report.html").read_text()
     assert not re.search(r'(?:src|href)="https?://[^"]*\.(?:css|js|png|svg)', report)
 

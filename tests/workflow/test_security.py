@@ -218,16 +218,9 @@ def test_a_broken_overlay_is_one_sentence(
 def test_a_broken_file_of_config_is_one_sentence_with_its_line(tmp_path: Path) -> None:
     copy = Repository(copy_repository(tmp_path))
     config = copy.folder / "config/config.yaml"
-    for more, said in (
-        (b"\tx: 1\n", r"is no valid YAML: line \d+: .*\(YAML is indented by blanks, not by tabs"),
-        (b"x: [1\n", r"is no valid YAML: line \d+: "),
-        (b"x: caf\xe9\n", r", line \d+: this is not UTF-8: save it as UTF-8"),
-        (b"study: again\n", r", line \d+: the key 'study' stands there twice, first in line 4"),
-    ):
-        before = config.read_bytes()
-        config.write_bytes(before + more)
-        done = copy.snakemake("--dry-run", check=False)
-        config.write_bytes(before)
-        assert done.returncode == 1
-        assert re.search(said, done.stderr.splitlines()[-1])
-        assert "Traceback" not in done.stderr
+    config.write_bytes(config.read_bytes() + b"study: again\n")
+    done = copy.snakemake("--dry-run", check=False)
+    assert done.returncode == 1
+    said = r", line \d+: the key 'study' stands there twice, first in line 4"
+    assert re.search(said, done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr

@@ -43,13 +43,13 @@ def on_terminal(repository: Repository, *arguments: str) -> str:
     return CODES.sub("", written.decode()).replace("\r", "")
 
 
-def test_a_plan_of_many_jobs_is_a_table_of_a_screenful(clone: Repository) -> None:
+def test_a_plan_of_many_jobs_is_a_table_of_a_screenful(clone: Repository, tmp_path: Path) -> None:
     many = [{"name": "aeflow"}]
     many += [{"name": f"v{n}", "settings": {"loss": {"alpha": n / 100}}} for n in range(1, 41)]
-    overlay = clone.folder / "many.yaml"
+    overlay = tmp_path / "many.yaml"
     tiny = yaml.safe_load((clone.folder / "tiny.yaml").read_text())
     overlay.write_text(yaml.safe_dump({**tiny, "variants": many, "ablations": []}))
-    said = clone.snakemake("--dry-run", overlay="many.yaml").stdout.splitlines()
+    said = clone.snakemake("--dry-run", overlay=str(overlay)).stdout.splitlines()
     assert len(said) <= SCREENFUL
     (row,) = [line for line in said if line.startswith("train_model")]
     assert re.match(r"train_model +164 +not there yet +dataset demo_textures; category", row)
@@ -88,7 +88,7 @@ def test_a_run_tells_a_line_per_job_elsewhere(
     assert lines == [(str(n), str(jobs)) for n in range(1, jobs + 1)]
 
 
-def test_hours_of_training_without_a_gpu_are_told_before_they_begin(tmp_path: Path) -> None:
+def test_hours_of_training_without_a_gpu_are_told_and_ctrl_c_ends_them(tmp_path: Path) -> None:
     """A first overlay that names nothing but images plans the paper's study."""
     clone = Repository(copy_repository(tmp_path))
     tiny = yaml.safe_load((clone.folder / "tiny.yaml").read_text())
@@ -101,12 +101,18 @@ def test_hours_of_training_without_a_gpu_are_told_before_they_begin(tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs the tests in the background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     told = next(line for line in process.stderr if "no GPU here" in line or " 1 of " in line)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
     assert told.startswith("4 trainings of up to 300 epochs, and no GPU here: this takes hours")
+    assert any(" 1 of " in line for line in process.stderr), "a job is done, and others run"
+    os.killpg(process.pid, signal.SIGINT)
+    after = process.communicate()[1]
+    assert process.returncode == 1
+    assert "job failed" not in after, "nothing to report on"
+    assert not (clone.results() / "incomplete").exists()
 
 
 def test_snakemakes_own_words_are_there_for_who_asks(tiny: Repository) -> None:

@@ -54,7 +54,7 @@ RESULTS = f"results/{STUDY.study}"
 TABLES = cells.score_tables(STUDY)  # the cells that have a score table of their own
 METHODS = {variant.name: variant.method for variant in STUDY.all_variants}
 CELL = cells.CELL
-SHOWN = cells.shown(STUDY)
+SHOWN = cells.digest_of_shown(STUDY)
 FUSIONS = [name for name, method in METHODS.items() if method == "fusion"]
 
 
@@ -144,10 +144,7 @@ def digest(*files):
 
 
 def code(rule, *files):
-    """Return the parameter that holds the digest of a rule's code.
-
-    Snakemake sees neither a script that a shell command runs nor the modules behind it.
-    """
+    """Return the parameter that holds the digest of a rule's code."""
     return lambda wildcards: digest(Path("scripts", f"{rule}.py"), *files)
 
 

@@ -5,13 +5,10 @@ from pathlib import Path
 
 from aeflow.core.errors import AeflowError
 from aeflow.core.schema import load_yaml
+from aeflow.study.defaults import CONFIG, DEFAULTS
 
 try:
-    for file in [
-        *workflow.overwrite_configfiles,
-        "config/config.default.yaml",
-        "config/config.yaml",
-    ]:
+    for file in [*workflow.overwrite_configfiles, DEFAULTS, CONFIG]:
         load_yaml(Path(file))  # JSON is YAML
 except AeflowError as error:
     sys.exit(str(error))

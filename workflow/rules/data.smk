@@ -1,5 +1,8 @@
 # From a dataset's source to arrays of its images and masks. Before all else: others wait.
 
+# Not all cores: it would wait until every job of one thread had found its place.
+WORKERS = max(1, min(2, (workflow.cores or 3) - 1))
+
 
 rule fetch_data:
     output:
@@ -31,8 +34,7 @@ rule prepare_images:
     benchmark:
         "results/benchmarks/prepare_images/{dataset}/{category}.tsv"
     priority: 2
-    # Not all cores: it would wait until every job of one thread had found its place.
-    threads: max(1, min(2, (workflow.cores or 3) - 1))
+    threads: WORKERS
     resources:
         study=str(STUDY_FILE),
     params:
@@ -55,7 +57,7 @@ rule prepare_masks:
     benchmark:
         "results/benchmarks/prepare_masks/{dataset}/{category}.tsv"
     priority: 1
-    threads: max(1, min(2, (workflow.cores or 3) - 1))
+    threads: WORKERS
     resources:
         study=str(STUDY_FILE),
     params:

@@ -10,7 +10,7 @@ from aeflow.report.headline import headline
 from aeflow.report.warned import on_terminal, warnings_of
 
 MANY_EPOCHS = 1000  # an hour or so, of a small encoder
-INCOMPLETE = f"{RESULTS}/incomplete"
+INCOMPLETE = cells.path(STUDY, "incomplete", {})
 LOGS = f"the logs below {RESULTS}/logs and results/logs"
 
 
@@ -67,6 +67,8 @@ def report_success():
 def report_failures():
     """Tell why jobs failed, report on what is there, and tell what that was warned of."""
     failed = failed_jobs()
+    if not failed:  # ended by Ctrl-C
+        return
     described = [describe(job) for job in failed]
     print(f"{len(failed)} job{'s' * (len(failed) > 1)} failed.", file=sys.stderr)
     warnings = warnings_there()
@@ -74,8 +76,9 @@ def report_failures():
 
 
 def failed_jobs():
-    units = sorted(workflow.scheduler.failed)
-    return [job for unit in units for job in (unit.jobs if unit.is_group() else [unit])]
+    failed = workflow.scheduler.failed
+    jobs = [job for unit in failed for job in (unit.jobs if unit.is_group() else [unit])]
+    return sorted(jobs, key=lambda job: str(job.log[0]))
 
 
 def describe(job):

@@ -62,6 +62,7 @@ def test_an_error_is_a_sentence_and_its_traceback_is_in_the_log(
     done = run(body, "--log", str(log))
     if sentence is None:
         assert (done.returncode, done.stderr) == ({"s": 143, "r": 130}[body[0]], "")
+        assert ("Failed: Stopped by Ctrl-C." in log.read_text()) == (body[0] == "r")
         return
     assert done.returncode == 1
     assert done.stderr == f"make_thing.py: {sentence.replace('LOG', str(log))}\n"

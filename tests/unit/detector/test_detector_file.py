@@ -98,6 +98,10 @@ def use(path: Path) -> Detector:
     picture = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     table = detector.predictions([picture, picture.astype(np.uint16)[..., 0] * 9])
     assert np.isfinite(table["pred_score"]).all()
+    assert {*detector.predictions([])} == {*table}
+    numbers = table[detector.components].to_numpy().ravel()
+    assert all(float(f"{number:.7g}") == number for number in numbers), "as in score tables"
+    assert detector.score_samples([]).shape == (0,)
     if detector.threshold.value is not None:
         assert set(detector.predict([picture])) <= {-1, 1}
     shown = ImageFacts("PNG", 40, 30, 16, 3, 1, None)

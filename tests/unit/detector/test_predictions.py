@@ -1,6 +1,7 @@
 """Predictions of any number of images: nothing is lost, and memory does not grow."""
 
 import csv
+import json
 import logging
 import os
 import pty
@@ -21,7 +22,7 @@ from PIL import Image
 from aeflow.core.errors import AeflowError, ConfigError, DataError
 from aeflow.detector import predictions
 from aeflow.detector.detector import Detector, Packed
-from aeflow.detector.predictions import BROWSED, NAME, STARTED, Summary, predict
+from aeflow.detector.predictions import BROWSED, NAME, PAGE, STARTED, Summary, predict
 from aeflow.study.asked import MemberAsked, ScoreAsked, VariantAsked
 from aeflow.study.settings import DataSettings, FitSettings, ScoreSettings, ThresholdSettings
 from tests.unit.data.processes import start
@@ -115,6 +116,15 @@ def test_images_of_one_name_have_pictures_of_their_own(packed: Path, tmp_path: P
         *("00001_0000.png", "00002_0000.png", "00003_0001.png"),
         *("00004_0000.png", "00005_0001.png"),
     ]
+
+
+def test_the_page_has_no_pictures_of_an_earlier_call(packed: Path, tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "images", 2), tmp_path / "out"
+    for pictures, detail in ((True, "overlays/00001_0000.png"), (False, None)):
+        predict(Detector.load(packed), packed, [str(folder)], out, pictures=pictures)
+        page = (out / PAGE).read_text()
+        assert f'"detail":[{json.dumps(detail)},' in page
+        assert (out / "overlays/00001_0000.png").is_file(), "nothing of the user's is removed"
 
 
 def test_memory_does_not_grow_with_the_number_of_images(packed: Path, tmp_path: Path) -> None:

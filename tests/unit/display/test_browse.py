@@ -29,7 +29,7 @@ def write(folder: Path, names: list[str], scores: list[float | None], **given: A
     """Write a page of unlabelled images, whose pictures are of eight kinds."""
     chunks = list(range(0, len(names), CHUNK))
     content = {"path": names, "warnings": [""] * len(names), "errors": [""] * len(names)}
-    group = Group("d", "all", "d", "images0", ["image"], chunks, content | given)
+    group = Group("d", "all", "images0", ["image"], chunks, content | given)
     judged = {"test": [scores], "validation": [[0.0, 1.0, 2.0, 3.0]], "labels": [0] * 4}
     judged |= {"beta": None, "threshold": 2.5, "reason": None}
     cell = Cell(0, "v", None, "v", "maps0", ["map"], judged)

@@ -151,6 +151,7 @@ def test_numbers_stand_beside_every_entry_of_their_card():
         {"name": "disjoint", "card": "oct2017", "split": "patient_disjoint"},
         {"name": "copy", "card": "oct2017", "source": "copy.zip"},
         {"name": "some", "card": "oct2017", "categories": ["x"]},
+        {"name": "each", "card": "oct2017", "categories": ["all"]},  # of the card's
     ]
     runs = [run for entry in entries for run in seeds(0.8, 0.8, dataset=entry["name"])]
     study = Study.model_validate({"datasets": entries})
@@ -158,7 +159,7 @@ def test_numbers_stand_beside_every_entry_of_their_card():
     found = {row["dataset"]: row for row in rows(runs, numbers, study=study)}
     verdicts = {name: row["verdict"] for name, row in found.items()}
     assert verdicts == {
-        **{"oct2017": "within", "copy": "within"},
+        **{"oct2017": "within", "copy": "within", "each": "within"},
         **{"disjoint": "not comparable", "some": "not comparable"},
     }
     assert found["disjoint"]["why"].startswith("our split is patient_disjoint, not the")

@@ -17,6 +17,7 @@ from aeflow.study.cells import (
     STEPS,
     Cell,
     asked,
+    digest_of_shown,
     encoder_of,
     jobs_of,
     members_of,
@@ -24,7 +25,6 @@ from aeflow.study.cells import (
     reads,
     receipts,
     score_tables,
-    shown,
     statistics_of,
     study_cells,
     table_of,
@@ -407,5 +407,5 @@ def test_tables_and_figures_know_all_but_how_images_came_about() -> None:
     same = [{"data": {"image_size": 64}}, {"datasets": [SMALL | {"sha256": "0" * 64}]}]
     other = [{"study": "t"}, {"seeds": [3, 5]}, {"analysis": {"reference": "peer"}}]
     other += [{"score": {"beta": 0.1}}, {"datasets": [SMALL | {"split": "official"}]}]
-    assert {shown(study(**changes)) for changes in same} == {shown(study())}
-    assert len({shown(study(**changes)) for changes in [{}, *other]}) == 1 + len(other)
+    assert {digest_of_shown(study(**changes)) for changes in same} == {digest_of_shown(study())}
+    assert len({digest_of_shown(study(**changes)) for changes in [{}, *other]}) == 1 + len(other)

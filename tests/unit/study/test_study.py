@@ -1,6 +1,7 @@
 """The configuration: typos, ranges, which settings a cell has, which trainings are shared."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,31 @@ def test_a_score_of_what_the_decoder_does_not_reconstruct_is_refused(
     assert ask("aeflow", 1.0)
     for method in ("flow", "gaussian", "padim", "gradient"):
         assert ask(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("gaussian", {}, "the method gaussian"),
+        ("flow", {"flow": {"standardise": "whiten"}}, "flow.standardise: whiten"),
+        ("aeflow", {"flow": {"standardise": "channel"}}, "flow.standardise: channel"),
+        (
+            "autoencoder",
+            {"decoder": {"target": "features"}, "score": {"reconstruction": "residual"}},
+            "decoder.target: features",
+        ),
+        ("aeflow", {}, None),
+        ("padim", {}, None),
+    ],
+)
+def test_what_is_fitted_before_the_training_needs_a_frozen_encoder(
+    method: str, settings: dict[str, Any], said: str | None
+) -> None:
+    variant = {"name": "v", "method": method, "settings": settings}
+    tuned = {"finetune": True}
+    expected = f"encoder.finetune of v: {said} is fitted to features before the training"
+    with pytest.raises(ConfigError, match=expected) if said else nullcontext():
+        study(datasets=[{"name": "d"}], variants=[variant], ablations=[], encoder=tuned)
 
 
 @pytest.mark.parametrize(
