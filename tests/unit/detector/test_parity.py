@@ -51,7 +51,7 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
             "score": {"reconstruction": "residual_top", "map": "residual"},
         },
     ),
-    "tuned": ("aeflow", {"encoder": {"finetune": True}}),
+    "tuned": ("aeflow", {"encoder": {"finetune": True}, "flow": {"standardise": "none"}}),
     "scaled": ("aeflow", {"score": {"scaling": "standardised"}}),
     "corrected": ("gaussian", {"score": {"correct": "complexity"}}),
 }
