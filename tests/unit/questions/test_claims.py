@@ -10,6 +10,7 @@ from scipy import stats
 from aeflow.core.errors import ConfigError
 from aeflow.questions.claims import COMPARED, plot_claims
 from aeflow.questions.source import Published, load_published
+from aeflow.study.cards import DATASET_CARDS, load_dataset_card
 from aeflow.study.study import Study
 from tests.unit.questions.memory import Memory, make_run
 
@@ -38,6 +39,17 @@ def source_of(runs, numbers, study=None, **chosen):
 
 def seeds(*values, **changes):
     return [make_run(seed=seed, image_auroc=v, **changes) for seed, v in enumerate(values)]
+
+
+@pytest.fixture(autouse=True)
+def cards(monkeypatch):
+    """The cards of the repository, and of each dataset here that has none the tiles'."""
+
+    def read(name, **given):
+        known = (DATASET_CARDS / f"{name}.yaml").exists()
+        return load_dataset_card(name if known else "magnetic_tile", **given)
+
+    monkeypatch.setattr("aeflow.questions.claims.load_dataset_card", read)
 
 
 def rows(runs, numbers, **options):
