@@ -43,8 +43,7 @@ def summary(configs: Sequence[Path]) -> list[list[str]]:
         said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
         raise DataError(f"snakemake cannot plan this: {said}")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    heads = next(number for number, row in enumerate(rows) if row[0] == "output_file")
-    return rows[heads + 1 :]
+    return [row for row in rows if len(row) > 1 and row[0] != "output_file"]
 
 
 def benchmark(step: str) -> str:
